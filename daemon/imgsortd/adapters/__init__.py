@@ -1,0 +1,1 @@
+"""One module for each outside thing; each turns foreign errors into ours."""

@@ -1,0 +1,252 @@
+"""System calls on files, through folder descriptors, never through a symlink.
+
+Every name is relative to an open folder (``O_DIRECTORY | O_NOFOLLOW``), so that
+nobody can swap a folder for a link between a check and its use.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from imgsortd.core.records import Stamp
+
+_RENAME_NOREPLACE = 1
+_NO_RENAMEAT2 = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_READ_BYTES = 1 << 20
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Return the stamp of a stat result."""
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def split(name: bytes) -> tuple[bytes, bytes]:
+    """Split a relative name into its folder (may be empty) and its last part."""
+    folder, _, base = name.rpartition(b"/")
+    return folder, base
+
+
+def open_root(root: Path) -> int:
+    """Open inbox or target itself; the path to it may hold symlinks, as its owner chose."""
+    return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def open_below(root_fd: int, folder: bytes) -> int:
+    """Open a folder below a root, part by part, none of them a symlink."""
+    fd = os.dup(root_fd)
+    for part in folder.split(b"/") if folder else ():
+        if part in (b"..", b"."):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "name leaves its root", os.fsdecode(folder))
+        try:
+            below = os.open(part, _OPEN_FOLDER, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
+
+
+def open_regular(folder_fd: int, name: bytes) -> int:
+    """Open a regular file for reading; a FIFO does not block, a symlink is not followed.
+
+    Raises
+    ------
+    OSError
+        ELOOP for a symlink, EINVAL for anything else that is not a regular file.
+    """
+    fd = os.open(name, _OPEN_FILE, dir_fd=folder_fd)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", os.fsdecode(name))
+    return fd
+
+
+def rename_noreplace(src_fd: int, src: bytes, dst_fd: int, dst: bytes) -> bool:
+    """Rename without ever replacing.
+
+    Returns
+    -------
+    bool
+        False where this filesystem or kernel cannot (then link and unlink).
+
+    Raises
+    ------
+    OSError
+        EEXIST when ``dst`` is there, EXDEV when it is another mount, and others.
+    """
+    try:
+        call = _libc.renameat2
+    except AttributeError:
+        return False
+    if call(src_fd, src, dst_fd, dst, _RENAME_NOREPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NO_RENAMEAT2:
+        return False
+    raise OSError(code, os.strerror(code), os.fsdecode(src))
+
+
+def link(src_fd: int, src: bytes, dst_fd: int, dst: bytes) -> None:
+    """Make a hard link; an existing ``dst`` is EEXIST."""
+    os.link(src, dst, src_dir_fd=src_fd, dst_dir_fd=dst_fd, follow_symlinks=False)
+
+
+def inode_at(folder_fd: int, name: bytes) -> int | None:
+    """Return the inode of a name, or None where there is none."""
+    try:
+        return os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return None
+
+
+def unlink_if_there(folder_fd: int, name: bytes) -> None:
+    """Remove a name of ours that may be gone already."""
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder_fd)
+
+
+def make_folder(root_fd: int, folder: bytes) -> bool:
+    """Make a folder directly under a root; return whether it is new.
+
+    Raises
+    ------
+    OSError
+        ENOTDIR when a file or a symlink has that name.
+    """
+    try:
+        os.mkdir(folder, dir_fd=root_fd)
+    except FileExistsError:
+        return False
+    os.fsync(root_fd)
+    return True
+
+
+def read_chunks(fd: int) -> Iterator[bytes]:
+    """Yield a file's bytes from its beginning."""
+    offset = 0
+    while chunk := os.pread(fd, _READ_BYTES, offset):
+        yield chunk
+        offset += len(chunk)
+
+
+def sha256_of(fd: int) -> bytes:
+    """Return the SHA-256 (32 bytes) of an open file."""
+    digest = hashlib.sha256()
+    for chunk in read_chunks(fd):
+        digest.update(chunk)
+    return digest.digest()
+
+
+def allow_leases() -> None:
+    """Let :func:`has_writer` ask the kernel; call once, in the main thread.
+
+    Who holds a lease gets SIGIO when a writer comes, and SIGIO kills by default.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+
+def has_writer(fd: int) -> bool:
+    """Tell whether somebody has the file open, or mapped, for writing.
+
+    Source: fcntl(2), F_SETLEASE: a read lease is refused while a writer exists.
+    Where leases are not to be had (network shares, files of other owners) the
+    answer is False, and the settling time alone decides.
+    """
+    if signal.getsignal(signal.SIGIO) is signal.SIG_DFL:
+        return False
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """Close a descriptor at the end of the block."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class Folders:
+    """Folders below one root, opened once for a batch and synced together.
+
+    Use as a context manager; descriptors are closed at its end.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._root_fd = -1
+        self._open: dict[bytes, int] = {}
+        self._dirty: set[bytes] = set()
+
+    def __enter__(self) -> Folders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in (*self._open.values(), self._root_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._open.clear()
+        self._root_fd = -1
+
+    @property
+    def root_fd(self) -> int:
+        """The root's descriptor."""
+        if self._root_fd < 0:
+            self._root_fd = open_root(self.root)
+        return self._root_fd
+
+    def fd(self, folder: bytes) -> int:
+        """Return the descriptor of a folder; the root itself is the empty name."""
+        if folder not in self._open:
+            self._open[folder] = open_below(self.root_fd, folder)
+        return self._open[folder]
+
+    def make(self, folder: bytes) -> int:
+        """Return the descriptor of a folder under the root, made where it is new."""
+        if folder not in self._open:
+            make_folder(self.root_fd, folder)
+        return self.fd(folder)
+
+    def close(self, folder: bytes) -> None:
+        """Close a folder that was removed; its name may be made anew."""
+        if folder in self._open:
+            os.close(self._open.pop(folder))
+
+    def touched(self, folder: bytes) -> None:
+        """Remember that a folder's entries changed."""
+        self._dirty.add(folder)
+
+    def sync(self) -> None:
+        """Fsync every touched folder, once."""
+        for folder in sorted(self._dirty):
+            os.fsync(self.fd(folder))
+        self._dirty.clear()
+
+
+def holds_bytes(folders: Folders, name: bytes, size_bytes: int, sha256: bytes) -> bool:
+    """Tell whether a name below a root is a regular file with exactly these bytes."""
+    folder, base = split(name)
+    try:
+        fd = open_regular(folders.fd(folder), base)
+    except OSError:
+        return False
+    with closing(fd):
+        return os.fstat(fd).st_size == size_bytes and sha256_of(fd) == sha256

@@ -1,0 +1,249 @@
+"""Bytes of a file in, 224 x 224 RGB pixels out, or a reason a person understands.
+
+The inbox is hostile: the content decides the format, sizes are checked before pixels
+are, and whatever Pillow raises becomes a PictureError. Safe in threads; no torch.
+
+Pixels equal those of torchvision's preset for VGG16 (short side to 256, antialiased; crop
+of 224). Only JPEGs of 1024 or more are shrunk by libjpeg first, to no less than 512.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageOps, features
+from PIL.JpegImagePlugin import JpegImageFile
+
+from imgsortd.core.records import Pixels
+from imgsortd.errors import PictureError
+
+DEFAULT_MAX_MEGAPIXELS = 100
+RESIZE_SIZE = 256
+CROP_SIZE = 224
+_MAX_SIDE, _MAX_ASPECT, _MAX_JPEG_SCANS, _MAX_REASON_CHARS = 65_535, 512, 100, 160
+_STRIP_ROWS = 256
+_ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 274, 322, 323
+
+# Pillow warns of odd tags, and of sizes that decode() refuses by itself. Silenced once for
+# the process, since warnings.catch_warnings is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+_MAGIC = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WEBP": rb"RIFF....WEBP",
+    "GIF": rb"GIF8[79]a",
+    "BMP": rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    # mif1 and msf1 are any codec's containers: the compatible brands behind them decide.
+    "AVIF": rb"....ftyp(avi[fs]|m[is]f1(....)+avi[fs])",
+    "HEIF": rb"....ftyp(hei[cxms]|hev[cxms]|m[is]f1)",
+}
+_NOT_PICTURES = {
+    "nothing: the file is empty": rb"\Z",
+    "zero bytes, as in an unfinished download": rb"\0{16}",
+    "a PDF document": rb"%PDF",
+    "a PostScript or EPS document": rb"%!PS|\xc5\xd0\xd3\xc6",
+    "a ZIP or other archive": rb"PK[\3\5][\4\6]|\x1f\x8b|Rar!|7z\xbc\xaf",
+    "video or sound": rb"\x1aE\xdf\xa3|RIFF....AVI |....ftyp(?!crx)",
+    "camera raw, Photoshop or JPEG XL, not supported": rb"....(ftypcrx|JXL )|8BPS|FUJI|\xff\n",
+    "an HTML page": rb"(?i)\s*(<!doctype html|<html)",
+    "XML or an SVG drawing, not supported": rb"\s*<(\?xml|svg)",
+    "text": rb"[\t-\r -~\x80-\xf4]+\Z",
+}
+# In scan data FF 00 is a stuffed byte, FF D0..D7 a restart, FF FF padding; the rest are markers.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
+_SOF, _SOF_SEQUENTIAL = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, {0xC0, 0xC1, 0xC9}
+
+
+def sniff(head: bytes) -> str | None:
+    """Name the format by the magic bytes in the first 64 bytes; None for all but the eight."""
+    return _first_match(_MAGIC, head[:64])
+
+
+def _first_match(patterns: dict[str, bytes], head: bytes) -> str | None:
+    return next((name for name, p in patterns.items() if re.match(p, head, re.DOTALL)), None)
+
+
+def decode(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Pixels:
+    """Decode a picture to what VGG16 looks at.
+
+    Parameters
+    ----------
+    data
+        The whole file. Its name plays no part.
+    max_megapixels
+        Most pixels, in millions, that may really be decoded (``pictures.max_megapixels``).
+        A large JPEG counts with the reduced size it is decoded at.
+
+    Returns
+    -------
+    Pixels
+        uint8 [224, 224, 3], RGB, upright by EXIF, alpha on white, the first frame.
+
+    Raises
+    ------
+    PictureError
+        ``not a picture: …``, ``incomplete: …``, ``decompression bomb: …``, ``damaged JPEG: …``.
+    """
+    kind = sniff(data[:64])
+    if kind is None:
+        looks = _first_match(_NOT_PICTURES, data[:64]) or f"unknown bytes {data[:8].hex(' ')}"
+        raise PictureError(f"not a picture: it begins like {looks}")
+    if kind == "AVIF" and not features.check("avif"):
+        raise PictureError("AVIF is not supported by this Pillow; install the wheel from PyPI")
+    # Pillow's own guard stays on, because GIF and WebP allocate while they are being opened.
+    # It is one number for the process, and every caller has the same configuration.
+    Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
+    try:
+        return _decode(data, kind, max_megapixels)
+    except PictureError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _bomb(int(re.findall(r"\d+", f"{error} 0")[0]), max_megapixels) from error
+    except Exception as error:  # fuzzing met a dozen types; one missed would stop the daemon
+        raise PictureError(f"damaged {kind}: {_short(error)}") from error
+
+
+def _bomb(pixels: int, max_megapixels: float) -> PictureError:
+    size = f"{pixels / 1e6:,.1f} megapixels, but pictures.max_megapixels is {max_megapixels:g}"
+    return PictureError(f"decompression bomb: {size}")
+
+
+def _short(error: Exception) -> str:
+    text = re.sub(r" <.* at 0x.*", "", str(error))  # an address says nothing to a person
+    if not text or not isinstance(error, OSError | SyntaxError | ValueError):
+        text = f"{type(error).__name__} {text}".rstrip()
+    return text.encode("unicode_escape").decode("ascii")[:_MAX_REASON_CHARS]
+
+
+def _decode(data: bytes, kind: str, max_megapixels: float) -> Pixels:
+    # Not Image.open for JPEG: it refuses a 200-megapixel photograph before it can be reduced,
+    # and reads the index of further images (MPF), which editors often leave broken.
+    file, is_jpeg = io.BytesIO(data), kind == "JPEG"
+    at_full_size = not is_jpeg or _check_jpeg(data)
+    with JpegImageFile(file) if is_jpeg else Image.open(file, formats=[kind]) as image:
+        pixels = _count_pixels(image)
+        if is_jpeg and min(image.size) >= 4 * RESIZE_SIZE:
+            # libjpeg shrinks by 2, 4 or 8 and is faster for it. Twice the final size is
+            # left, so that the antialiased resize still has real pixels to average.
+            image.draft("RGB", (2 * RESIZE_SIZE, 2 * RESIZE_SIZE))
+        pixels = pixels if at_full_size else _count_pixels(image)
+        if pixels > max_megapixels * 1e6:
+            raise _bomb(pixels, max_megapixels)
+        image.load()
+        small = _upright(_resize(_without_far_ends(image)), image)
+    x, y = (round((side - CROP_SIZE) / 2) for side in small.size)
+    return np.array(small.crop((x, y, x + CROP_SIZE, y + CROP_SIZE)), dtype=np.uint8)
+
+
+def _count_pixels(image: Image.Image) -> int:
+    width, height = image.size
+    if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+        size = f"{width:,} x {height:,} pixels; a side may have 1 to {_MAX_SIDE:,}"
+        raise PictureError(f"decompression bomb: {size}")
+    tags = getattr(image, "tag_v2", {})  # libtiff allocates a whole tile for any image
+    return max(width * height, int(tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0)))
+
+
+def _check_jpeg(data: bytes) -> bool:
+    """Refuse an unfinished JPEG; tell whether libjpeg must hold all of it at full size.
+
+    Pillow does not notice zeros for a second half, so the end marker must be there. It is
+    found by the structure, not in the last bytes: phones append videos of many MB.
+    Progressive files are kept whole, whatever scale is asked for, and gone over per scan.
+    """
+    components, scans, at_full_size = 0, 0, False
+    for marker, at in _jpeg_markers(data):
+        if marker == _EOI:
+            return at_full_size
+        if marker in _SOF:
+            components, at_full_size = data[at + 7], marker not in _SOF_SEQUENTIAL
+        elif marker == _SOS:
+            scans, at_full_size = scans + 1, at_full_size or data[at + 2] < components
+        if scans > _MAX_JPEG_SCANS:
+            raise PictureError(f"decompression bomb: more than {_MAX_JPEG_SCANS} JPEG scans")
+    raise PictureError("incomplete: the JPEG has no end marker, as in an unfinished download")
+
+
+def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (marker, offset behind it) of the first image, up to and with its end marker."""
+    at = 2
+    while found := _JPEG_MARKER.search(data, at):
+        marker, at = data[found.start() + 1], found.end()
+        alone = marker in (_SOI, _EOI, _TEM)
+        length = 0 if alone else int.from_bytes(data[at : at + 2], "big")
+        if at + length <= len(data):
+            yield marker, at
+        at += length  # an end marker inside a segment belongs to the EXIF thumbnail
+
+
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    """Cut the ends of strips over 512:1, which resized whole would take gigabytes."""
+    longest = _MAX_ASPECT * min(image.size)
+    x, y = (max(0, side - longest) // 2 for side in image.size)
+    return image.crop((x, y, image.width - x, image.height - y)) if x or y else image
+
+
+@np.errstate(all="ignore")  # float pictures may hold infinities and NaN
+def _resize(image: Image.Image) -> Image.Image:
+    """Bring the short side to 256, as RGB.
+
+    Other modes are converted strip by strip, each made narrow at once, so that a picture
+    never exists twice. Pillow resizes rows first: the result is that of converting first.
+    """
+    width, height = (int(RESIZE_SIZE * side / min(image.size)) for side in image.size)
+    if image.mode in ("RGB", "L") and not image.has_transparency_data:
+        return image.resize((width, height), Image.Resampling.BILINEAR).convert("RGB")
+    levels, narrow = _levels(image), Image.new("RGB", (width, image.height))
+    for top, strip in _strips(image):
+        rgb = _grey(strip, *levels) if levels else _on_white(strip)
+        narrow.paste(rgb.resize((width, strip.height), Image.Resampling.BILINEAR), (0, top))
+    return narrow.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    for top in range(0, image.height, _STRIP_ROWS):
+        yield top, image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height)))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _levels(image: Image.Image) -> tuple[float, float] | None:
+    """Tell which values are black and white, or None; Pillow would clip all above 255."""
+    if image.mode.startswith("I;16"):
+        return 0.0, 65_535.0
+    if image.mode not in ("I", "F"):
+        return None
+    values = (np.asarray(strip, dtype=np.float64) for _, strip in _strips(image))
+    ends = [f(v[np.isfinite(v)]) for v in values for f in (np.min, np.max) if np.isfinite(v).any()]
+    low, high = float(min(ends, default=0)), float(max(ends, default=0))
+    return low, high if high > low else np.inf
+
+
+def _grey(image: Image.Image, low: float, high: float) -> Image.Image:
+    scaled = (np.asarray(image, dtype=np.float64) - low) * (255.0 / (high - low))
+    grey = np.nan_to_num(scaled).clip(0, 255).round().astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _upright(small: Image.Image, source: Image.Image) -> Image.Image:
+    """Turn the reduced picture as the EXIF orientation of ``source`` says."""
+    small.info.clear()
+    try:
+        small.getexif()[_ORIENTATION] = source.getexif().get(_ORIENTATION, 1)
+        return ImageOps.exif_transpose(small)
+    except Exception:  # broken metadata is no reason to refuse good pixels
+        return small

@@ -1,0 +1,163 @@
+"""List the inbox: which files are there, which are not to be touched, which are pictures."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imgsortd.adapters import fsops
+from imgsortd.adapters.images import sniff
+from imgsortd.core.records import Stamp
+from imgsortd.errors import WatchError
+
+log = logging.getLogger(__name__)
+
+_SNIFF_BYTES = 64
+PICTURE_EXTENSIONS = frozenset(
+    b".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff "
+    b".heic .heif .hif .avif".split()
+)
+
+
+@dataclass(slots=True)
+class Inbox:
+    """The watched folder.
+
+    Attributes
+    ----------
+    root
+        Its path.
+    recursive
+        Whether subfolders belong to it.
+    ignore
+        Shell patterns; a file or folder whose name matches one is not touched.
+    extensions
+        ``auto``, or the only extensions that are taken.
+    """
+
+    root: Path
+    recursive: bool
+    ignore: Sequence[str]
+    extensions: str | Sequence[str]
+    _ignored: re.Pattern[bytes] = field(init=False)
+    _only: frozenset[bytes] | None = field(init=False)
+    _told: set[bytes] = field(init=False, default_factory=set)
+    _identity: tuple[int, int] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        # What imgsortd itself makes (.imgsortd-claim) is never a picture to sort.
+        patterns = [fnmatch.translate(pattern) for pattern in (*self.ignore, ".imgsortd*")]
+        self._ignored = re.compile("|".join(patterns).encode())
+        self._only = None
+        if not isinstance(self.extensions, str):
+            self._only = frozenset(
+                b"." + os.fsencode(ending).lower().lstrip(b".") for ending in self.extensions
+            )
+
+    def scan(self) -> Iterator[tuple[bytes, Stamp]]:
+        """Yield name and stamp of every regular file that is not ignored.
+
+        Symlinks are not followed. A FIFO, socket or device is told once in the log.
+
+        Raises
+        ------
+        WatchError
+            The inbox itself is gone, another folder than before, or cannot be listed.
+        """
+        self.check_identity()
+        yield from self._scan_folder(b"")
+
+    def check_identity(self) -> None:
+        """Refuse to go on with another folder under the inbox's path (a lost mount)."""
+        try:
+            status = os.stat(self.root)
+            os.listdir(self.root) if not os.access(self.root, os.R_OK | os.X_OK) else None
+        except OSError as error:
+            raise WatchError(
+                f"inbox {self.root}: cannot be listed ({error.strerror}); sorting waits until "
+                f"the folder is there and readable again"
+            ) from error
+        identity = (status.st_dev, status.st_ino)
+        if not stat.S_ISDIR(status.st_mode):
+            raise WatchError(f"inbox {self.root}: is no longer a folder; sorting waits")
+        if self._identity not in (None, identity):
+            log.warning("inbox replaced path=%s", self.root)
+        self._identity = identity
+
+    def _scan_folder(self, folder: bytes) -> Iterator[tuple[bytes, Stamp]]:
+        path = os.path.join(os.fsencode(self.root), folder)
+        below = []
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if self._ignored.match(entry.name):
+                        continue
+                    name = folder + b"/" + entry.name if folder else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(name)
+                    else:
+                        yield from self._entry(name, entry)
+        except OSError as error:
+            self._tell_once(path, f"folder skipped reason={error.strerror}")
+        if self.recursive:
+            for name in below:
+                yield from self._scan_folder(name)
+        elif below:
+            for name in below:
+                self._tell_once(name, "folder left alone reason=recursive is false")
+
+    def _entry(self, name: bytes, entry: os.DirEntry[bytes]) -> Iterator[tuple[bytes, Stamp]]:
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:
+            return  # gone between listing and stat
+        if stat.S_ISREG(status.st_mode):
+            if self._is_wanted(name):
+                yield name, fsops.stamp_of(status)
+        else:
+            kind = "symlink" if stat.S_ISLNK(status.st_mode) else "special file"
+            self._tell_once(name, f"file left alone reason={kind}")
+
+    def _tell_once(self, name: bytes, text: str) -> None:
+        if name not in self._told and len(self._told) < 10_000:
+            self._told.add(name)
+            log.info("%s name=%r", text, os.fsdecode(name))
+
+    def _is_wanted(self, name: bytes) -> bool:
+        return self._only is None or os.path.splitext(name)[1].lower() in self._only
+
+    def is_ignored(self, name: bytes) -> bool:
+        """Tell whether a name, or a folder on its way, matches an ignore pattern."""
+        if not self.recursive and b"/" in name:
+            return True
+        return any(self._ignored.match(part) for part in name.split(b"/"))
+
+    def look(self, name: bytes) -> Stamp | None:
+        """Return the stamp of a file now; None when it is gone or not to be taken."""
+        if self.is_ignored(name) or not self._is_wanted(name):
+            return None
+        try:
+            status = os.lstat(os.path.join(os.fsencode(self.root), name))
+        except OSError:
+            return None
+        return fsops.stamp_of(status) if stat.S_ISREG(status.st_mode) else None
+
+    def claims_picture(self, name: bytes) -> bool:
+        """Tell whether a finished file is one to sort: by its extension, else its first bytes."""
+        if self._only is not None or os.path.splitext(name)[1].lower() in PICTURE_EXTENSIONS:
+            return True
+        folder, base = fsops.split(name)
+        try:
+            with fsops.Folders(self.root) as folders:
+                fd = fsops.open_regular(folders.fd(folder), base)
+                with fsops.closing(fd):
+                    return sniff(os.pread(fd, _SNIFF_BYTES, 0)) is not None
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EPERM)  # let the reader say so

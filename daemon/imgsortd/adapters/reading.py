@@ -1,0 +1,101 @@
+"""Read files: once, for the hash and the pixels together, several at a time.
+
+The pool decodes while the model computes. Nothing here touches the store.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from imgsortd.adapters import fsops
+from imgsortd.adapters.images import decode
+from imgsortd.core.records import Candidate, NotRead, Picture, ReadResult, Skipped, Unreadable
+from imgsortd.errors import PictureError
+
+MAX_FILE_BYTES = 512 << 20
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+
+
+class PictureReader:
+    """A small pool of threads that read and decode.
+
+    Parameters
+    ----------
+    inbox
+        Root of the candidates' names.
+    max_megapixels
+        Limit given to :func:`imgsortd.adapters.images.decode`.
+    threads
+        Pictures decoded at a time; the CPUs this process may use where None.
+    """
+
+    def __init__(self, inbox: Path, max_megapixels: float, threads: int | None = None) -> None:
+        self._inbox = inbox
+        self._max_megapixels = max_megapixels
+        count = threads or min(8, len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
+
+    def submit(self, candidate: Candidate) -> Future[ReadResult]:
+        """Begin to read one file."""
+        return self._pool.submit(self.read, candidate)
+
+    def close(self) -> None:
+        """Stop the pool; files that were not begun are not read."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def read(self, candidate: Candidate) -> ReadResult:
+        """Read one file: its hash and pixels are of the same bytes.
+
+        A file that is gone, changed since it settled, or still open for writing is
+        :class:`Skipped`; one that is no picture is :class:`Unreadable`.
+        """
+        try:
+            data = self._read_bytes(candidate)
+        except OSError as error:
+            return Skipped(candidate, _why(error), str(error.strerror or error))
+        if not isinstance(data, bytes):
+            return data
+        sha256 = hashlib.sha256(data).digest()
+        try:
+            return Picture(candidate, sha256, decode(data, max_megapixels=self._max_megapixels))
+        except PictureError as error:
+            return Unreadable(candidate, sha256, str(error))
+
+    def _read_bytes(self, candidate: Candidate) -> bytes | Skipped | Unreadable:
+        folder, base = fsops.split(candidate.name)
+        with fsops.Folders(self._inbox) as folders:
+            fd = fsops.open_regular(folders.fd(folder), base)
+        with fsops.closing(fd):
+            if fsops.has_writer(fd):
+                return Skipped(candidate, NotRead.BUSY)
+            if not self._unchanged(fd, candidate):
+                return Skipped(candidate, NotRead.CHANGED)
+            if candidate.stamp.size_bytes > MAX_FILE_BYTES:
+                size_mb, limit_mb = candidate.stamp.size_bytes >> 20, MAX_FILE_BYTES >> 20
+                reason = f"too large: {size_mb} MiB, pictures up to {limit_mb} MiB are read"
+                return Unreadable(candidate, fsops.sha256_of(fd), reason)
+            data = b"".join(fsops.read_chunks(fd))
+            if not self._unchanged(fd, candidate):
+                return Skipped(candidate, NotRead.CHANGED)
+        return data
+
+    def _unchanged(self, fd: int, candidate: Candidate) -> bool:
+        return fsops.stamp_of(os.fstat(fd)).same_content(candidate.stamp)
+
+
+def _why(error: OSError) -> NotRead:
+    if error.errno in _GONE:
+        return NotRead.GONE
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EIO):
+        return NotRead.DENIED
+    return NotRead.CHANGED
+
+
+def read_all(reader: PictureReader, candidates: Sequence[Candidate]) -> list[ReadResult]:
+    """Read several files and wait for all of them."""
+    return [future.result() for future in [reader.submit(candidate) for candidate in candidates]]

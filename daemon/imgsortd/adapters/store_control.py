@@ -1,0 +1,133 @@
+"""The rows through which the daemon and the command line speak: heartbeat, requests, errors."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Any
+
+_KEEP_ERRORS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What the daemon last said of itself. Times are Unix seconds."""
+
+    pid: int
+    phase: str
+    started_at: float
+    beat_at: float
+    queue: int
+    images_per_s: float | None
+    watching: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Something that a command asks of the daemon."""
+
+    request_id: int
+    verb: str
+    params: dict[str, Any]
+    state: str
+    progress: str
+    result: dict[str, Any]
+
+
+class Control:
+    """Rows of ``heartbeat``, ``requests`` and ``errors``."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Say that the daemon lives, and what it is at."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO heartbeat VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                heartbeat.pid,
+                heartbeat.phase,
+                heartbeat.started_at,
+                heartbeat.beat_at,
+                heartbeat.queue,
+                heartbeat.images_per_s,
+                heartbeat.watching,
+                heartbeat.note,
+            ),
+        )
+
+    def last_beat(self) -> Heartbeat | None:
+        """Return what the daemon last said, or None where none has run."""
+        row = self._connection.execute(
+            "SELECT pid, phase, started_at, beat_at, queue, images_per_s, watching, note "
+            "FROM heartbeat"
+        ).fetchone()
+        return None if row is None else Heartbeat(*row)
+
+    def ask(self, verb: str, params: dict[str, Any]) -> int:
+        """Leave a request for the daemon; return its row."""
+        cursor = self._connection.execute(
+            "INSERT INTO requests(verb, params, created_at) VALUES (?, ?, ?)",
+            (verb, json.dumps(params), time.time()),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def take(self) -> Request | None:
+        """Take the oldest new request."""
+        row = self._connection.execute(
+            "UPDATE requests SET state = 'taken' WHERE id = "
+            "(SELECT min(id) FROM requests WHERE state = 'new') RETURNING id"
+        ).fetchone()
+        return None if row is None else self.request(row[0])
+
+    def has_new(self) -> bool:
+        """Tell whether a request waits."""
+        row = self._connection.execute("SELECT 1 FROM requests WHERE state = 'new'").fetchone()
+        return row is not None
+
+    def request(self, request_id: int) -> Request:
+        """Return a request as it stands."""
+        row = self._connection.execute(
+            "SELECT id, verb, params, state, progress, result FROM requests WHERE id = ?",
+            (request_id,),
+        ).fetchone()
+        return Request(row[0], row[1], json.loads(row[2]), row[3], row[4], json.loads(row[5]))
+
+    def progress(self, request_id: int, text: str) -> None:
+        """Say how far a request has come."""
+        self._connection.execute(
+            "UPDATE requests SET progress = ? WHERE id = ?", (text, request_id)
+        )
+
+    def answer(self, request_id: int, state: str, result: dict[str, Any]) -> None:
+        """End a request: ``done`` or ``failed``."""
+        self._connection.execute(
+            "UPDATE requests SET state = ?, result = ?, done_at = ? WHERE id = ?",
+            (state, json.dumps(result), time.time(), request_id),
+        )
+
+    def fail_abandoned(self) -> None:
+        """Fail requests that a daemon took and did not live to answer."""
+        self._connection.execute(
+            "UPDATE requests SET state = 'failed', done_at = ?, result = ? WHERE state = 'taken'",
+            (time.time(), json.dumps({"error": "the daemon stopped before it was done"})),
+        )
+
+    def add_error(self, event: str, detail: str) -> None:
+        """Keep an error for ``status``; the oldest fall out."""
+        self._connection.execute(
+            "INSERT INTO errors(at, event, detail) VALUES (?, ?, ?)", (time.time(), event, detail)
+        )
+        self._connection.execute(
+            "DELETE FROM errors WHERE id <= (SELECT max(id) FROM errors) - ?", (_KEEP_ERRORS,)
+        )
+
+    def last_errors(self, limit: int) -> list[tuple[float, str, str]]:
+        """Return (Unix seconds, event, detail) of the newest errors."""
+        return self._connection.execute(
+            "SELECT at, event, detail FROM errors ORDER BY id DESC LIMIT ?", (limit,)
+        ).fetchall()

@@ -1,0 +1,194 @@
+"""The table of files seen: one row for each arrival, its state and where it went."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from imgsortd.core.records import Candidate, FileState, Stamp
+
+_STAMP = "inode, size_bytes, mtime_ns"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A file taken into the store; ``sha256`` is known where its bytes were read before."""
+
+    candidate: Candidate
+    sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a sorted file stands."""
+
+    dst: bytes
+    sha256: bytes
+    cluster_id: int
+    state: FileState
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Files by state. ``seen`` is counted on its own and equals the sum of the others."""
+
+    seen: int = 0
+    sorted: int = 0
+    review: int = 0
+    set_aside: int = 0
+    duplicates: int = 0
+    pending: int = 0
+
+
+class Files:
+    """Rows of ``files``."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def arrive(self, settled: Iterable[tuple[bytes, Stamp]]) -> list[Arrival]:
+        """Take settled files in as pending; one whose stamp is as before keeps its hash."""
+        now = time.time()
+        return [self._arrive(name, stamp, now) for name, stamp in settled]
+
+    def _arrive(self, name: bytes, stamp: Stamp, now: float) -> Arrival:
+        row = self._connection.execute(
+            f"INSERT INTO files(src, {_STAMP}, seen_at) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT(src) WHERE state = 'pending' DO UPDATE SET "
+            "sha256 = CASE WHEN inode = excluded.inode AND size_bytes = excluded.size_bytes "
+            "AND mtime_ns = excluded.mtime_ns THEN sha256 END, "
+            "inode = excluded.inode, size_bytes = excluded.size_bytes, "
+            "mtime_ns = excluded.mtime_ns RETURNING id, sha256",
+            (name, stamp.inode, stamp.size_bytes, stamp.mtime_ns, now),
+        ).fetchone()
+        return Arrival(Candidate(row[0], name, stamp), row[1])
+
+    def set_read(self, candidate: Candidate, sha256: bytes) -> None:
+        """Keep the hash of a file's bytes."""
+        self._connection.execute(
+            "UPDATE files SET sha256 = ? WHERE id = ?", (sha256, candidate.file_id)
+        )
+
+    def finish(
+        self,
+        file_id: int,
+        state: FileState,
+        *,
+        stays: bool,
+        reason: str = "",
+    ) -> None:
+        """End a file's journey without a move: a duplicate that is skipped, a file gone."""
+        self._connection.execute(
+            "UPDATE files SET state = ?, stays = ?, reason = ?, done_at = ? WHERE id = ?",
+            (state, stays, reason, time.time(), file_id),
+        )
+
+    def restart(self, file_ids: Iterable[int]) -> None:
+        """Make files pending and unread again: their bytes changed or their copy is missing."""
+        self._connection.executemany(
+            "UPDATE files SET state = 'pending', stays = 0, sha256 = NULL, dst = NULL, "
+            "done_at = NULL WHERE id = ?",
+            [(file_id,) for file_id in file_ids],
+        )
+
+    def forget(self, file_id: int, stamp: Stamp, same_as: int) -> None:
+        """Drop a pending row that is an older file with a new stamp, and keep that stamp."""
+        self._connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
+        self._connection.execute(
+            "UPDATE files SET inode = ?, size_bytes = ?, mtime_ns = ? WHERE id = ?",
+            (stamp.inode, stamp.size_bytes, stamp.mtime_ns, same_as),
+        )
+
+    def handled(self) -> Iterator[tuple[bytes, Stamp]]:
+        """Yield files that stand in the inbox and need no reading: waiting ones and kept ones."""
+        for src, *stamp in self._connection.execute(
+            f"SELECT src, {_STAMP} FROM files WHERE stays = 1 "
+            "OR (state = 'pending' AND sha256 IS NOT NULL)"
+        ):
+            yield src, Stamp(*stamp)
+
+    def pending_names(self) -> dict[bytes, int]:
+        """Return the name and row of every pending file that no move is under way for."""
+        rows = self._connection.execute(
+            "SELECT src, id FROM files WHERE state = 'pending' AND id NOT IN "
+            "(SELECT file_id FROM moves WHERE phase IN ('planned', 'copied'))"
+        )
+        return dict(rows.fetchall())
+
+    def waiting(self, limit: int) -> list[tuple[Candidate, bytes]]:
+        """Return read files that wait for their route and have no open move, oldest first."""
+        rows = self._connection.execute(
+            f"SELECT id, src, sha256, {_STAMP} FROM files WHERE state = 'pending' "
+            "AND sha256 IS NOT NULL AND id NOT IN "
+            "(SELECT file_id FROM moves WHERE phase IN ('planned', 'copied')) "
+            "ORDER BY id LIMIT ?",
+            (limit,),
+        )
+        return [(Candidate(row[0], row[1], Stamp(*row[3:])), row[2]) for row in rows]
+
+    def count_waiting(self) -> int:
+        """Count the files that :meth:`waiting` would return without a limit."""
+        return len(self.pending_names()) - self._count_unread()
+
+    def _count_unread(self) -> int:
+        row = self._connection.execute(
+            "SELECT count(*) FROM files WHERE state = 'pending' AND sha256 IS NULL"
+        ).fetchone()
+        return int(row[0])
+
+    def same_bytes(self, sha256: bytes, but: int) -> list[tuple[int, bytes, bytes | None, str]]:
+        """Return (id, src, dst, state) of other files with these bytes that have found a place."""
+        rows = self._connection.execute(
+            "SELECT id, src, dst, state FROM files WHERE sha256 = ? AND id != ? "
+            "AND state IN ('sorted', 'review', 'duplicate') ORDER BY id",
+            (sha256, but),
+        )
+        return rows.fetchall()
+
+    def placed(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (id, dst) of every file that was put somewhere under target."""
+        yield from self._connection.execute(
+            "SELECT id, dst FROM files WHERE dst IS NOT NULL AND state NOT IN ('pending', 'gone')"
+        )
+
+    def placed_in(self, file_id: int) -> Placed | None:
+        """Return where a file stands in a cluster folder, or None where it does not."""
+        row = self._connection.execute(
+            "SELECT dst, sha256, cluster_id, state FROM files WHERE id = ? "
+            "AND dst IS NOT NULL AND cluster_id IS NOT NULL AND state IN ('sorted', 'duplicate')",
+            (file_id,),
+        ).fetchone()
+        return None if row is None else Placed(row[0], row[1], row[2], FileState(row[3]))
+
+    def counts(self) -> Counts:
+        """Count the files by state; files that their owner took away are not counted."""
+        by_state = dict(
+            self._connection.execute("SELECT state, count(*) FROM files GROUP BY state").fetchall()
+        )
+        seen = self._connection.execute("SELECT count(*) FROM files WHERE state != 'gone'")
+        return Counts(
+            seen=seen.fetchone()[0],
+            sorted=by_state.get("sorted", 0),
+            review=by_state.get("review", 0),
+            set_aside=by_state.get("set_aside", 0),
+            duplicates=by_state.get("duplicate", 0),
+            pending=by_state.get("pending", 0),
+        )
+
+    def cluster_sizes(self) -> dict[int, int]:
+        """Return how many files each cluster folder was given, kept duplicates included."""
+        rows = self._connection.execute(
+            "SELECT cluster_id, count(*) FROM files WHERE cluster_id IS NOT NULL "
+            "AND state IN ('sorted', 'duplicate') GROUP BY cluster_id"
+        )
+        return dict(rows.fetchall())
+
+    def with_state(self, state: FileState, limit: int) -> Sequence[tuple[bytes, bytes, str]]:
+        """Return (src, dst, reason) of the newest files in a state."""
+        return self._connection.execute(
+            "SELECT src, coalesce(dst, x''), reason FROM files WHERE state = ? "
+            "ORDER BY id DESC LIMIT ?",
+            (state, limit),
+        ).fetchall()

@@ -1,0 +1,237 @@
+"""Features, fits and centers: arrays in SQLite, each row with what made it.
+
+pool5 and fc2 vectors have length 1 and are kept as float16 (relative error up to
+2⁻¹¹, below what bf16 arithmetic itself leaves); logits are kept as float32.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from imgsortd.core.lifecycle import FitFacts, FitTrigger
+from imgsortd.core.records import ExtractorId, Layer, Model, Vectors
+
+_FITTED = (
+    "FROM files JOIN features USING (sha256) WHERE extractor_id = ? AND "
+    "(state IN ('pending', 'sorted', 'review') OR "
+    "(state = 'duplicate' AND cluster_id IS NOT NULL))"
+)
+
+
+def stored_dtype(layer: Layer) -> np.dtype[np.float32] | np.dtype[np.float16]:
+    """Return the dtype that a layer's vectors are stored in."""
+    return np.dtype("<f4") if layer is Layer.LOGITS else np.dtype("<f2")
+
+
+@dataclass(frozen=True, slots=True)
+class FitRecord:
+    """One fit as it is kept and shown."""
+
+    trigger: FitTrigger
+    algorithm: str
+    n_images: int
+    random_state: int
+    inertia: float
+    churn: float | None
+    fit_s: float
+    fit_id: int = 0
+    n_clusters: int = 0
+    created_at: float = 0.0
+
+
+class Fits:
+    """Rows of ``extractors``, ``features``, ``fits``, ``clusters`` and ``centers``."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def extractor_row(self, extractor: ExtractorId) -> int:
+        """Return the row of an extractor, made where it is new."""
+        self._connection.execute(
+            "INSERT INTO extractors(weights_digest, layer, dims) VALUES (?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
+            (extractor.weights_digest, extractor.layer, extractor.dims),
+        )
+        row = self._find_extractor(extractor)
+        assert row is not None
+        return row
+
+    def _find_extractor(self, extractor: ExtractorId) -> int | None:
+        row = self._connection.execute(
+            "SELECT id FROM extractors WHERE weights_digest = ? AND layer = ?",
+            (extractor.weights_digest, extractor.layer),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def put_features(
+        self, extractor: ExtractorId, hashes: Iterable[bytes], vectors: Vectors
+    ) -> None:
+        """Keep the vector [d] of each hash."""
+        row_id = self.extractor_row(extractor)
+        dtype = stored_dtype(extractor.layer)
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO features VALUES (?, ?, ?)",
+            [
+                (sha256, row_id, vector.astype(dtype).tobytes())
+                for sha256, vector in zip(hashes, vectors, strict=True)
+            ],
+        )
+
+    def has_features(self, extractor: ExtractorId, sha256: bytes) -> bool:
+        """Tell whether these bytes were extracted before, by the same extractor."""
+        row = self._connection.execute(
+            "SELECT 1 FROM features WHERE sha256 = ? AND extractor_id = ?",
+            (sha256, self._find_extractor(extractor)),
+        ).fetchone()
+        return row is not None
+
+    def get_features(self, extractor: ExtractorId, hashes: Sequence[bytes]) -> dict[bytes, Vectors]:
+        """Return the stored vector, float32 [d], of each hash that has one."""
+        row_id = self._find_extractor(extractor)
+        dtype = stored_dtype(extractor.layer)
+        found = {}
+        for sha256 in hashes:
+            row = self._connection.execute(
+                "SELECT vector FROM features WHERE sha256 = ? AND extractor_id = ?",
+                (sha256, row_id),
+            ).fetchone()
+            if row is not None:
+                found[sha256] = np.frombuffer(row[0], dtype=dtype).astype(np.float32)
+        return found
+
+    def lacking(self, extractor: ExtractorId) -> list[int]:
+        """Return waiting files whose bytes were hashed but not extracted by this extractor."""
+        rows = self._connection.execute(
+            "SELECT id FROM files WHERE state = 'pending' AND sha256 IS NOT NULL "
+            "AND id NOT IN (SELECT file_id FROM moves WHERE phase IN ('planned', 'copied')) "
+            "AND NOT EXISTS (SELECT 1 FROM features WHERE features.sha256 = files.sha256 "
+            "AND extractor_id = ?)",
+            (self._find_extractor(extractor),),
+        )
+        return [row[0] for row in rows]
+
+    def count_features(self, extractor: ExtractorId) -> int:
+        """Count the files that a fit would use."""
+        row = self._connection.execute(
+            f"SELECT count(*) {_FITTED}", (self._find_extractor(extractor),)
+        ).fetchone()
+        return int(row[0])
+
+    def count_newest_features(self) -> int:
+        """Count the files that a fit would use, by the newest extractor's features."""
+        row = self._connection.execute("SELECT max(id) FROM extractors").fetchone()
+        count = self._connection.execute(f"SELECT count(*) {_FITTED}", row).fetchone()
+        return int(count[0])
+
+    def fitted_sizes(self, fit_id: int) -> list[tuple[int, int]]:
+        """Return (cluster id, pictures) of each cluster at a fit, by id."""
+        return self._connection.execute(
+            "SELECT cluster_id, size FROM centers WHERE fit_id = ? ORDER BY cluster_id", (fit_id,)
+        ).fetchall()
+
+    def load_features(self, extractor: ExtractorId) -> tuple[npt.NDArray[np.int64], Vectors]:
+        """Return file ids, int64 [n], and vectors, float32 [n, d], ordered by file name.
+
+        Every sorted or waiting file is one row, kept duplicates too; the order makes
+        a fit with the same seed repeatable.
+        """
+        dtype = stored_dtype(extractor.layer)
+        rows = self._connection.execute(
+            f"SELECT files.id, vector {_FITTED} ORDER BY src, files.id",
+            (self._find_extractor(extractor),),
+        ).fetchall()
+        vectors = np.empty((len(rows), extractor.dims), dtype=np.float32)
+        for index, (_, vector) in enumerate(rows):
+            vectors[index] = np.frombuffer(vector, dtype=dtype)
+        return np.array([row[0] for row in rows], dtype=np.int64), vectors
+
+    def save(
+        self,
+        extractor: ExtractorId,
+        centers: Vectors,
+        cluster_ids: Sequence[int],
+        sizes: Sequence[int],
+        record: FitRecord,
+    ) -> Model:
+        """Keep a fit and make it the current one; call inside one transaction."""
+        self._connection.execute("UPDATE fits SET is_current = 0 WHERE is_current = 1")
+        cursor = self._connection.execute(
+            "INSERT INTO fits(extractor_id, is_current, fit_trigger, algorithm, n_clusters, "
+            "n_images, random_state, inertia, churn, fit_s, created_at) "
+            "VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self.extractor_row(extractor),
+                record.trigger,
+                record.algorithm,
+                len(centers),
+                record.n_images,
+                record.random_state,
+                record.inertia,
+                record.churn,
+                record.fit_s,
+                time.time(),
+            ),
+        )
+        fit_id = cursor.lastrowid
+        assert fit_id is not None
+        self._save_clusters(fit_id, cluster_ids)
+        self._connection.executemany(
+            "INSERT INTO centers VALUES (?, ?, ?, ?, ?)",
+            [
+                (fit_id, label, cluster_ids[label], sizes[label], center.astype("<f4").tobytes())
+                for label, center in enumerate(centers)
+            ],
+        )
+        return Model(fit_id, extractor, centers, tuple(cluster_ids))
+
+    def _save_clusters(self, fit_id: int, cluster_ids: Sequence[int]) -> None:
+        self._connection.execute(
+            "UPDATE clusters SET retired_fit = ? WHERE retired_fit IS NULL", (fit_id,)
+        )
+        self._connection.executemany(
+            "INSERT INTO clusters(id, first_fit) VALUES (?, ?) "
+            "ON CONFLICT(id) DO UPDATE SET retired_fit = NULL",
+            [(cluster_id, fit_id) for cluster_id in cluster_ids],
+        )
+
+    def next_cluster_id(self) -> int:
+        """Return the lowest number that no cluster has ever had."""
+        row = self._connection.execute("SELECT coalesce(max(id), -1) + 1 FROM clusters").fetchone()
+        return int(row[0])
+
+    def current(self) -> Model | None:
+        """Return the model in force, or None before the first fit."""
+        row = self._connection.execute(
+            "SELECT fits.id, weights_digest, layer, dims FROM fits "
+            "JOIN extractors ON extractors.id = extractor_id WHERE is_current = 1"
+        ).fetchone()
+        if row is None:
+            return None
+        extractor = ExtractorId(row[1], Layer(row[2]), row[3])
+        rows = self._connection.execute(
+            "SELECT cluster_id, vector FROM centers WHERE fit_id = ? ORDER BY label", (row[0],)
+        ).fetchall()
+        centers = np.stack([np.frombuffer(vector, dtype="<f4") for _, vector in rows])
+        return Model(row[0], extractor, centers.astype(np.float32), tuple(r[0] for r in rows))
+
+    def current_record(self) -> FitRecord | None:
+        """Return the facts of the fit in force, or None before the first one."""
+        row = self._connection.execute(
+            "SELECT fit_trigger, algorithm, n_images, random_state, inertia, churn, fit_s, id, "
+            "n_clusters, created_at FROM fits WHERE is_current = 1"
+        ).fetchone()
+        return None if row is None else FitRecord(FitTrigger(row[0]), *row[1:])
+
+    def facts(self, extractor: ExtractorId) -> FitFacts:
+        """Return what the decision about the next fit needs to know."""
+        record = self.current_record()
+        count = self.count_features(extractor)
+        if record is None:
+            return FitFacts(count)
+        return FitFacts(count, record.n_images, max(0.0, time.time() - record.created_at))

@@ -1,0 +1,227 @@
+"""Writing imgsortd's systemd files into the system, and removing them again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from imgsortd.adapters.unit_text import (
+    SHIPPED_CACHE,
+    UNIT,
+    check_seen,
+    common_folder,
+    render_folders,
+    render_unit,
+    shipped_text,
+)
+from imgsortd.errors import ConfigError, ImgsortdError
+
+MARKER = "# Written by imgsortd service install; do not edit. sha256 of the rest: "
+
+
+def install_units(
+    *,
+    user: bool,
+    executable: Path,
+    config_file: Path,
+    inbox: Path,
+    target: Path,
+    state_dir: Path,
+    environ: Mapping[str, str],
+    root: Path = Path("/"),
+    cuda: bool = False,
+) -> list[Path]:
+    """Write the unit and what belongs to it; on a refusal nothing is written.
+
+    Parameters
+    ----------
+    user
+        True: only the unit, for a person's own service manager.
+    executable
+        The program ``imgsortd`` that the unit starts.
+    config_file, inbox, target, state_dir
+        Absolute paths, as the configuration gives them.
+    environ
+        ``XDG_CONFIG_HOME`` and ``HOME`` say where a person's units are.
+    root
+        Goes before every path that is written, and before ``executable`` when it is
+        looked for, like DESTDIR in a Makefile.
+    cuda
+        True: add the drop-in that lets the system service reach a GPU.
+
+    Raises
+    ------
+    ConfigError
+        The paths cannot work, or somebody else wrote or changed a file that is in the way.
+    ImgsortdError
+        A file cannot be written.
+    """
+    _check_program(executable, root, user=user)
+    data_dir = None if user else common_folder(inbox, target)
+    texts = {
+        UNIT: render_unit(
+            user=user,
+            executable=executable,
+            config_file=config_file,
+            data_dir=data_dir,
+            state_dir=state_dir,
+        )
+    }
+    if data_dir:
+        texts["sysusers"] = shipped_text("sysusers.d/imgsortd.conf")
+        texts["tmpfiles"] = render_folders(data_dir, inbox, target, state_dir)
+        if cuda:
+            texts["cuda"] = shipped_text("imgsortd-cuda.conf")
+    places = _places(environ, root, user=user)
+    _refuse_foreign(places[name] for name in texts)
+    for name, text in texts.items():
+        _write(places[name], text)
+    return [places[name] for name in texts]
+
+
+def uninstall_units(
+    *, user: bool, environ: Mapping[str, str], root: Path = Path("/")
+) -> list[Path]:
+    """Remove what `install_units` wrote; return what was there, the unit first.
+
+    Pictures, database, cache, folders and the user account stay.
+
+    Raises
+    ------
+    ConfigError
+        Somebody else wrote or changed one of the files; then nothing is removed.
+    ImgsortdError
+        A file cannot be removed.
+    """
+    found = [path for path in _places(environ, root, user=user).values() if os.path.lexists(path)]
+    _refuse_foreign(found)
+    for path in found:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise _failed("remove", path, error) from error
+    return found
+
+
+def next_steps(
+    *, user: bool, executable: Path = Path("imgsortd"), config_file: Path | None = None
+) -> list[str]:
+    """List the commands that a person types after `install_units`, in order."""
+    config = ["--config", str(config_file)] if config_file else []
+    fetch = shlex.join([str(executable), "weights", "fetch", *config])
+    if user:
+        return [
+            fetch,
+            "systemctl --user daemon-reload",
+            f"systemctl --user enable --now {UNIT}",
+            'loginctl enable-linger "$USER"',
+            f"journalctl --user -u {UNIT} -f",
+        ]
+    return [
+        "sudo systemd-sysusers imgsortd.conf",
+        "sudo systemd-tmpfiles --create imgsortd.conf",
+        f"sudo -u imgsortd env CACHE_DIRECTORY={SHIPPED_CACHE} {fetch}",
+        "sudo systemctl daemon-reload",
+        f"sudo systemctl enable --now {UNIT}",
+        f"journalctl -u {UNIT} -f",
+    ]
+
+
+def next_steps_after_uninstall(*, user: bool) -> list[str]:
+    """List the commands that stop a service whose unit has just been removed."""
+    systemctl = "systemctl --user" if user else "sudo systemctl"
+    return [f"{systemctl} disable --now {UNIT}", f"{systemctl} daemon-reload"]
+
+
+def _places(environ: Mapping[str, str], root: Path, *, user: bool) -> dict[str, Path]:
+    """Say where each file belongs, ``root`` included."""
+    if user:
+        home = Path(environ.get("HOME") or Path.home())
+        config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+        return {UNIT: _under(root, config_home / "systemd/user" / UNIT)}
+    etc = _under(root, Path("/etc"))
+    return {
+        UNIT: etc / "systemd/system" / UNIT,
+        "sysusers": etc / "sysusers.d/imgsortd.conf",
+        "tmpfiles": etc / "tmpfiles.d/imgsortd.conf",
+        "cuda": etc / "systemd/system" / f"{UNIT}.d" / "cuda.conf",
+    }
+
+
+def _under(root: Path, path: Path) -> Path:
+    return root / path.relative_to(path.anchor)
+
+
+def _check_program(executable: Path, root: Path, *, user: bool) -> None:
+    """Refuse a program that is not there, or whose Python the system service cannot see."""
+    found = _under(root, executable)
+    if not executable.is_absolute() or not found.is_file() or not os.access(found, os.X_OK):
+        raise ConfigError(
+            f"{found}: expected the full path of the program imgsortd, got nothing that can be "
+            f"run; install the package there first (pip makes the program beside its python)"
+        )
+    if not user:
+        check_seen(executable)
+        check_seen(_without(root, found))
+        # uv and pyenv keep the interpreter itself in the home folder of whoever ran them.
+        check_seen(_without(root, found.with_name("python")))
+
+
+def _without(root: Path, path: Path) -> Path:
+    """Follow symlinks, then take ``root`` off again."""
+    real, real_root = (Path(os.path.realpath(each)) for each in (path, root))
+    return Path("/") / real.relative_to(real_root) if real.is_relative_to(real_root) else real
+
+
+def _refuse_foreign(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if os.path.lexists(path) and not _is_ours(path):
+            raise ConfigError(
+                f"{path}: expected a file as `imgsortd service install` wrote it, got one that "
+                f"somebody else wrote or changed; it is left alone. Keep your changes with "
+                f"`systemctl edit` (a drop-in), move this file away, and run the command again"
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a file is, to the byte, what `_write` left there."""
+    try:
+        first, _, rest = path.read_bytes().partition(b"\n")
+    except OSError:
+        return False
+    return first == _marker(rest)
+
+
+def _marker(rest: bytes) -> bytes:
+    return MARKER.encode() + hashlib.sha256(rest).hexdigest().encode()
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a text under its name in one step: systemd never reads half a unit."""
+    rest = text.encode()
+    part = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".imgsortd-", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(_marker(rest) + b"\n" + rest)
+            file.flush()
+            # mkstemp gives 0600, but systemctl of every user reads units.
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        os.rename(part, path)
+    except OSError as error:
+        if part:
+            Path(part).unlink(missing_ok=True)
+        raise _failed("write", path, error) from error
+
+
+def _failed(what: str, path: Path, error: OSError) -> ImgsortdError:
+    advice = "make room or make the disk writable, and run the command again"
+    if isinstance(error, PermissionError):
+        advice = "run the command with sudo, or use --user for a service of your own"
+    return ImgsortdError(f"cannot {what} {path}: {error.strerror or error}; {advice}")

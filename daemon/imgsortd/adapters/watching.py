@@ -1,0 +1,215 @@
+"""Hear of new files: watchdog's events are hints, the inbox's listing is the truth.
+
+Measured (watchdog 7.1): with closed and moved events only, a burst of 10,000 files
+loses none; with the default mask thousands. An overflow of the kernel's queue
+reaches no handler, only the log; an observer whose inbox was replaced stays
+``is_alive()``. So every warning asks for a scan, and a sentinel file proves that
+events still arrive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+from contextlib import suppress
+from pathlib import Path
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers.inotify import InotifyObserver
+
+from imgsortd.errors import WatchError
+
+log = logging.getLogger(__name__)
+
+SENTINEL = ".imgsortd-sentinel"
+_EVENTS: list[type[FileSystemEvent]] = [
+    FileClosedEvent,
+    FileMovedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+]
+_QUEUE_NAMES = 65_536
+_NETWORK = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "davfs",
+        "virtiofs",
+        "vboxsf",
+        "fuse.sshfs",
+        "fuse.rclone",
+        "fuse.glusterfs",
+        "fuse.s3fs",
+        "fuse.davfs2",
+        "fuse.vmhgfs-fuse",
+    }
+)
+
+
+class HintQueue(FileSystemEventHandler):
+    """Names that events spoke of; bounded, and when it is full a scan is asked for."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        self._names: queue.Queue[bytes] = queue.Queue(_QUEUE_NAMES)
+        self.scan_wanted = False
+        self.sentinel_seen = False
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Take an event; runs in watchdog's thread and must never raise."""
+        if event.is_directory:
+            self.ask_scan()
+            return
+        path = os.fsencode(event.dest_path or event.src_path)
+        if os.path.basename(path) == SENTINEL.encode():
+            self.sentinel_seen = True
+        elif path.startswith(self._root + b"/"):
+            self._put(path[len(self._root) + 1 :])
+
+    def _put(self, name: bytes) -> None:
+        try:
+            self._names.put_nowait(name)
+        except queue.Full:
+            self.scan_wanted = True
+
+    def ask_scan(self) -> None:
+        """Ask for a scan and wake the loop."""
+        self.scan_wanted = True
+        self._put(b"")
+
+    def take(self, timeout_s: float) -> list[bytes]:
+        """Wait for a hint; return all that are there, each name once."""
+        names: dict[bytes, None] = {}
+        try:
+            name = self._names.get(timeout=max(0.0, timeout_s))
+            while True:
+                if name:
+                    names[name] = None
+                name = self._names.get_nowait()
+        except queue.Empty:
+            return list(names)
+
+
+class _OverflowAlarm(logging.Handler):
+    """Any warning of watchdog's (overflow, a dead watch) asks for a scan."""
+
+    def __init__(self, hints: HintQueue) -> None:
+        super().__init__(logging.WARNING)
+        self._hints = hints
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._hints.ask_scan()
+
+
+class Watcher:
+    """An inotify observer on the inbox, or none where listing alone finds the files.
+
+    Parameters
+    ----------
+    root
+        The inbox.
+    recursive
+        Whether subfolders are watched.
+    """
+
+    def __init__(self, root: Path, recursive: bool) -> None:
+        self._root = root
+        self._recursive = recursive
+        self.hints = HintQueue(os.fsencode(root))
+        self._observer: InotifyObserver | None = None
+        self._alarm = _OverflowAlarm(self.hints)
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether an observer runs; False means polling."""
+        return self._observer is not None
+
+    def start(self) -> None:
+        """Begin to watch.
+
+        Raises
+        ------
+        WatchError
+            The inotify limit is used up, or the inbox is gone; the text says what to raise.
+        """
+        observer = InotifyObserver(generate_full_events=True)
+        try:
+            observer.schedule(
+                self.hints, str(self._root), recursive=self._recursive, event_filter=_EVENTS
+            )
+            observer.start()
+        except OSError as error:
+            with suppress(Exception):
+                observer.stop()
+            raise WatchError(_watch_text(self._root, error)) from error
+        logging.getLogger("watchdog.observers").addHandler(self._alarm)
+        self._observer = observer
+
+    def stop(self) -> None:
+        """Stop watching and wait for the threads."""
+        logging.getLogger("watchdog.observers").removeHandler(self._alarm)
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join(timeout=5)
+            self._observer = None
+        with suppress(OSError):
+            os.unlink(self._root / SENTINEL)
+
+    def send_sentinel(self) -> bool:
+        """Write a file that the observer must report; False where the inbox is read-only."""
+        self.hints.sentinel_seen = False
+        try:
+            path = self._root / SENTINEL
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            os.unlink(path)
+        except OSError:
+            return False
+        return True
+
+
+def _watch_text(root: Path, error: OSError) -> str:
+    knobs = {28: "fs.inotify.max_user_watches", 24: "fs.inotify.max_user_instances"}
+    knob = knobs.get(error.errno or 0)
+    if knob is None:
+        return f"cannot watch {root}: {error.strerror}; is it there and readable?"
+    try:
+        limit = Path("/proc/sys/" + knob.replace(".", "/")).read_text().strip()
+    except OSError:
+        limit = "unknown here"
+    return f"cannot watch {root}: the inotify limit ({limit}) is used up; raise {knob}"
+
+
+def filesystem_of(path: Path) -> str:
+    """Return the type of the filesystem that holds a path (``ext4``, ``nfs4`` …), or ``""``."""
+    try:
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    best, kind = "", ""
+    resolved = str(path.resolve())
+    for line in lines:
+        _, mount, this, *_ = line.split(" ")
+        mount = mount.encode().decode("unicode_escape")
+        inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, this
+    return kind
+
+
+def is_network_filesystem(kind: str) -> bool:
+    """Tell whether others can write to it without this kernel hearing of it."""
+    return kind in _NETWORK

@@ -1,0 +1,1 @@
+"""Decisions only: no clock, files, logging, torch or database in here."""

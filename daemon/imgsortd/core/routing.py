@@ -1,0 +1,87 @@
+"""Where does a picture go? To its nearest center, under a name nobody has.
+
+Distances are Euclidean. For L2-normalised features (pool5, fc2) they rank
+exactly as cosine distances do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from imgsortd.core.records import Vectors
+
+NAME_MAX_BYTES = 255
+SET_ASIDE_FOLDER = b"_set_aside"
+REVIEW_FOLDER = b"_review"
+_CHUNK_ROWS = 65_536
+
+
+def cluster_folder(cluster_id: int) -> bytes:
+    """Return the folder name of a cluster."""
+    return b"cluster_%d" % cluster_id
+
+
+def nearest(
+    features: Vectors, centers: Vectors
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Return the label of each feature's nearest center and the distance to it.
+
+    Parameters
+    ----------
+    features
+        float32 [n, d].
+    centers
+        float32 [k, d].
+
+    Returns
+    -------
+    labels
+        intp [n], row numbers in ``centers``; the lower one where two are equally near.
+    distances
+        float32 [n], Euclidean.
+    """
+    labels = np.empty(len(features), dtype=np.intp)
+    distances = np.empty(len(features), dtype=np.float32)
+    half_norms = 0.5 * np.einsum("ij,ij->i", centers, centers)
+    for start in range(0, len(features), _CHUNK_ROWS):
+        part = features[start : start + _CHUNK_ROWS]
+        # argmin |x-c|² = argmin ½|c|² - x·c: one matrix product, no [n, k, d] array.
+        found = np.argmin(half_norms - part @ centers.T, axis=1)
+        labels[start : start + len(part)] = found
+        distances[start : start + len(part)] = np.linalg.norm(part - centers[found], axis=1)
+    return labels, distances
+
+
+def name_choices(name: bytes) -> Iterator[bytes]:
+    """Yield ``photo.jpg``, ``photo-1.jpg``, ``photo-2.jpg`` … each within 255 bytes.
+
+    The stem is cut on bytes where the number needs the room; the suffix is kept.
+    """
+    stem, dot, suffix = name.rpartition(b".")
+    if not dot or not stem or len(suffix) > 16:
+        stem, suffix = name, b""
+    else:
+        suffix = dot + suffix
+    yield stem[: NAME_MAX_BYTES - len(suffix)] + suffix
+    number = 1
+    while True:
+        tail = b"-%d%s" % (number, suffix)
+        yield stem[: NAME_MAX_BYTES - len(tail)] + tail
+        number += 1
+
+
+def free_name(folder: bytes, name: bytes, taken: Callable[[bytes], bool]) -> bytes:
+    """Return ``folder/name`` for the first choice of name that is not taken."""
+    for choice in name_choices(name):
+        path = folder + b"/" + choice
+        if not taken(path):
+            return path
+    raise AssertionError("name_choices never ends")
+
+
+def base_name(name: bytes) -> bytes:
+    """Return the last part of a relative name."""
+    return name.rsplit(b"/", 1)[-1]

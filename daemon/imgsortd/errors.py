@@ -1,0 +1,73 @@
+"""Every error that imgsortd raises on purpose.
+
+::
+
+    ImgsortdError                exit code 1
+    ├── ConfigError              78: the configuration (or the weights it names) cannot work
+    │   ├── WeightsError         weights missing, damaged, or not fit for the layer
+    │   └── MixedFeaturesError   stored features were made by other weights or another layer
+    ├── LockedError              another imgsortd holds the state folder or the inbox
+    ├── StoreError               the SQLite file is damaged, newer, read-only or locked
+    ├── WatchError               the inbox cannot be watched or listed
+    ├── MoveError                a move could not be made now; the file is untouched
+    │   └── NoSpaceError         the target or the state disk is full
+    ├── FitError                 KMeans cannot be fitted on what there is
+    └── PictureError             one file cannot be sorted; it is set aside with the reason
+
+An error owns its text (where, what was expected, what came, what to do) and its
+exit code; only ``cli`` prints it and exits. systemd does not restart on 78.
+"""
+
+from __future__ import annotations
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_CONFIG = 78
+
+
+class ImgsortdError(Exception):
+    """Base of all errors with a text meant for a person."""
+
+    exit_code = EXIT_FAILED
+
+
+class ConfigError(ImgsortdError):
+    """The configuration cannot work; starting again will not help."""
+
+    exit_code = EXIT_CONFIG
+
+
+class WeightsError(ConfigError):
+    """VGG16 weights are missing, damaged, or do not fit the chosen layer."""
+
+
+class MixedFeaturesError(ConfigError):
+    """Features in the store were made by other weights or another layer."""
+
+
+class LockedError(ImgsortdError):
+    """Another imgsortd process holds the lock."""
+
+
+class StoreError(ImgsortdError):
+    """The SQLite file cannot be used as it is."""
+
+
+class WatchError(ImgsortdError):
+    """The inbox cannot be watched or listed."""
+
+
+class MoveError(ImgsortdError):
+    """A move could not be made now. The file is where it was; it will be tried again."""
+
+
+class NoSpaceError(MoveError):
+    """A disk is full."""
+
+
+class FitError(ImgsortdError):
+    """KMeans cannot be fitted on the stored features."""
+
+
+class PictureError(ImgsortdError):
+    """One file cannot be read as a picture; the text is the reason kept in the store."""

@@ -1,0 +1,367 @@
+"""The straight line: read files → features → routes → journalled moves. And the refit.
+
+No policy on when to do what is in here: the daemon and ``imgsortd sort`` both drive
+these functions.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from imgsortd.adapters.faults import fault_point
+from imgsortd.adapters.kmeans import Fit, fit_kmeans
+from imgsortd.adapters.mover import Mover
+from imgsortd.adapters.store import CommittedJournal, Store
+from imgsortd.adapters.store_fits import FitRecord
+from imgsortd.config import Config
+from imgsortd.core.clusters import churn, match_ids
+from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.records import (
+    Candidate,
+    ExtractorId,
+    FileState,
+    Model,
+    Move,
+    MovePhase,
+    MoveResult,
+    NotRead,
+    Op,
+    Picture,
+    Pixels,
+    ReadResult,
+    Root,
+    Skipped,
+    Unreadable,
+    Vectors,
+)
+from imgsortd.core.routing import nearest
+from imgsortd.errors import MixedFeaturesError
+from imgsortd.planning import Planner
+
+MOVES_AT_ONCE = 64
+
+
+class FeatureExtractor(Protocol):
+    """Whatever turns pixels into features."""
+
+    id: ExtractorId
+
+    def extract(self, pixels: Sequence[Pixels]) -> Vectors:
+        """Map uint8 [224, 224, 3] pictures to float32 [n, d] features."""
+
+
+@dataclass(slots=True)
+class Library:
+    """What the pipeline works with. ``model`` is None before the first fit."""
+
+    config: Config
+    store: Store
+    mover: Mover
+    extractor: FeatureExtractor
+    model: Model | None = None
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """What became of one batch."""
+
+    images: int = 0
+    sorted: int = 0
+    duplicates: int = 0
+    set_aside: int = 0
+    waiting: int = 0
+    gone: int = 0
+    clusters: set[int] = field(default_factory=set)
+    left: list[bytes] = field(default_factory=list)
+    look_again: list[bytes] = field(default_factory=list)
+    denied: list[bytes] = field(default_factory=list)
+    settled: list[Candidate] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    set_aside_reasons: list[tuple[bytes, str]] = field(default_factory=list)
+    no_space: bool = False
+    extract_s: float = 0.0
+    total_s: float = 0.0
+
+
+def open_library(config: Config, store: Store, extractor: FeatureExtractor) -> Library:
+    """Put the parts together; refuse features that another extractor made.
+
+    Raises
+    ------
+    MixedFeaturesError
+        The current fit was made with other weights or another layer.
+    """
+    model = store.fits.current()
+    if model is not None and model.extractor != extractor.id:
+        raise MixedFeaturesError(
+            f"{store.path}: the clusters were fitted on {_describe(model.extractor)}, but the "
+            f"configuration now gives {_describe(extractor.id)}; distances between the two mean "
+            f"nothing. Set model.weights and model.layer back, or give a new state_dir and "
+            f"extract again"
+        )
+    with store.atomic():  # hashed, but not extracted by this extractor: read again
+        store.files.restart(store.fits.lacking(extractor.id))
+    mover = Mover(config.inbox, config.target, CommittedJournal(store))
+    return Library(config, store, mover, extractor, model)
+
+
+def _describe(extractor: ExtractorId) -> str:
+    return f"{extractor.layer} features of weights {extractor.weights_digest[:12]}"
+
+
+def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchReport:
+    """Take files that were read from their pixels to their folders.
+
+    Features are kept and moves are planned in one transaction; the moves are made;
+    a second transaction closes them. A file that cannot be read does not hold up
+    the others, also when none of the batch can.
+    """
+    started = time.perf_counter()
+    report = BatchReport(images=len(results))
+    pictures = [result for result in results if isinstance(result, Picture)]
+    hashes, vectors = _extract_new(library, pictures)
+    report.extract_s = time.perf_counter() - started
+    fault_point("read")
+    with library.store.atomic():
+        library.store.fits.put_features(library.extractor.id, hashes, vectors)
+        moves = _plan(library, results, report)
+    fault_point("planned")
+    make_moves(library, moves, report)
+    report.total_s = time.perf_counter() - started
+    return report
+
+
+def _extract_new(library: Library, pictures: Sequence[Picture]) -> tuple[list[bytes], Vectors]:
+    fits, extractor = library.store.fits, library.extractor
+    new = {
+        picture.sha256: picture.pixels
+        for picture in pictures
+        if not fits.has_features(extractor.id, picture.sha256)
+    }
+    return list(new), extractor.extract(list(new.values()))
+
+
+def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) -> list[Move]:
+    planner = Planner(library.config, library.store, library.mover, library.model)
+    moves: list[Move | None] = []
+    readable: list[tuple[Candidate, bytes]] = []
+    for result in results:
+        if isinstance(result, Skipped):
+            _note_skipped(library, result, report)
+            continue
+        library.store.files.set_read(result.candidate, result.sha256)
+        report.settled.append(result.candidate)
+        if isinstance(result, Unreadable):
+            moves.append(planner.set_aside(result))
+        else:
+            readable.append((result.candidate, result.sha256))
+    moves.extend(_route(library, planner, readable, report))
+    return [move for move in moves if move is not None]
+
+
+def _note_skipped(library: Library, skipped: Skipped, report: BatchReport) -> None:
+    candidate = skipped.candidate
+    if skipped.why is NotRead.GONE:
+        reason = "taken away before it was sorted"
+        library.store.files.finish(candidate.file_id, FileState.GONE, stays=False, reason=reason)
+        report.gone += 1
+        return
+    if skipped.why is NotRead.DENIED:
+        report.denied.append(candidate.name)
+        report.errors.append(f"cannot read {os.fsdecode(candidate.name)!r}: {skipped.detail}")
+    else:
+        report.look_again.append(candidate.name)
+
+
+def _route(
+    library: Library,
+    planner: Planner,
+    files: Sequence[tuple[Candidate, bytes]],
+    report: BatchReport,
+) -> list[Move | None]:
+    if library.model is None:
+        report.waiting += len(files)
+        return []
+    stored = library.store.fits.get_features(library.extractor.id, [sha256 for _, sha256 in files])
+    if not files:
+        return []
+    features = np.stack([stored[sha256] for _, sha256 in files])
+    labels, distances = nearest(features, library.model.centers)
+    return [
+        planner.route(candidate, sha256, int(label), float(distance))
+        for (candidate, sha256), label, distance in zip(files, labels, distances, strict=True)
+    ]
+
+
+def route_waiting(library: Library) -> BatchReport:
+    """Route the next files whose features are stored already; ``images`` is 0 at the end."""
+    started = time.perf_counter()
+    waiting = library.store.files.waiting(MOVES_AT_ONCE)
+    report = BatchReport(images=len(waiting))
+    with library.store.atomic():
+        planner = Planner(library.config, library.store, library.mover, library.model)
+        planned = _route(library, planner, waiting, report)
+        moves = [move for move in planned if move is not None]
+    fault_point("planned")
+    make_moves(library, moves, report)
+    report.total_s = time.perf_counter() - started
+    return report
+
+
+def make_moves(
+    library: Library, moves: Sequence[Move], report: BatchReport, *, again: bool = False
+) -> None:
+    """Make planned moves and close their rows; what cannot be done now stays open."""
+    for start in range(0, len(moves), MOVES_AT_ONCE):
+        results = library.mover.apply(moves[start : start + MOVES_AT_ONCE], again=again)
+        with library.store.atomic():
+            library.store.journal.close(results)
+        fault_point("closed")
+        for result in results:
+            _count(library, result, report)
+
+
+def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
+    name = result.move.src
+    if result.phase is MovePhase.GONE:
+        report.gone += 1
+    elif result.phase is MovePhase.CHANGED:
+        report.look_again.append(name)
+    elif result.phase is not MovePhase.DONE:
+        report.errors.append(f"cannot move {os.fsdecode(name)!r}: {result.error}")
+        report.no_space = report.no_space or result.no_space
+    else:
+        if result.move.op is Op.MOVE and result.move.src_root is Root.INBOX:
+            report.left.append(name)
+        state, cluster_id, reason = library.store.journal.outcome(result.move.move_id)
+        report.sorted += state is FileState.SORTED
+        report.duplicates += state is FileState.DUPLICATE
+        report.set_aside += state is FileState.SET_ASIDE
+        if state is FileState.SET_ASIDE:
+            report.set_aside_reasons.append((name, reason))
+        if cluster_id is not None:
+            report.clusters.add(cluster_id)
+
+
+def recover(library: Library) -> BatchReport:
+    """Apply the unfinished rows of the journal again."""
+    report = BatchReport()
+    moves = library.store.journal.unfinished()
+    report.images = len(moves)
+    make_moves(library, moves, report, again=True)
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class FitData:
+    """Stored features for one fit: file ids, int64 [n], and vectors, float32 [n, d]."""
+
+    file_ids: npt.NDArray[np.int64]
+    vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class FitSummary:
+    """A fit as it is reported. ``churn`` is None for the first fit."""
+
+    fit_id: int | None
+    trigger: str
+    algorithm: str
+    n_images: int
+    n_clusters: int
+    inertia: float
+    churn: float | None
+    kept_ids: int
+    new_ids: list[int]
+    retired_ids: list[int]
+    sizes: dict[int, int]
+    fit_s: float
+    dry_run: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return asdict(self)
+
+
+def load_fit_data(library: Library) -> FitData:
+    """Load all stored features of sorted and waiting files; no picture is read."""
+    return FitData(*library.store.fits.load_features(library.extractor.id))
+
+
+def compute_fit(data: FitData, n_clusters: int, random_state: int) -> Fit:
+    """Fit the centers; needs no store, so that it may run beside the loop."""
+    return fit_kmeans(data.vectors, n_clusters, random_state)
+
+
+def adopt_fit(
+    library: Library, data: FitData, fit: Fit, trigger: FitTrigger, *, dry_run: bool = False
+) -> FitSummary:
+    """Match a fit's clusters to the ones in force, and switch to it in one transaction."""
+    old, store = library.model, library.store
+    moved: float | None = None
+    if old is None:
+        start = store.fits.next_cluster_id()
+        ids = tuple(range(start, start + len(fit.centers)))
+    else:
+        old_labels, _ = nearest(data.vectors, old.centers)
+        ids = match_ids(
+            old_labels,
+            fit.labels,
+            old.cluster_ids,
+            len(fit.centers),
+            store.fits.next_cluster_id(),
+        )
+        moved = churn(old_labels, fit.labels, old.cluster_ids, ids)
+    sizes = np.bincount(fit.labels, minlength=len(fit.centers)).tolist()
+    record = FitRecord(
+        trigger,
+        fit.algorithm,
+        len(data.vectors),
+        library.config.clusters.random_state,
+        fit.inertia,
+        moved,
+        fit.fit_s,
+    )
+    if not dry_run:
+        with store.atomic():
+            library.model = store.fits.save(library.extractor.id, fit.centers, ids, sizes, record)
+        fault_point("fit_saved")
+    before = set(old.cluster_ids) if old else set()
+    return FitSummary(
+        fit_id=None if dry_run or library.model is None else library.model.fit_id,
+        trigger=trigger,
+        algorithm=fit.algorithm,
+        n_images=len(data.vectors),
+        n_clusters=len(fit.centers),
+        inertia=fit.inertia,
+        churn=moved,
+        kept_ids=len(before & set(ids)),
+        new_ids=sorted(set(ids) - before),
+        retired_ids=sorted(before - set(ids)),
+        sizes=dict(zip(ids, sizes, strict=True)),
+        fit_s=fit.fit_s,
+        dry_run=dry_run,
+    )
+
+
+def move_sorted(library: Library, data: FitData, fit: Fit) -> BatchReport:
+    """Move files that were sorted before to the cluster they now lie nearest to."""
+    report = BatchReport()
+    assert library.model is not None
+    planner = Planner(library.config, library.store, library.mover, library.model)
+    moves: list[Move] = []
+    with library.store.atomic():
+        for file_id, label in zip(data.file_ids.tolist(), fit.labels.tolist(), strict=True):
+            move = planner.reroute(file_id, label)
+            if move is not None:
+                moves.append(move)
+    make_moves(library, moves, report)
+    report.images = len(moves)
+    return report

@@ -1,0 +1,163 @@
+"""Turn labels into journalled moves: folders, duplicates, names that nobody has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from imgsortd.adapters.mover import Mover
+from imgsortd.adapters.store import Store
+from imgsortd.config import Config
+from imgsortd.core.records import (
+    Candidate,
+    DuplicatePolicy,
+    FileState,
+    Model,
+    Move,
+    Op,
+    Root,
+    Route,
+    Stamp,
+    Unreadable,
+)
+from imgsortd.core.routing import SET_ASIDE_FOLDER, base_name, cluster_folder, free_name
+
+
+class Planner:
+    """Plans the moves of one transaction, so that no two are promised one name.
+
+    Parameters
+    ----------
+    model
+        Current centers; None while files wait for the first fit (then only
+        :meth:`set_aside` may be called).
+    """
+
+    def __init__(self, config: Config, store: Store, mover: Mover, model: Model | None) -> None:
+        self._config = config
+        self._store = store
+        self._mover = mover
+        self._model = model
+        self._promised = store.journal.planned_names()
+        self._originals: dict[bytes, bytes] = {}
+
+    def set_aside(self, unreadable: Unreadable) -> Move:
+        """Plan the move of a file that is no picture, with the reason."""
+        route = Route(
+            unreadable.candidate.file_id,
+            FileState.SET_ASIDE,
+            SET_ASIDE_FOLDER,
+            reason=unreadable.reason,
+        )
+        return self._write(unreadable.candidate, unreadable.sha256, route)
+
+    def route(
+        self, candidate: Candidate, sha256: bytes, label: int, distance: float
+    ) -> Move | None:
+        """Plan the move of a picture to its cluster; None where the file stays as it is."""
+        assert self._model is not None
+        cluster_id = self._model.cluster_ids[label]
+        folder = cluster_folder(cluster_id)
+        original = self._original_of(candidate, sha256)
+        if original == candidate.name and self._config.op is not Op.MOVE:
+            return None  # the same file, touched since it was sorted
+        if original is None and self._is_there_already(candidate, sha256, folder):
+            original = folder + b"/" + base_name(candidate.name)
+        if original is None:
+            route = Route(candidate.file_id, FileState.SORTED, folder, cluster_id, distance)
+        else:
+            route = self._duplicate(candidate, folder, cluster_id, distance, original)
+        if not route.folder:
+            self._store.files.finish(route.file_id, route.state, stays=True, reason=route.reason)
+            return None
+        move = self._write(candidate, sha256, route)
+        self._originals.setdefault(sha256, move.dst)
+        return move
+
+    def _original_of(self, candidate: Candidate, sha256: bytes) -> bytes | None:
+        """Return where the same bytes stand already, or None. Notes a touched copy."""
+        if sha256 in self._originals:
+            return self._originals[sha256]
+        for file_id, src, dst, state in self._store.files.same_bytes(sha256, candidate.file_id):
+            stands = dst is not None and self._mover.exists(dst)
+            if stands and src == candidate.name and self._config.op is not Op.MOVE:
+                self._store.files.forget(candidate.file_id, candidate.stamp, file_id)
+                return candidate.name
+            if stands:
+                return dst
+            if state != FileState.DUPLICATE:
+                # Its owner took it out of target again, perhaps to have it sorted anew.
+                self._store.files.finish(
+                    file_id, FileState.GONE, stays=False, reason="no longer in target"
+                )
+        return None
+
+    def _is_there_already(self, candidate: Candidate, sha256: bytes, folder: bytes) -> bool:
+        """Tell whether a file that the store does not know has the name and the bytes."""
+        dst = folder + b"/" + base_name(candidate.name)
+        return self._mover.exists(dst) and self._mover.holds_bytes(
+            dst, candidate.stamp.size_bytes, sha256
+        )
+
+    def _duplicate(
+        self, candidate: Candidate, folder: bytes, cluster_id: int, distance: float, original: bytes
+    ) -> Route:
+        reason = f"same bytes as {os.fsdecode(original)}"
+        kept = self._config.duplicates is DuplicatePolicy.KEEP
+        if not kept:
+            skip = self._config.duplicates is DuplicatePolicy.SKIP
+            folder = b"" if skip else SET_ASIDE_FOLDER
+        return Route(
+            candidate.file_id,
+            FileState.DUPLICATE,
+            folder,
+            cluster_id if kept else None,
+            distance,
+            reason,
+        )
+
+    def _write(
+        self,
+        candidate: Candidate,
+        sha256: bytes,
+        route: Route,
+        *,
+        op: Op | None = None,
+        src_root: Root = Root.INBOX,
+    ) -> Move:
+        dst = free_name(route.folder, base_name(candidate.name), self._is_taken)
+        self._promised.add(dst)
+        return self._store.journal.plan(
+            candidate,
+            sha256,
+            route,
+            op=op or self._config.op,
+            dst=dst,
+            fit_id=self._model.fit_id if self._model else None,
+            src_root=src_root,
+        )
+
+    def _is_taken(self, dst: bytes) -> bool:
+        return dst in self._promised or self._mover.exists(dst)
+
+    def reroute(self, file_id: int, label: int) -> Move | None:
+        """Plan the move of a sorted file to another cluster; None where it lies right."""
+        assert self._model is not None
+        cluster_id = self._model.cluster_ids[label]
+        placed = self._store.files.placed_in(file_id)
+        if placed is None or placed.cluster_id == cluster_id:
+            return None
+        stamp = _look(self._config.target, placed.dst)
+        if stamp is None:
+            return None  # moved or deleted by its owner: respected
+        candidate = Candidate(file_id, placed.dst, stamp)
+        route = Route(file_id, placed.state, cluster_folder(cluster_id), cluster_id)
+        return self._write(candidate, placed.sha256, route, op=Op.MOVE, src_root=Root.TARGET)
+
+
+def _look(target: Path, dst: bytes) -> Stamp | None:
+    try:
+        status = os.lstat(os.path.join(os.fsencode(target), dst))
+    except OSError:
+        return None
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,285 @@
+"""``imgsortd sort``: the article's job in one go, on the daemon's pipeline and store."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imgsortd.adapters import fsops
+from imgsortd.adapters.inbox import Inbox
+from imgsortd.adapters.locking import Locks
+from imgsortd.adapters.reading import PictureReader
+from imgsortd.adapters.store import Store, open_store
+from imgsortd.config import Config, check_nesting
+from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.records import Candidate, Op, ReadResult, Unreadable
+from imgsortd.core.routing import cluster_folder, nearest
+from imgsortd.errors import FitError, ImgsortdError, NoSpaceError
+from imgsortd.intake import Intake
+from imgsortd.pipeline import (
+    BatchReport,
+    FeatureExtractor,
+    Library,
+    adopt_fit,
+    compute_fit,
+    load_fit_data,
+    open_library,
+    process_batch,
+    recover,
+    route_waiting,
+)
+
+DEFAULT_CLUSTERS = 100
+STATE_FOLDER = ".imgsortd"
+_PICTURES_A_CLUSTER = 10
+
+
+class StoppedError(ImgsortdError):
+    """The person stopped the job; what was done is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class SortJob:
+    """What ``imgsortd sort`` was asked for.
+
+    ``n_clusters`` None means the article's 100, or one for every ten pictures
+    where there are fewer than 1,000.
+    """
+
+    source: Path
+    target: Path
+    n_clusters: int | None
+    op: Op
+    state_dir: Path | None
+    recursive: bool
+    random_state: int
+    dry_run: bool
+
+
+@dataclass(slots=True)
+class SortReport:
+    """What came of it. ``clusters`` maps cluster ids to pictures placed in their folders."""
+
+    source: str
+    target: str
+    op: str
+    dry_run: bool
+    n_clusters: int = 0
+    found: int = 0
+    known_before: int = 0
+    sorted: int = 0
+    duplicates: int = 0
+    set_aside: list[dict[str, str]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    clusters: dict[int, int] = field(default_factory=dict)
+    images_per_s: float = 0.0
+    total_s: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return asdict(self)
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, in all); may raise :class:`StoppedError`."""
+
+
+def sort_folder(
+    job: SortJob, config: Config, extractor: FeatureExtractor, progress: Progress
+) -> SortReport:
+    """Sort every picture under ``job.source`` into ``cluster_0 … cluster_{N-1}``.
+
+    Raises
+    ------
+    ConfigError
+        The folders contain one another.
+    FitError
+        Fewer pictures than clusters, or another number of clusters than before.
+    StoppedError
+        From ``progress``; a second run carries on.
+    """
+    started = time.perf_counter()
+    with _state_dir(job) as state_dir:
+        config = config.model_copy(update={"state_dir": state_dir})
+        check_nesting(config, "sort")
+        if not job.dry_run:
+            job.target.mkdir(parents=True, exist_ok=True)
+        with Locks(state_dir, job.source if job.op is Op.MOVE else None):
+            store = open_store(config.database)
+            try:
+                library = open_library(config, store, extractor)
+                report = _Sort(job, library, progress).run()
+            finally:
+                store.close()
+    report.total_s = time.perf_counter() - started
+    return report
+
+
+@contextmanager
+def _state_dir(job: SortJob) -> Iterator[Path]:
+    """Yield the state folder; a dry run without one of its own leaves nothing behind."""
+    chosen = job.state_dir or job.target / STATE_FOLDER
+    if job.dry_run and job.state_dir is None and not chosen.exists():
+        with tempfile.TemporaryDirectory(prefix="imgsortd-dry-run-") as folder:
+            yield Path(folder)
+    else:
+        yield chosen
+
+
+class _Sort:
+    """One run of the job."""
+
+    def __init__(self, job: SortJob, library: Library, progress: Progress) -> None:
+        self._job = job
+        self._library = library
+        self._progress = progress
+        self._report = SortReport(str(job.source), str(job.target), job.op, job.dry_run)
+
+    def run(self) -> SortReport:
+        store = self._library.store
+        if not self._job.dry_run:
+            self._count(recover(self._library))
+            self._copy_again_what_is_missing(store)
+        self._check_same_job(store)
+        self._extract()
+        if self._library.model is None:
+            self._fit()
+        if self._job.dry_run:
+            self._preview()
+        else:
+            self._route()
+        return self._report
+
+    def _copy_again_what_is_missing(self, store: Store) -> None:
+        """Take files in again whose copy was deleted from the target since."""
+        if self._job.op is Op.MOVE:
+            return
+        mover = self._library.mover
+        missing = [file_id for file_id, dst in store.files.placed() if not mover.exists(dst)]
+        with store.atomic():
+            store.files.restart(missing)
+
+    def _check_same_job(self, store: Store) -> None:
+        record = store.fits.current_record()
+        if record is None:
+            return
+        asked, seed = self._job.n_clusters, self._job.random_state
+        if asked not in (None, record.n_clusters) or seed != record.random_state:
+            raise FitError(
+                f"{self._job.target}: was sorted before with -k {record.n_clusters} "
+                f"--random-state {record.random_state}, now asked for -k {asked} "
+                f"--random-state {seed}; give the same numbers to carry on, or another TARGET "
+                f"(with --state {store.path.parent} the features are not computed again)"
+            )
+
+    def _extract(self) -> None:
+        """Read the pictures that are new and keep their features."""
+        config = self._library.config
+        inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
+        intake = Intake(inbox, self._library.store, settle_s=0.0)
+        intake.scan(0.0)
+        intake.settle(0.0)
+        self._report.known_before = self._library.store.files.count_waiting()
+        self._report.found = len(intake.queue) + self._report.known_before
+        reader = PictureReader(config.inbox, config.pictures.max_megapixels)
+        try:
+            self._read_all(intake.queue, reader)
+        finally:
+            reader.close()
+
+    def _read_all(self, queue: deque[Candidate], reader: PictureReader) -> None:
+        size, total = self._library.config.batch.max_images, len(queue)
+        reads: deque[Future[ReadResult]] = deque()
+        started, done = time.perf_counter(), 0
+        self._progress("features", 0, total)
+        while queue or reads:
+            while queue and len(reads) < 2 * size:
+                reads.append(reader.submit(queue.popleft()))
+            results = [reads.popleft().result() for _ in range(min(size, len(reads)))]
+            self._store(results)
+            done += len(results)
+            self._report.images_per_s = done / (time.perf_counter() - started)
+            self._progress("features", done, total)
+
+    def _store(self, results: list[ReadResult]) -> None:
+        if self._job.dry_run:
+            for result in results:
+                if isinstance(result, Unreadable):
+                    self._note_set_aside(result.candidate.name, result.reason)
+            results = [result for result in results if not isinstance(result, Unreadable)]
+        # The model is put on only for routing: here files first get their features.
+        model, self._library.model = self._library.model, None
+        try:
+            self._count(process_batch(self._library, results))
+        finally:
+            self._library.model = model
+
+    def _count(self, report: BatchReport) -> None:
+        self._report.sorted += report.sorted
+        self._report.duplicates += report.duplicates
+        for name, reason in report.set_aside_reasons:
+            self._note_set_aside(name, reason)
+        self._report.errors.extend(report.errors)
+        for name in report.look_again:
+            self._report.errors.append(f"{os.fsdecode(name)!r} changed while it was read")
+        if report.no_space:
+            raise NoSpaceError(
+                f"{self._job.target}: the disk is full; free some space and run the same "
+                f"command again, it carries on where it stopped"
+            )
+
+    def _note_set_aside(self, name: bytes, reason: str) -> None:
+        self._report.set_aside.append({"file": os.fsdecode(name), "reason": reason})
+
+    def _fit(self) -> None:
+        data = load_fit_data(self._library)
+        if not len(data.vectors):
+            raise FitError(f"{self._job.source}: no picture that can be read was found there")
+        n_clusters = self._job.n_clusters or max(
+            1, min(DEFAULT_CLUSTERS, len(data.vectors) // _PICTURES_A_CLUSTER)
+        )
+        self._progress("fit", 0, 1)
+        fit = compute_fit(data, n_clusters, self._job.random_state)
+        summary = adopt_fit(self._library, data, fit, FitTrigger.SORT, dry_run=self._job.dry_run)
+        self._report.clusters = dict(summary.sizes)
+        self._report.n_clusters = len(summary.sizes)
+        self._progress("fit", 1, 1)
+
+    def _preview(self) -> None:
+        """Count what a real run would place, without placing it."""
+        model = self._library.model
+        if model is not None:
+            self._report.n_clusters = len(model.cluster_ids)
+            data = load_fit_data(self._library)
+            labels, _ = nearest(data.vectors, model.centers)
+            self._report.clusters = {
+                cluster_id: int((labels == label).sum())
+                for label, cluster_id in enumerate(model.cluster_ids)
+            }
+        self._report.sorted = sum(self._report.clusters.values())
+
+    def _route(self) -> None:
+        library, model = self._library, self._library.model
+        assert model is not None
+        with fsops.Folders(library.config.target) as target:
+            for cluster_id in model.cluster_ids:
+                target.make(cluster_folder(cluster_id))
+                target.close(cluster_folder(cluster_id))
+        total, done = library.store.files.count_waiting(), 0
+        self._progress("folders", 0, total)
+        while (report := route_waiting(library)).images and not report.errors:
+            self._count(report)
+            done += report.images
+            self._progress("folders", done, total)
+        self._count(report)
+        self._report.n_clusters = len(model.cluster_ids)
+        sizes = library.store.files.cluster_sizes()
+        self._report.clusters = {number: sizes.get(number, 0) for number in model.cluster_ids}
