@@ -9,15 +9,18 @@ differs from the plain sum by about 1e-5 of its range.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 _TILE = 4
 _WINDOW = 6
-# A chunk of images whose tiles stay in a usual CPU's cache; measured on 2 cores
-# (docs/performance.md): 2 images of 56x56, 8 of 28x28, 32 of 14x14.
-_CHUNK_PIXELS = 2 * 56 * 56
+# Tiles worked on at a time: their 36 products for 256 channels are a few MB, which
+# stay in cache from the first step to the last (docs/performance.md).
+_BAND_TILES = 448
+# Images are padded together as long as they are no larger than one of the first block.
+_GROUP_FLOATS = 224 * 224 * 64
 
 _B = torch.tensor(
     [
@@ -51,71 +54,120 @@ _A = torch.tensor(
     dtype=torch.float64,
 )
 
+_B32, _A32 = _B.float(), _A.float()
+
+
+class Workspace:
+    """Pieces of memory that grow to what is needed and are kept: two for bands, one for images."""
+
+    def __init__(self) -> None:
+        self._slots = [torch.empty(0) for _ in range(3)]
+
+    def get(self, slot: int, *shape: int) -> torch.Tensor:
+        """Return uninitialised float32 of a shape; what the slot held is lost."""
+        size = math.prod(shape)
+        if self._slots[slot].numel() < size:
+            self._slots[slot] = torch.empty(size)
+        return self._slots[slot][:size].view(shape)
+
 
 class WinogradConv(nn.Module):
     """A 3x3 convolution, stride 1, padding 1, followed by ReLU.
+
+    Works through the image in bands of tiles, in buffers that are kept: with fresh
+    memory for every step, page faults cost more than the products save. Not to be
+    called from two threads at a time.
 
     Parameters
     ----------
     conv
         The convolution whose weights [k, c, 3, 3] and bias [k] are taken over.
+    workspace
+        Shared by all layers of a network: one that is used again is in cache.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
-    into: torch.Tensor
-    back: torch.Tensor
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, workspace: Workspace) -> None:
         super().__init__()
         if conv.kernel_size != (3, 3) or conv.stride != (1, 1) or conv.padding != (1, 1):
             raise ValueError(f"expected a 3x3 convolution, stride 1, padding 1, got {conv}")
         assert conv.bias is not None
-        weight = torch.einsum("ia,kcab,jb->ijck", _G, conv.weight.detach().double(), _G)
-        self.register_buffer("weight", weight.reshape(36, *weight.shape[2:]).float().contiguous())
+        weight = torch.kron(_G, _G) @ conv.weight.detach().double().permute(2, 3, 1, 0).reshape(
+            9, -1
+        )
+        self.register_buffer("weight", weight.float().view(36, conv.in_channels, conv.out_channels))
         self.register_buffer("bias", conv.bias.detach().float())
-        # Both dimensions of a tile at once: the Kronecker product of the transform with itself.
-        self.register_buffer("into", torch.kron(_B, _B).float())
-        self.register_buffer("back", torch.kron(_A, _A).float())
+        self._workspace = workspace
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map float32 [n, c, h, w] (channels last) to [n, k, h, w] (channels last)."""
-        chunk = max(1, _CHUNK_PIXELS // (images.shape[2] * images.shape[3]))
-        if len(images) <= chunk:
-            return self._convolve(images)
-        return torch.cat([self._convolve(part) for part in torch.split(images, chunk)])
+        n, c, h, w = images.shape
+        group = max(1, _GROUP_FLOATS // (c * h * w))
+        parts = [self._convolve(part) for part in torch.split(images, group)]
+        return parts[0] if n <= group else torch.cat(parts)
 
     def _convolve(self, images: torch.Tensor) -> torch.Tensor:
-        n, c, h, w = images.shape
+        n, _, h, w = images.shape
         rows, columns = -(-h // _TILE), -(-w // _TILE)
-        padded = F.pad(
-            images.permute(0, 2, 3, 1),
-            (0, 0, 1, columns * _TILE + 1 - w, 1, rows * _TILE + 1 - h),
-        )
+        padded = self._padded(images.permute(0, 2, 3, 1), rows * _TILE + 2, columns * _TILE + 2)
+        pixels = padded.new_empty(n, rows, _TILE, columns, _TILE, self.weight.shape[2])
+        if rows * columns <= _BAND_TILES:
+            band, step = rows, max(1, _BAND_TILES // (rows * columns))
+        else:
+            band, step = max(1, _BAND_TILES // columns), 1
+        for image in range(0, n, step):
+            for row in range(0, rows, band):
+                part = padded[image : image + step, row * _TILE :]
+                out = pixels[image : image + step, row : row + band]
+                self._band(part, out)
+        whole = pixels.view(n, rows * _TILE, columns * _TILE, -1)
+        return whole[:, :h, :w].permute(0, 3, 1, 2)
+
+    def _padded(self, images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Copy [n, h, w, c] into zeros [n, height, width, c], one row and column in."""
+        n, h, w, c = images.shape
+        padded = self._workspace.get(2, n, height, width, c)
+        for border in (padded[:, 0], padded[:, h + 1 :], padded[:, :, 0], padded[:, :, w + 1 :]):
+            border.zero_()
+        padded[:, 1 : h + 1, 1 : w + 1].copy_(images)
+        return padded
+
+    def _band(self, padded: torch.Tensor, out: torch.Tensor) -> None:
+        """Fill ``out`` [n, rows, 4, columns, 4, k] from the padded rows it needs."""
+        n, rows, _, columns, _, k = out.shape
+        c = padded.shape[3]
+        tiles = n * rows * columns
+        a, b = (self._workspace.get(slot, 36, tiles, c) for slot in (0, 1))
         across_n, down, across, _ = padded.stride()
-        tiles = padded.as_strided(
+        windows = padded.as_strided(
             (_WINDOW, _WINDOW, n, rows, columns, c),
             (down, across, across_n, _TILE * down, _TILE * across, 1),
         )
-        spectrum = (self.into @ tiles.reshape(36, -1)).view(36, n * rows * columns, c)
-        products = torch.bmm(spectrum, self.weight)
-        outputs = (self.back @ products.view(36, -1)).view(_TILE, _TILE, n, rows, columns, -1)
-        pixels = outputs.permute(2, 3, 0, 4, 1, 5).reshape(n, rows * _TILE, columns * _TILE, -1)
-        return (pixels[:, :h, :w] + self.bias).relu_().permute(0, 3, 1, 2)
+        a.view(windows.shape).copy_(windows)
+        torch.mm(_B32, a.view(6, -1), out=b.view(6, -1))
+        torch.matmul(_B32, b.view(6, 6, -1), out=a.view(6, 6, -1))
+        products = self._workspace.get(1, 36, tiles, k)
+        torch.bmm(a, self.weight, out=products)
+        half = self._workspace.get(0, 24, tiles, k)
+        torch.mm(_A32, products.view(6, -1), out=half.view(4, -1))
+        spatial = self._workspace.get(1, 16, tiles, k)
+        torch.matmul(_A32, half.view(4, 6, -1), out=spatial.view(4, 4, -1))
+        spatial.add_(self.bias).relu_()
+        out.copy_(spatial.view(_TILE, _TILE, n, rows, columns, k).permute(2, 3, 0, 4, 1, 5))
 
 
 def use_winograd(features: nn.Sequential) -> nn.Sequential:
-    """Return the layers with Winograd in the place of each Conv+ReLU where it is faster.
+    """Return the layers with Winograd in the place of every Conv+ReLU but the first.
 
-    That is from 128 input channels and 56x56 pixels on (VGG16's conv3_1): before,
-    moving the tiles costs more than the products save.
+    The first has 3 channels: moving its tiles costs more than the products save.
     """
     layers: list[nn.Module] = []
-    pools = 0
+    workspace = Workspace()
     for layer in features:
-        pools += isinstance(layer, nn.MaxPool2d)
-        if isinstance(layer, nn.Conv2d) and pools >= 2:
-            layers.append(WinogradConv(layer))
-        elif not (isinstance(layer, nn.ReLU) and layers and isinstance(layers[-1], WinogradConv)):
+        if isinstance(layer, nn.Conv2d) and layer.in_channels > 3:
+            layers.append(WinogradConv(layer, workspace))
+        elif not (isinstance(layer, nn.ReLU) and isinstance(layers[-1], WinogradConv)):
             layers.append(layer)
     return nn.Sequential(*layers)
