@@ -138,7 +138,8 @@ def sort(
     """
     from imgsortd.adapters import fsops
     from imgsortd.adapters.features import build_extractor
-    from imgsortd.sorting import SortJob, sort_folder
+    from imgsortd.sort_job import SortJob
+    from imgsortd.sorting import sort_folder
 
     if not source.is_dir():
         raise ConfigError(f"SOURCE must be an existing folder, got {source}")
@@ -182,7 +183,7 @@ def _weights_path(weights: str) -> str:
 @contextmanager
 def _sort_progress(quiet: bool) -> Iterator[Any]:
     """Show progress; Ctrl-C stops after the batch in hand, a second one at once."""
-    from imgsortd.sorting import StoppedError
+    from imgsortd.sort_job import StoppedError
 
     bar = Progress(
         TextColumn("{task.description}"),

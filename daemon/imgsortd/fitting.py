@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from imgsortd.adapters.kmeans import Fit
-from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.pipeline import FitData, compute_fit
+from imgsortd.adapters.store_control import Request
+from imgsortd.core.lifecycle import FitTrigger, RefitRule, fit_due
+from imgsortd.errors import ImgsortdError
+from imgsortd.fits import FitData, adopt_fit, compute_fit, load_fit_data, move_sorted
+from imgsortd.pipeline import BatchReport, Library
+
+log = logging.getLogger(__name__)
+
+_CHECK_EVERY_S = 0.5
+_AFTER_FAILURE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class FitJob:
-    """A fit under way, and who asked for it."""
-
+class _Job:
     trigger: FitTrigger
     data: FitData
     future: Future[Fit]
@@ -21,34 +30,114 @@ class FitJob:
     dry_run: bool
 
 
-class FitRunner:
-    """Runs one fit at a time."""
+class BackgroundFits:
+    """Starts fits when they are due or asked for, and adopts them when they are done.
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fit")
-        self.job: FitJob | None = None
+    Parameters
+    ----------
+    on_moved
+        Told (event, report) of files moved after a fit (``refit.move_sorted``).
+    on_error
+        Told (event, detail) of a fit that could not be made.
+    """
 
-    def start(
+    def __init__(
         self,
-        data: FitData,
-        n_clusters: int,
-        random_state: int,
-        trigger: FitTrigger,
-        *,
-        request_id: int | None = None,
-        dry_run: bool = False,
+        library: Library,
+        on_moved: Callable[[str, BatchReport], None],
+        on_error: Callable[[str, str], None],
     ) -> None:
-        """Begin a fit; :attr:`job` is it until :meth:`take` gives it back."""
-        future = self._pool.submit(compute_fit, data, n_clusters, random_state)
-        self.job = FitJob(trigger, data, future, request_id, dry_run)
-
-    def take(self) -> FitJob | None:
-        """Return the job once it is done, and be free for another."""
-        if self.job is None or not self.job.future.done():
-            return None
-        job, self.job = self.job, None
-        return job
+        config = library.config
+        self._library = library
+        self._on_moved = on_moved
+        self._on_error = on_error
+        self._rule = RefitRule(
+            config.clusters.min_images, config.refit.interval, config.refit.growth
+        )
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fit")
+        self._job: _Job | None = None
+        self._next_check_s = 0.0
 
     def close(self) -> None:
-        """Leave a fit that runs to its end unused; it has written nothing."""
+        """Leave a fit that still runs to its end unused; it has written nothing."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def step(self, now_s: float, *, may_start: bool) -> bool:
+        """Adopt a finished fit, or start one; return whether there is a new model."""
+        if self._job is not None:
+            if not self._job.future.done():
+                return False
+            job, self._job = self._job, None
+            return self._adopt(job, now_s)
+        if may_start and now_s >= self._next_check_s:
+            self._next_check_s = now_s + _CHECK_EVERY_S
+            self._start_what_is_due()
+        return False
+
+    def _start_what_is_due(self) -> None:
+        request = self._take_request()
+        if request is not None:
+            self._start(FitTrigger.REQUEST, request)
+            return
+        library = self._library
+        trigger = fit_due(self._rule, library.store.fits.facts(library.extractor.id))
+        if trigger is not None:
+            self._start(trigger)
+
+    def _take_request(self) -> Request | None:
+        control = self._library.store.control
+        if not control.has_new():
+            return None
+        with self._library.store.atomic():
+            request = control.take()
+            if request is not None and request.verb == "refit":
+                control.progress(request.request_id, "fitting")
+                return request
+            if request is not None:
+                error = {"error": f"unknown verb {request.verb!r}"}
+                control.answer(request.request_id, "failed", error)
+        return None
+
+    def _start(self, trigger: FitTrigger, request: Request | None = None) -> None:
+        clusters = self._library.config.clusters
+        params = request.params if request else {}
+        n_clusters = params.get("n_clusters") or clusters.n_clusters
+        data = load_fit_data(self._library)
+        log.info(
+            "fit started trigger=%s images=%d clusters=%d", trigger, len(data.vectors), n_clusters
+        )
+        self._job = _Job(
+            trigger,
+            data,
+            self._pool.submit(compute_fit, data, n_clusters, clusters.random_state),
+            request.request_id if request else None,
+            bool(params.get("dry_run")),
+        )
+
+    def _adopt(self, job: _Job, now_s: float) -> bool:
+        try:
+            fit = job.future.result()
+        except ImgsortdError as error:
+            self._on_error("fit failed", str(error))
+            self._answer(job, "failed", {"error": str(error)})
+            self._next_check_s = now_s + _AFTER_FAILURE_S
+            return False
+        summary = adopt_fit(self._library, job.data, fit, job.trigger, dry_run=job.dry_run)
+        log.info(
+            "fit %s trigger=%s images=%d clusters=%d churn=%s fit_s=%.2f",
+            "tried" if job.dry_run else "adopted",
+            job.trigger,
+            summary.n_images,
+            summary.n_clusters,
+            "none" if summary.churn is None else f"{summary.churn:.3f}",
+            summary.fit_s,
+        )
+        if self._library.config.refit.move_sorted and not job.dry_run:
+            self._on_moved("sorted moved", move_sorted(self._library, job.data, fit))
+        self._answer(job, "done", summary.as_dict())
+        return not job.dry_run
+
+    def _answer(self, job: _Job, state: str, result: dict[str, Any]) -> None:
+        if job.request_id is not None:
+            with self._library.store.atomic():
+                self._library.store.control.answer(job.request_id, state, result)

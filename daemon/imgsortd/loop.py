@@ -10,25 +10,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from imgsortd.adapters.reading import PictureReader
-from imgsortd.adapters.store_control import Heartbeat, Request
+from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.watching import Watcher
 from imgsortd.config import Polling
 from imgsortd.core.batching import BatchRule, batch_size
-from imgsortd.core.lifecycle import FitTrigger, Phase, RefitRule, fit_due
+from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Candidate, ReadResult
 from imgsortd.errors import ImgsortdError, NoSpaceError, WatchError
-from imgsortd.fitting import FitJob, FitRunner
+from imgsortd.fitting import BackgroundFits
 from imgsortd.intake import Intake
-from imgsortd.pipeline import (
-    BatchReport,
-    Library,
-    adopt_fit,
-    load_fit_data,
-    move_sorted,
-    process_batch,
-    recover,
-    route_waiting,
-)
+from imgsortd.pipeline import BatchReport, Library, process_batch, recover, route_waiting
 
 log = logging.getLogger(__name__)
 
@@ -68,17 +59,13 @@ class Loop:
         self._watcher = watcher
         self._reader = reader
         self._on_tick = on_tick
-        self._fits = FitRunner()
+        self._fits = BackgroundFits(library, self._account, self._tell_error)
         self._reads: deque[tuple[Candidate, Future[ReadResult], float]] = deque()
         self._batch_rule = BatchRule(config.batch.max_images, config.batch.max_wait_s)
-        self._refit_rule = RefitRule(
-            config.clusters.min_images, config.refit.interval, config.refit.growth
-        )
         self._started_at = time.time()
         self._next_scan_s = 0.0
         self._scan_every_s = config.rescan_s
         self._next_beat_s = 0.0
-        self._next_fit_check_s = 0.0
         self._retry_at_s: float | None = None
         self._backoff_s = _FIRST_BACKOFF_S
         self._waiting_to_route = True
@@ -128,7 +115,6 @@ class Loop:
             self._intake.settle(now)
             self._work()
         self._fit(now)
-        self._serve()
         self._beat(self._current_phase())
 
     def _hear(self) -> None:
@@ -280,72 +266,8 @@ class Loop:
                 log.info("sorting goes on moves=%d", report.images)
 
     def _fit(self, now: float) -> None:
-        job = self._fits.take()
-        if job is not None:
-            self._adopt(job)
-        elif self._fits.job is None and now >= self._next_fit_check_s and not self._is_paused():
-            self._next_fit_check_s = now + _TICK_S
-            library = self._library
-            trigger = fit_due(self._refit_rule, library.store.fits.facts(library.extractor.id))
-            if trigger is not None:
-                self._start_fit(trigger)
-
-    def _start_fit(self, trigger: FitTrigger, request: Request | None = None) -> None:
-        clusters = self._library.config.clusters
-        data = load_fit_data(self._library)
-        params = request.params if request else {}
-        k = params.get("n_clusters") or clusters.n_clusters
-        log.info("fit started trigger=%s images=%d clusters=%d", trigger, len(data.vectors), k)
-        self._fits.start(
-            data,
-            k,
-            clusters.random_state,
-            trigger,
-            request_id=request.request_id if request else None,
-            dry_run=bool(params.get("dry_run")),
-        )
-
-    def _adopt(self, job: FitJob) -> None:
-        try:
-            fit = job.future.result()
-        except ImgsortdError as error:
-            self._tell_error("fit failed", str(error))
-            self._answer(job.request_id, "failed", {"error": str(error)})
-            self._next_fit_check_s = time.monotonic() + _LAST_BACKOFF_S
-            return
-        summary = adopt_fit(self._library, job.data, fit, job.trigger, dry_run=job.dry_run)
-        log.info(
-            "fit %s trigger=%s images=%d clusters=%d churn=%s fit_s=%.2f",
-            "tried" if job.dry_run else "adopted",
-            job.trigger,
-            summary.n_images,
-            summary.n_clusters,
-            "none" if summary.churn is None else f"{summary.churn:.3f}",
-            summary.fit_s,
-        )
-        if not job.dry_run:
+        if self._fits.step(now, may_start=not self._is_paused()):
             self._waiting_to_route = True
-            if self._library.config.refit.move_sorted:
-                self._account("sorted moved", move_sorted(self._library, job.data, fit))
-        self._answer(job.request_id, "done", summary.as_dict())
-
-    def _serve(self) -> None:
-        control = self._library.store.control
-        if self._fits.job is not None or not control.has_new():
-            return
-        with self._library.store.atomic():
-            request = control.take()
-            if request is not None:
-                control.progress(request.request_id, "fitting")
-        if request is not None and request.verb == "refit":
-            self._start_fit(FitTrigger.REQUEST, request)
-        elif request is not None:
-            self._answer(request.request_id, "failed", {"error": f"unknown verb {request.verb!r}"})
-
-    def _answer(self, request_id: int | None, state: str, result: dict[str, object]) -> None:
-        if request_id is not None:
-            with self._library.store.atomic():
-                self._library.store.control.answer(request_id, state, result)
 
     def _tell_error(self, event: str, detail: str) -> None:
         log.error("%s: %s", event, detail)

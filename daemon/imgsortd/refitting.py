@@ -14,7 +14,8 @@ from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Op
 from imgsortd.errors import FitError, StoreError
-from imgsortd.pipeline import adopt_fit, compute_fit, load_fit_data, move_sorted, open_library
+from imgsortd.fits import adopt_fit, compute_fit, load_fit_data, move_sorted
+from imgsortd.pipeline import open_library
 
 _LOOK_EVERY_S = 0.2
 

@@ -9,9 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.inbox import Inbox
@@ -22,71 +20,25 @@ from imgsortd.config import Config, check_nesting
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Candidate, Op, ReadResult, Unreadable
 from imgsortd.core.routing import cluster_folder, nearest
-from imgsortd.errors import FitError, ImgsortdError, NoSpaceError
+from imgsortd.errors import FitError, NoSpaceError
+from imgsortd.fits import adopt_fit, compute_fit, load_fit_data
 from imgsortd.intake import Intake
 from imgsortd.pipeline import (
     BatchReport,
     FeatureExtractor,
     Library,
-    adopt_fit,
-    compute_fit,
-    load_fit_data,
     open_library,
     process_batch,
     recover,
     route_waiting,
 )
-
-DEFAULT_CLUSTERS = 100
-STATE_FOLDER = ".imgsortd"
-_PICTURES_A_CLUSTER = 10
-
-
-class StoppedError(ImgsortdError):
-    """The person stopped the job; what was done is kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class SortJob:
-    """What ``imgsortd sort`` was asked for.
-
-    ``n_clusters`` None means the article's 100, or one for every ten pictures
-    where there are fewer than 1,000.
-    """
-
-    source: Path
-    target: Path
-    n_clusters: int | None
-    op: Op
-    state_dir: Path | None
-    recursive: bool
-    random_state: int
-    dry_run: bool
-
-
-@dataclass(slots=True)
-class SortReport:
-    """What came of it. ``clusters`` maps cluster ids to pictures placed in their folders."""
-
-    source: str
-    target: str
-    op: str
-    dry_run: bool
-    n_clusters: int = 0
-    found: int = 0
-    known_before: int = 0
-    sorted: int = 0
-    duplicates: int = 0
-    set_aside: list[dict[str, str]] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    clusters: dict[int, int] = field(default_factory=dict)
-    images_per_s: float = 0.0
-    total_s: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values for JSON."""
-        return asdict(self)
-
+from imgsortd.sort_job import (
+    DEFAULT_CLUSTERS,
+    PICTURES_A_CLUSTER,
+    STATE_FOLDER,
+    SortJob,
+    SortReport,
+)
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, in all); may raise :class:`StoppedError`."""
@@ -244,7 +196,7 @@ class _Sort:
         if not len(data.vectors):
             raise FitError(f"{self._job.source}: no picture that can be read was found there")
         n_clusters = self._job.n_clusters or max(
-            1, min(DEFAULT_CLUSTERS, len(data.vectors) // _PICTURES_A_CLUSTER)
+            1, min(DEFAULT_CLUSTERS, len(data.vectors) // PICTURES_A_CLUSTER)
         )
         self._progress("fit", 0, 1)
         fit = compute_fit(data, n_clusters, self._job.random_state)

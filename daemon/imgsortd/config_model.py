@@ -1,0 +1,289 @@
+"""The keys of the configuration: their types, texts, ranges and defaults.
+
+Units are in the names. What is written here is the only source: error texts,
+``imgsortd init`` and ``config.example.yaml`` come from it (:mod:`imgsortd.config_text`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from imgsortd.core.records import DuplicatePolicy, Layer, Op
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+DEFAULT_IGNORE = (
+    ".*",
+    "*~",
+    "~*",
+    "*.part",
+    "*.crdownload",
+    "*.tmp",
+    "*.partial",
+    "*.download",
+    "@eaDir",
+    "Thumbs.db",
+    "lost+found",
+)
+
+
+class Polling(StrEnum):
+    """Whether events or repeated listing find new files."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class Device(StrEnum):
+    """Where VGG16 runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class Precision(StrEnum):
+    """The arithmetic VGG16 runs in."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class LogLevel(StrEnum):
+    """The least important line that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _on_off(value: object) -> object:
+    """YAML 1.1 reads a bare ``on`` and ``off`` as booleans; give the words back."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+def _duration_s(value: object) -> object:
+    """Read ``36h``, ``90 m``, ``off`` or a number of seconds; seconds or None come out."""
+    if value is False or value == "off" or value is None:
+        return None
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match:
+        return float(match[1]) * _SECONDS[match[2]]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    raise PydanticCustomError("duration", "not a duration")
+
+
+def _share(value: object) -> object:
+    return None if value is False or value == "off" else value
+
+
+def _number(value: object) -> object:
+    """Refuse booleans and numbers written as text: ``"5 s"`` is a wrong unit, not a 5."""
+    if isinstance(value, (bool, str)):
+        raise PydanticCustomError("number", "not a number")
+    return value
+
+
+def _path(value: object) -> object:
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise PydanticCustomError("path", "not a path")
+    return Path(os.path.expandvars(value)).expanduser()
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Count = Annotated[int, BeforeValidator(_number)]
+FolderPath = Annotated[Path, BeforeValidator(_path)]
+
+
+def _key(text: str, expected: str, default: Any = ..., **limits: Any) -> Any:
+    """Make a field that knows the text for the example file and for its error."""
+    return Field(default, description=text, json_schema_extra={"expected": expected}, **limits)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BatchConfig(_Section):
+    """How files are put together for the model."""
+
+    max_images: Count = _key(
+        "Pictures in one batch. 16 keeps VGG16's layers in the cache of a usual CPU; "
+        "a GPU likes 64 and more.",
+        "a whole number from 1 to 1024",
+        16,
+        ge=1,
+        le=1024,
+    )
+    max_wait_s: Number = _key(
+        "How long the first file of a batch waits for others.",
+        "seconds above 0, at most 60",
+        0.1,
+        gt=0,
+        le=60,
+    )
+
+
+class ModelConfig(_Section):
+    """The VGG16 that stays in memory."""
+
+    weights: str = _key(
+        "auto = VGG16's original convolutions (60 MB); imagenet1k_v1 = torchvision's full "
+        "ImageNet weights (528 MB); or the path of a .pth or .safetensors file.",
+        "auto, imagenet1k_v1 or the path of a .pth or .safetensors file",
+        "auto",
+        min_length=1,
+    )
+    layer: Layer = _key(
+        "What the features are: pool5 (512 numbers, best for sorting), "
+        "fc2 (4096) or logits (1000). The last two need full weights.",
+        "pool5, fc2 or logits",
+        Layer.POOL5,
+    )
+    device: Annotated[Device, BeforeValidator(_on_off)] = _key(
+        "auto takes a GPU when torch sees one.", "auto, cpu, cuda or mps", Device.AUTO
+    )
+    precision: Precision = _key(
+        "auto takes what this machine computes fastest at equal results.",
+        "auto, fp32, bf16 or fp16",
+        Precision.AUTO,
+    )
+
+
+class ClustersConfig(_Section):
+    """KMeans."""
+
+    n_clusters: Count = _key(
+        "How many cluster folders.", "a whole number from 1 to 10000", 30, ge=1, le=10_000
+    )
+    min_images: Count = _key(
+        "The first fit waits until so many pictures are in the inbox; "
+        "until then files stay there, their features already stored.",
+        "a whole number above 0, not below clusters.n_clusters",
+        300,
+        ge=1,
+    )
+    random_state: Count = _key(
+        "Seed of KMeans: the same pictures and seed give the same clusters.",
+        "a whole number from 0 to 4294967295",
+        42,
+        ge=0,
+        le=2**32 - 1,
+    )
+
+
+class RefitConfig(_Section):
+    """When the clusters are fitted anew, from the stored features."""
+
+    interval: Annotated[float | None, BeforeValidator(_duration_s)] = _key(
+        "Longest time between two fits while new pictures came: 36h, 7d, 90m, or off.",
+        "a duration such as 36h, 7d or 90m (at least 1s), or off",
+        7 * 86400.0,
+        ge=1,
+    )
+    growth: Annotated[float | None, BeforeValidator(_share)] = _key(
+        "Refit when so large a share of new pictures came since the last fit "
+        "(0.25 = a quarter more), or off.",
+        "a share above 0, at most 100 (0.25 = a quarter more), or off",
+        0.25,
+        gt=0,
+        le=100,
+    )
+    move_sorted: bool = _key(
+        "After a refit, also move files that were sorted before and now lie nearer "
+        "to another cluster. Off: they stay where they are.",
+        "true or false",
+        False,
+    )
+
+
+class PicturesConfig(_Section):
+    """What is accepted as a picture."""
+
+    max_megapixels: Number = _key(
+        "A picture that would decode to more is set aside as a decompression bomb. "
+        "JPEGs are decoded at reduced scale and count at that size.",
+        "megapixels above 0, at most 1000",
+        100.0,
+        gt=0,
+        le=1000,
+    )
+
+
+class Config(_Section):
+    """The whole configuration file."""
+
+    inbox: FolderPath = _key("Where pictures arrive.", "the path of an existing folder")
+    target: FolderPath = _key(
+        "Where the cluster_N folders stand. On the inbox's filesystem a move is one rename.",
+        "the path of an existing folder",
+    )
+    state_dir: FolderPath = _key(
+        "Where the SQLite file lives. Keep it off network shares.", "the path of a folder"
+    )
+    recursive: bool = _key("Also look into the inbox's subfolders.", "true or false", True)
+    op: Op = _key("What is done to a sorted file.", "move, copy, hardlink or symlink", Op.MOVE)
+    duplicates: DuplicatePolicy = _key(
+        "A file whose bytes are already in the library: keep (sort it too), set_aside, "
+        "or skip (leave it in the inbox). Nothing is ever deleted.",
+        "keep, set_aside or skip",
+        DuplicatePolicy.KEEP,
+    )
+    extensions: str | tuple[str, ...] = _key(
+        "auto = every file that its name or its first bytes call a picture; "
+        "or a list such as [.jpg, .png] to take only those.",
+        "auto or a list of extensions such as [.jpg, .png]",
+        "auto",
+    )
+    ignore: tuple[str, ...] = _key(
+        "Shell patterns of names that are never touched: half-written and system files.",
+        "a list of shell patterns",
+        DEFAULT_IGNORE,
+    )
+    settle_s: Number = _key(
+        "A file is taken when it has not changed for so long.",
+        "seconds from 0 to 3600",
+        2.0,
+        ge=0,
+        le=3600,
+    )
+    rescan_s: Number = _key(
+        "How often the whole inbox is listed, whatever the events said.",
+        "seconds from 1 to 86400",
+        60.0,
+        ge=1,
+        le=86_400,
+    )
+    polling: Annotated[Polling, BeforeValidator(_on_off)] = _key(
+        "auto watches with inotify and falls back to listing every 5 s on network "
+        "shares; on always lists; off insists on inotify.",
+        "auto, on or off",
+        Polling.AUTO,
+    )
+    log_level: LogLevel = _key(
+        "The least important line that is logged.", "debug, info, warning or error", LogLevel.INFO
+    )
+    batch: BatchConfig = BatchConfig()
+    model: ModelConfig = ModelConfig()
+    clusters: ClustersConfig = ClustersConfig()
+    refit: RefitConfig = RefitConfig()
+    pictures: PicturesConfig = PicturesConfig()
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.state_dir / "imgsortd.db"

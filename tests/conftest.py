@@ -1,0 +1,38 @@
+"""Fixtures that cost something, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import DaemonProcess
+
+
+@pytest.fixture(scope="session")
+def conv_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of seeded random VGG16 convolutions (59 MB): real shapes, no download."""
+    import torch
+    from safetensors.torch import save_file
+    from torchvision.models import vgg16
+
+    with torch.device("meta"):
+        shapes = {name: t.shape for name, t in vgg16().features.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, shape in shapes.items():
+        fan_in = torch.Size(shape[1:]).numel()
+        scale = (2 / fan_in) ** 0.5 if name.endswith("weight") else 0.0
+        tensors[f"features.{name}"] = torch.randn(shape, generator=generator) * scale
+    path = tmp_path_factory.mktemp("weights") / "conv.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
+    """Return a daemon process in ``tmp_path``, killed at the end of the test."""
+    process = DaemonProcess(tmp_path)
+    yield process
+    if process.is_alive():
+        process.stop(9)

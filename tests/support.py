@@ -1,0 +1,182 @@
+"""What the tests share: pictures to sort, a quick extractor, a real daemon process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from imgsortd.adapters.store import Store, open_store
+from imgsortd.config import Config, parse_config
+from imgsortd.core.records import ExtractorId, Layer, Pixels, Vectors
+from imgsortd.pipeline import Library, open_library
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
+
+
+def paint(path: Path, colour: Sequence[int], seed: int, size: int = 64) -> Path:
+    """Write a noisy picture of one colour; each seed gives other bytes."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(-25, 26, (size, size, 3))
+    pixels = np.clip(np.asarray(colour) + noise, 0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def paint_groups(folder: Path, each: int, suffix: str = ".png", seed: int = 0) -> list[Path]:
+    """Write ``each`` pictures of three colours: red-0.png, green-0.png, blue-0.png …"""
+    colours = {"red": RED, "green": GREEN, "blue": BLUE}
+    return [
+        paint(folder / f"{name}-{number}{suffix}", colour, seed + 1000 * index + number)
+        for index, (name, colour) in enumerate(colours.items())
+        for number in range(each)
+    ]
+
+
+def sums(*folders: Path) -> dict[str, int]:
+    """Return how often each content (sha256) is there, below the folders; state is left out."""
+    found: dict[str, int] = {}
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and ".imgsortd/" not in str(path) + "/":
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                found[digest] = found.get(digest, 0) + 1
+    return found
+
+
+def tree(folder: Path) -> dict[str, list[str]]:
+    """Return the files of each direct subfolder, by name."""
+    return {
+        below.name: sorted(os.listdir(below))
+        for below in sorted(folder.iterdir())
+        if below.is_dir()
+    }
+
+
+def wait_until(
+    predicate: Callable[[], object], timeout_s: float = 60.0, what: str = "condition"
+) -> None:
+    """Wait for something to come true; fail with its name when it does not."""
+    deadline = time.monotonic() + timeout_s
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        time.sleep(0.02)
+
+
+class ColourExtractor:
+    """A FeatureExtractor without VGG16: the mean colour, length 1. Quick and exact."""
+
+    def __init__(self, digest: str = "colour", layer: Layer = Layer.POOL5) -> None:
+        self.id = ExtractorId(digest, layer, 3)
+        self.extracted = 0
+
+    def extract(self, pixels: Sequence[Pixels]) -> Vectors:
+        """Map pictures to float32 [n, 3]."""
+        self.extracted += len(pixels)
+        if not pixels:
+            return np.empty((0, 3), dtype=np.float32)
+        means = np.stack([picture.mean(axis=(0, 1)) for picture in pixels]).astype(np.float32)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def make_config(folder: Path, **changes: Any) -> Config:
+    """Make folders and a configuration in ``folder``; three clusters, quick settling."""
+    data: dict[str, Any] = {
+        "inbox": str(folder / "inbox"),
+        "target": str(folder / "target"),
+        "state_dir": str(folder / "state"),
+        "settle_s": 0.2,
+        "rescan_s": 2,
+        "clusters": {"n_clusters": 3, "min_images": 6},
+    }
+    for key, value in changes.items():
+        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
+    for name in ("inbox", "target", "state_dir"):
+        Path(data[name]).mkdir(parents=True, exist_ok=True)
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(data))
+    return parse_config(data, file)
+
+
+def make_library(config: Config, extractor: ColourExtractor | None = None) -> tuple[Library, Store]:
+    """Open a library on a configuration, with the quick extractor."""
+    store = open_store(config.database)
+    return open_library(config, store, extractor or ColourExtractor()), store
+
+
+@dataclass
+class DaemonProcess:
+    """``imgsortd run`` as a process of its own, with real VGG16."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def log(self) -> str:
+        """All that every run in this folder has logged."""
+        return (self.folder / "daemon.log").read_text(errors="replace")
+
+    def start(self, **environ: str) -> None:
+        """Start it; ``environ`` is added to the environment."""
+        with open(self.folder / "daemon.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "imgsortd", "run", "-c", str(self.folder / "config.yaml")],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environ, **environ},
+            )
+
+    def wait_ready(self, times: int = 1) -> None:
+        """Wait for the ``times``-th "daemon ready" line in the log."""
+        wait_until(
+            lambda: self.log.count("daemon ready") >= times or not self.is_alive(),
+            what="daemon ready\n" + self.log,
+        )
+        assert self.is_alive(), self.log
+
+    def is_alive(self) -> bool:
+        """Tell whether the process runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 60) -> int:
+        """Send a signal and return the exit status."""
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+
+def run_cli(
+    *arguments: str | Path, environ: dict[str, str] | None = None, timeout_s: float = 180
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a person would."""
+    return subprocess.run(
+        [sys.executable, "-m", "imgsortd", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env={**os.environ, "COLUMNS": "120", **(environ or {})},
+        check=False,
+    )
