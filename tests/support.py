@@ -155,7 +155,7 @@ class DaemonProcess:
         """Tell whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         """Send a signal."""
         assert self.process is not None
         self.process.send_signal(number)
