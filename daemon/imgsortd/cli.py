@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imgsortd import __version__
-from imgsortd.config import Config, ModelConfig, Precision, load_config
+from imgsortd.config import Config, ModelConfig, Precision, load_config, read_config
 from imgsortd.config_text import example_yaml
 from imgsortd.core.lifecycle import duration_text
 from imgsortd.core.records import Layer, Op
@@ -100,8 +100,12 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def sort(
-    source: Annotated[Path, typer.Argument(help="Folder with pictures.")],
-    target: Annotated[Path, typer.Argument(help="Folder for cluster_0 … cluster_{N-1}.")],
+    source: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Folder with pictures.")
+    ],
+    target: Annotated[
+        Path, typer.Argument(file_okay=False, help="Folder for cluster_0 … cluster_{N-1}.")
+    ],
     clusters: Annotated[
         int | None,
         typer.Option(
@@ -141,8 +145,6 @@ def sort(
     from imgsortd.sort_job import SortJob
     from imgsortd.sorting import sort_folder
 
-    if not source.is_dir():
-        raise ConfigError(f"SOURCE must be an existing folder, got {source}")
     job = SortJob(
         source.resolve(),
         target.resolve(),
@@ -426,7 +428,7 @@ def service_install(
     """Write the systemd unit with the paths of this configuration."""
     from imgsortd.adapters.units import install_units, next_steps
 
-    settings = load_config(config)
+    settings = read_config(config)  # its folders are made by a later step
     executable = Path(sys.executable).parent / "imgsortd"
     written = install_units(
         user=user,

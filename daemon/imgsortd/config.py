@@ -30,6 +30,7 @@ __all__ = [
     "check_nesting",
     "load_config",
     "parse_config",
+    "read_config",
 ]
 
 
@@ -44,9 +45,20 @@ def load_config(path: Path) -> Config:
         The file cannot be read, is not YAML, or one or more keys are wrong; the
         text has a line for each, with file, key, expected, got and what to do.
     """
-    config = parse_config(_read_yaml(path), path)
+    config = read_config(path)
     check_folders(config, path)
     return config
+
+
+def read_config(path: Path) -> Config:
+    """Read and check a configuration file whose folders may not be there yet.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`load_config`, but for missing folders.
+    """
+    return parse_config(_read_yaml(path), path)
 
 
 def _read_yaml(path: Path) -> object:

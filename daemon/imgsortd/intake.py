@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
-from imgsortd.core.records import Candidate, FileState, Stamp
+from imgsortd.core.records import Candidate, Stamp
 from imgsortd.core.stability import SettleTracker
 
 log = logging.getLogger(__name__)
@@ -70,12 +70,7 @@ class Intake:
         if gone:
             with self._store.atomic():
                 for file_id in gone:
-                    self._store.files.finish(
-                        file_id,
-                        FileState.GONE,
-                        stays=False,
-                        reason="taken away before it was sorted",
-                    )
+                    self._store.files.gone(file_id)
             log.info("files gone count=%d", len(gone))
 
     def _is_handled(self, name: bytes, stamp: Stamp) -> bool:

@@ -164,8 +164,7 @@ def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) 
 def _note_skipped(library: Library, skipped: Skipped, report: BatchReport) -> None:
     candidate = skipped.candidate
     if skipped.why is NotRead.GONE:
-        reason = "taken away before it was sorted"
-        library.store.files.finish(candidate.file_id, FileState.GONE, stays=False, reason=reason)
+        library.store.files.gone(candidate.file_id)
         report.gone += 1
         return
     if skipped.why is NotRead.DENIED:

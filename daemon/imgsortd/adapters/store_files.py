@@ -85,6 +85,15 @@ class Files:
             (state, stays, reason, time.time(), file_id),
         )
 
+    def gone(self, file_id: int) -> None:
+        """End a pending file that its owner took away; one with an open move is left to it."""
+        self._connection.execute(
+            "UPDATE files SET state = 'gone', reason = 'taken away before it was sorted', "
+            "done_at = ? WHERE id = ? AND state = 'pending' AND id NOT IN "
+            "(SELECT file_id FROM moves WHERE phase IN ('planned', 'copied'))",
+            (time.time(), file_id),
+        )
+
     def restart(self, file_ids: Iterable[int]) -> None:
         """Make files pending and unread again: their bytes changed or their copy is missing."""
         self._connection.executemany(
