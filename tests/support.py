@@ -84,6 +84,7 @@ class ColourExtractor:
 
     def __init__(self, digest: str = "colour", layer: Layer = Layer.POOL5) -> None:
         self.id = ExtractorId(digest, layer, 3)
+        self.batch_images = 16
         self.extracted = 0
 
     def extract(self, pixels: Sequence[Pixels]) -> Vectors:

@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from imgsortd import __version__
@@ -409,13 +408,11 @@ def weights_show(
     if as_json:
         _print_json({"weights": spec, "places": places})
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("", "source", "where", ""):
-        table.add_column(title)
     for place, row in zip(plan.places, places, strict=True):
-        mark = Text("→" if place is plan.used else "", style="green")
-        table.add_row(mark, *(Text(str(row[key])) for key in ("source", "path", "detail")))
-    out.print(table)
+        mark = "→" if place is plan.used else " "
+        out.print(Text.assemble((f"{mark} ", "green"), f"{row['source']:<11}{row['detail']}"))
+        if str(row["path"]) not in str(row["detail"]):
+            out.print(Text(f"             {row['path']}", style="dim"))
 
 
 @service_app.command("install")

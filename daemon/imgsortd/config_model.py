@@ -10,7 +10,7 @@ import os
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -121,13 +121,10 @@ class _Section(BaseModel):
 class BatchConfig(_Section):
     """How files are put together for the model."""
 
-    max_images: Count = _key(
-        "Pictures in one batch. 16 keeps VGG16's layers in the cache of a usual CPU; "
-        "a GPU likes 64 and more.",
-        "a whole number from 1 to 1024",
-        16,
-        ge=1,
-        le=1024,
+    max_images: Literal["auto"] | Annotated[Count, Field(ge=1, le=1024)] = _key(
+        "Pictures in one batch. auto = 16 on a CPU, whose cache holds no more, 128 on a GPU.",
+        "auto or a whole number from 1 to 1024",
+        "auto",
     )
     max_wait_s: Number = _key(
         "How long the first file of a batch waits for others.",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from imgsortd.adapters.kmeans import Fit
 from imgsortd.adapters.store_control import Request
-from imgsortd.core.lifecycle import FitTrigger, RefitRule, fit_due
+from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_due
 from imgsortd.errors import ImgsortdError
 from imgsortd.fits import FitData, adopt_fit, compute_fit, load_fit_data, move_sorted
 from imgsortd.pipeline import BatchReport, Library
@@ -57,6 +58,13 @@ class BackgroundFits:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fit")
         self._job: _Job | None = None
         self._next_check_s = 0.0
+        self._facts = FitFacts(0)
+        self._fitted_at: float | None = None
+        self._count()
+
+    def heard_of(self, images: int) -> None:
+        """Learn that so many pictures got features; the store counts them only when it matters."""
+        self._facts = replace(self._facts, n_features=self._facts.n_features + images)
 
     def close(self) -> None:
         """Leave a fit that still runs to its end unused; it has written nothing."""
@@ -79,10 +87,22 @@ class BackgroundFits:
         if request is not None:
             self._start(FitTrigger.REQUEST, request)
             return
-        library = self._library
-        trigger = fit_due(self._rule, library.store.fits.facts(library.extractor.id))
+        if self._due() is None:
+            return
+        self._count()  # the running count knows nothing of files taken away
+        trigger = self._due()
         if trigger is not None:
             self._start(trigger)
+
+    def _due(self) -> FitTrigger | None:
+        age_s = None if self._fitted_at is None else max(0.0, time.time() - self._fitted_at)
+        return fit_due(self._rule, replace(self._facts, fit_age_s=age_s))
+
+    def _count(self) -> None:
+        fits = self._library.store.fits
+        self._facts = fits.facts(self._library.extractor.id)
+        record = fits.current_record()
+        self._fitted_at = None if record is None else record.created_at
 
     def _take_request(self) -> Request | None:
         control = self._library.store.control
@@ -135,6 +155,7 @@ class BackgroundFits:
         if self._library.config.refit.move_sorted and not job.dry_run:
             self._on_moved("sorted moved", move_sorted(self._library, job.data, fit))
         self._answer(job, "done", summary.as_dict())
+        self._count()
         return not job.dry_run
 
     def _answer(self, job: _Job, state: str, result: dict[str, Any]) -> None:

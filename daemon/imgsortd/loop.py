@@ -61,7 +61,7 @@ class Loop:
         self._on_tick = on_tick
         self._fits = BackgroundFits(library, self._account, self._tell_error)
         self._reads: deque[tuple[Candidate, Future[ReadResult], float]] = deque()
-        self._batch_rule = BatchRule(config.batch.max_images, config.batch.max_wait_s)
+        self._batch_rule = BatchRule(library.max_images, config.batch.max_wait_s)
         self._started_at = time.time()
         self._next_scan_s = 0.0
         self._scan_every_s = config.rescan_s
@@ -205,7 +205,9 @@ class Loop:
         except ImgsortdError:
             self._intake.put_back(candidate for candidate, _, _ in reads)
             raise
-        self._rate = report.images / report.total_s if report.total_s else None
+        if report.extracted:
+            self._rate = report.extracted / report.total_s
+        self._fits.heard_of(report.waiting + report.sorted + report.duplicates)
         self._account("batch routed" if self._library.model else "batch stored", report)
 
     def _account(self, event: str, report: BatchReport) -> None:

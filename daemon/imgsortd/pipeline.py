@@ -47,6 +47,8 @@ class FeatureExtractor(Protocol):
     """Whatever turns pixels into features."""
 
     id: ExtractorId
+    batch_images: int
+    """Pictures in one batch that suit the device."""
 
     def extract(self, pixels: Sequence[Pixels]) -> Vectors:
         """Map uint8 [224, 224, 3] pictures to float32 [n, d] features."""
@@ -62,12 +64,19 @@ class Library:
     extractor: FeatureExtractor
     model: Model | None = None
 
+    @property
+    def max_images(self) -> int:
+        """Pictures in one batch: as configured, or what suits the device."""
+        configured = self.config.batch.max_images
+        return self.extractor.batch_images if configured == "auto" else configured
+
 
 @dataclass(slots=True)
 class BatchReport:
     """What became of one batch."""
 
     images: int = 0
+    extracted: int = 0
     sorted: int = 0
     duplicates: int = 0
     set_aside: int = 0
@@ -122,6 +131,7 @@ def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchRepor
     report = BatchReport(images=len(results))
     pictures = [result for result in results if isinstance(result, Picture)]
     hashes, vectors = _extract_new(library, pictures)
+    report.extracted = len(hashes)
     report.extract_s = time.perf_counter() - started
     fault_point("read")
     with library.store.atomic():

@@ -148,7 +148,7 @@ class _Sort:
             reader.close()
 
     def _read_all(self, queue: deque[Candidate], reader: PictureReader) -> None:
-        size, total = self._library.config.batch.max_images, len(queue)
+        size, total = self._library.max_images, len(queue)
         reads: deque[Future[ReadResult]] = deque()
         started, done = time.perf_counter(), 0
         self._progress("features", 0, total)

@@ -77,7 +77,8 @@ def read_status(config: Config) -> StatusReport:
         return _never_ran(config)
     store = open_read_only(config.database)
     try:
-        return _report(config, store)
+        with store.atomic():  # one snapshot: counts taken apart would not add up
+            return _report(config, store)
     finally:
         store.close()
 

@@ -35,7 +35,7 @@ _DTYPES = {
 # in cache. The others take many: their weights (59 MB and more) are then read once.
 _POOLS_OF_SHALLOW_BLOCKS = 2
 _CPU_IMAGES = 16
-_GPU_IMAGES = 256
+_GPU_IMAGES = 128
 
 
 class Kernel(StrEnum):
@@ -65,6 +65,8 @@ class VggExtractor:
     ----------
     id
         What rows made by this extractor are marked with.
+    batch_images
+        Pictures computed at a time.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class VggExtractor:
         self._device = torch.device(choose_device(device))
         self._mean = torch.tensor(weights.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(weights.std, device=self._device).view(1, 3, 1, 1)
+        self.batch_images = _CPU_IMAGES if self._device.type == "cpu" else _GPU_IMAGES
         features, head = _network(weights, layer)
         self.precision, self.kernel = choose_arithmetic(self._device, precision)
         self._dtype = _DTYPES[self.precision]
@@ -102,7 +105,7 @@ class VggExtractor:
         float32 [n, d]
             d is 512, 4096 or 1000; rows have length 1 except for logits.
         """
-        step = _CPU_IMAGES if self._device.type == "cpu" else _GPU_IMAGES
+        step = self.batch_images
         parts = [
             self._forward(np.stack(pixels[start : start + step]))
             for start in range(0, len(pixels), step)

@@ -78,7 +78,6 @@ class Inbox:
         """Refuse to go on with another folder under the inbox's path (a lost mount)."""
         try:
             status = os.stat(self.root)
-            os.listdir(self.root) if not os.access(self.root, os.R_OK | os.X_OK) else None
         except OSError as error:
             raise WatchError(
                 f"inbox {self.root}: cannot be listed ({error.strerror}); sorting waits until "
@@ -105,7 +104,11 @@ class Inbox:
                     else:
                         yield from self._entry(name, entry)
         except OSError as error:
-            self._tell_once(path, f"folder skipped reason={error.strerror}")
+            if not folder:
+                raise WatchError(
+                    f"inbox {self.root}: cannot be listed ({error.strerror})"
+                ) from error
+            self._tell_once(folder, f"folder skipped reason={error.strerror}")
         if self.recursive:
             for name in below:
                 yield from self._scan_folder(name)

@@ -139,12 +139,12 @@ class Journal:
         if result.phase is MovePhase.GONE:
             self._connection.execute(
                 "UPDATE files SET state = 'gone', reason = 'taken away before it was sorted', "
-                "done_at = ? WHERE id = ?",
+                "done_at = ? WHERE id = ? AND state = 'pending'",
                 (now, result.move.file_id),
             )
         else:
             self._connection.execute(
-                "UPDATE files SET sha256 = NULL, reason = '' WHERE id = ?",
+                "UPDATE files SET sha256 = NULL, reason = '' WHERE id = ? AND state = 'pending'",
                 (result.move.file_id,),
             )
 
