@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
 from imgsortd.config_model import (
+    NAMED_WEIGHTS,
     Config,
     Device,
     LogLevel,
@@ -32,6 +34,9 @@ __all__ = [
     "parse_config",
     "read_config",
 ]
+
+
+_NAMES = {name: name for name in ("inbox", "target", "state_dir")}
 
 
 def load_config(path: Path) -> Config:
@@ -69,10 +74,10 @@ def _read_yaml(path: Path) -> object:
             f"{path}: cannot be read ({error.strerror}); "
             f"give an existing file with -c, or make one with `imgsortd init`"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # not UTF-8; a date such as 2024-13-45
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
-        what = getattr(error, "problem", None) or "not UTF-8 text"
+        what = getattr(error, "problem", None) or getattr(error, "reason", None) or error
         raise ConfigError(f"{path}: is not valid YAML{line} ({what}); correct it there") from error
 
 
@@ -88,13 +93,20 @@ def parse_config(data: object, path: Path) -> Config:
         config = Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError("\n".join(explain(Config, error, path))) from error
-    folders = {
-        key: path.resolve().parent / getattr(config, key)
-        for key in ("inbox", "target", "state_dir")
-    }
-    config = config.model_copy(update=folders)
+    config = _resolve_paths(config, path.resolve().parent)
     _check_together(config, path)
     return config
+
+
+def _resolve_paths(config: Config, folder: Path) -> Config:
+    changes: dict[str, object] = {
+        key: folder / getattr(config, key) for key in ("inbox", "target", "state_dir")
+    }
+    weights = config.model.weights
+    if weights not in NAMED_WEIGHTS:
+        weights = str(folder / Path(weights).expanduser())
+        changes["model"] = config.model.model_copy(update={"weights": weights})
+    return config.model_copy(update=changes)
 
 
 def _check_together(config: Config, path: Path) -> None:
@@ -136,14 +148,25 @@ def check_folders(config: Config, path: Path | str) -> None:
     check_nesting(config, path)
 
 
-def check_nesting(config: Config, path: Path | str) -> None:
+def check_nesting(config: Config, where: Path | str, names: Mapping[str, str] = _NAMES) -> None:
+    """Refuse folders that contain one another, however they are reached.
+
+    Parameters
+    ----------
+    names
+        What the error calls each of the three folders.
+
+    Raises
+    ------
+    ConfigError
+        With both folders and what to do.
+    """
     for inner, outer in (("inbox", "target"), ("target", "inbox"), ("state_dir", "inbox")):
         inside, around = getattr(config, inner), getattr(config, outer)
         if _is_within(inside, around):
             raise ConfigError(
-                f"{path}: {inner} must not be {outer} or inside it, got {inside} in {around}; "
-                f"put the two side by side, for example /srv/imgsortd/inbox, "
-                f"/srv/imgsortd/target and /var/lib/imgsortd"
+                f"{where}: {names[inner]} must not be {names[outer]} or inside it, got {inside} "
+                f"in {around}; put the folders side by side"
             )
 
 

@@ -6,6 +6,7 @@ Units are in the names. What is written here is the only source: error texts,
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from enum import StrEnum
@@ -19,6 +20,8 @@ from imgsortd.core.records import DuplicatePolicy, Layer, Op
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+NAMED_WEIGHTS = ("auto", "imagenet1k_v1")
 
 DEFAULT_IGNORE = (
     ".*",
@@ -81,14 +84,14 @@ def _duration_s(value: object) -> object:
         return None
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match:
-        return float(match[1]) * _SECONDS[match[2]]
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = float(match[1]) * _SECONDS[match[2]]
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     raise PydanticCustomError("duration", "not a duration")
 
 
 def _share(value: object) -> object:
-    return None if value is False or value == "off" else value
+    return None if value is False or value == "off" or value is None else _number(value)
 
 
 def _number(value: object) -> object:

@@ -35,7 +35,9 @@ def explain(model: type[BaseModel], error: ValidationError, path: Path) -> list[
         while where and _field(model, where) is None and finding["type"] != "extra_forbidden":
             where.pop()  # union branches and list positions are not keys
         key = ".".join(where)
-        if finding["type"] == "extra_forbidden":
+        if finding["type"] == "invalid_key":  # a number, or a bare on, which YAML reads as true
+            lines.append(f"{path}: {finding['input']!r} is not a known key{_hint(model, [''])}")
+        elif finding["type"] == "extra_forbidden":
             lines.append(f"{path}: {key} is not a known key{_hint(model, where)}")
         else:
             lines.append(_wrong_value(path, key, _field(model, where), finding))
@@ -79,10 +81,12 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _hint(model: type[BaseModel], where: list[str]) -> str:
-    known = list(_keys(model))
+    keys = list(_keys(model))
+    sections = dict.fromkeys(key.partition(".")[0] for key in keys if "." in key)
+    known = [*keys, *sections] if len(where) == 1 else keys
     key = ".".join(where)
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    close = close or [name for name in known if name.rsplit(".", 1)[-1] == where[-1]][:1]
+    close = [name for name in known if name.rsplit(".", 1)[-1] == where[-1]][:1]
+    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]}?"
     section = ".".join(where[:-1])

@@ -40,6 +40,8 @@ from imgsortd.sort_job import (
     SortReport,
 )
 
+_NAMES = {"inbox": "SOURCE", "target": "TARGET", "state_dir": "the state folder"}
+
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, in all); may raise :class:`StoppedError`."""
 
@@ -61,7 +63,7 @@ def sort_folder(
     started = time.perf_counter()
     with _state_dir(job) as state_dir:
         config = config.model_copy(update={"state_dir": state_dir})
-        check_nesting(config, "sort")
+        check_nesting(config, "sort", _NAMES)
         if not job.dry_run:
             job.target.mkdir(parents=True, exist_ok=True)
         with Locks(state_dir, job.source if job.op is Op.MOVE else None):
@@ -129,7 +131,7 @@ class _Sort:
                 f"{self._job.target}: was sorted before with -k {record.n_clusters} "
                 f"--random-state {record.random_state}, now asked for -k {asked} "
                 f"--random-state {seed}; give the same numbers to carry on, or another TARGET "
-                f"(with --state {store.path.parent} the features are not computed again)"
+                f"with a state folder of its own"
             )
 
     def _extract(self) -> None:

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from imgsortd.adapters import fsops
+from imgsortd.adapters import fsops, renaming
 
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 _SYNC_THREADS = 8
@@ -99,9 +100,10 @@ def _copy_attributes(src_fd: int, dst_fd: int, status: os.stat_result) -> None:
         for name in os.listxattr(src_fd):
             if name.startswith("user."):
                 os.setxattr(dst_fd, name, os.getxattr(src_fd, name))
-    with suppress(PermissionError):  # FAT and some shares have no modes
+    with suppress(OSError):  # FAT and some shares have no modes
         os.fchmod(dst_fd, status.st_mode & 0o777)
-    os.utime(dst_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with suppress(OSError):  # or keep times of their own
+        os.utime(dst_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def sync(copies: Sequence[Staged]) -> list[OSError | None]:
@@ -139,10 +141,7 @@ def publish(staged: Staged, name: bytes) -> None:
         source = f"/proc/self/fd/{staged.fd}"
         os.link(source, name, dst_dir_fd=staged.folder_fd, follow_symlinks=True)
         return
-    if fsops.rename_noreplace(staged.folder_fd, staged.part, staged.folder_fd, name):
-        return
-    fsops.link(staged.folder_fd, staged.part, staged.folder_fd, name)
-    os.unlink(staged.part, dir_fd=staged.folder_fd)
+    renaming.rename(staged.folder_fd, staged.part, staged.folder_fd, name)
 
 
 def discard(staged: Staged) -> None:
@@ -150,3 +149,20 @@ def discard(staged: Staged) -> None:
     os.close(staged.fd)
     if staged.part:
         fsops.unlink_if_there(staged.folder_fd, staged.part)
+
+
+def part_of(move_id: int) -> bytes:
+    """Return the name that a move's copy has where unnamed files are not to be had."""
+    return b".imgsortd-%d.part" % move_id
+
+
+def try_folder(folder: Path) -> None:
+    """Make and drop an empty file, to see whether a folder takes any.
+
+    Raises
+    ------
+    OSError
+        It does not: read-only, no permission, gone.
+    """
+    with fsops.closing(fsops.open_root(folder)) as folder_fd:
+        discard(_create(folder_fd, b".imgsortd-try.part"))

@@ -7,15 +7,19 @@ upload under the old name is a stranger and is never touched.
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from imgsortd.adapters import copying, fsops
+from imgsortd.adapters import copying, fsops, renaming
 from imgsortd.adapters.faults import fault_point
 from imgsortd.core.records import Move, MovePhase, MoveResult
-from imgsortd.core.routing import NAME_MAX_BYTES, free_name
+from imgsortd.core.routing import NAME_MAX_BYTES
+
+log = logging.getLogger(__name__)
 
 CLAIM_FOLDER = b".imgsortd-claim"
 
@@ -52,40 +56,49 @@ class Crossing:
         OSError
             It cannot be done now; the bytes are in the claim or in the inbox.
         """
-        folder, claim = _claim_of(move)
         if move.phase is MovePhase.COPIED:
             if fsops.holds_bytes(self._target, move.dst, move.stamp.size_bytes, move.sha256):
                 return self.finish(move)
             return self._give_back(move, MovePhase.CHANGED)
-        if not self.is_begun(move):
-            self._claim(move, folder, claim)
-        claim_fd = self._source.fd(folder)
-        fd = fsops.open_regular(claim_fd, claim)
+        fd = self._claim(move)
+        if fd is None:
+            return self._give_back(move, MovePhase.CHANGED)
         with fsops.closing(fd):
-            os.fsync(claim_fd)
-            os.fsync(self._source.fd(fsops.split(move.src)[0]))
-            fault_point("claim_synced")
-            before = fsops.stamp_of(os.fstat(fd))
             if fsops.has_writer(fd) or not self._copy_or_give_back(fd, move):
                 return self._give_back(move, MovePhase.CHANGED)
-            self._journal.mark_copied(move.move_id)
-            fault_point("copied")
-            if not fsops.stamp_of(os.fstat(fd)).same_content(before):
-                # It grew while it was copied: what was hashed is in its folder, and
-                # the longer file goes back to the inbox as a new one.
-                return self._give_back(move, MovePhase.DONE)
+        self._journal.mark_copied(move.move_id)
+        fault_point("copied")
         return self.finish(move)
 
-    def _claim(self, move: Move, folder: bytes, claim: bytes) -> None:
+    def _claim(self, move: Move) -> int | None:
+        """Claim the source and open the claim; None where it is not even a file."""
+        folder, claim = _claim_of(move)
         parent, base = fsops.split(move.src)
         parent_fd = self._source.fd(parent)
-        with suppress(FileExistsError):
-            os.mkdir(CLAIM_FOLDER, 0o700, dir_fd=parent_fd)
-        claim_fd = self._source.fd(folder)
-        if not fsops.rename_noreplace(parent_fd, base, claim_fd, claim):
-            fsops.link(parent_fd, base, claim_fd, claim)
-            os.unlink(base, dir_fd=parent_fd)
+        if self.is_begun(move):
+            claim_fd = self._source.fd(folder)
+            if fsops.inode_at(parent_fd, base) == fsops.inode_at(claim_fd, claim):
+                os.unlink(base, dir_fd=parent_fd)  # linked, not yet renamed, before a crash
+        else:
+            with suppress(FileExistsError):
+                os.mkdir(CLAIM_FOLDER, 0o700, dir_fd=parent_fd)
+            claim_fd = self._source.fd(folder)
+            try:
+                renaming.rename(parent_fd, base, claim_fd, claim)
+            except FileNotFoundError:
+                if fsops.inode_at(parent_fd, base) is not None:
+                    raise
+                return None
         fault_point("claimed")
+        fsops.sync_folder(claim_fd)
+        fsops.sync_folder(parent_fd)
+        fault_point("claim_synced")
+        try:
+            return fsops.open_regular(claim_fd, claim)
+        except OSError as error:
+            if error.errno not in fsops.NO_FILE:
+                raise
+            return None
 
     def _copy_or_give_back(self, fd: int, move: Move) -> bool:
         """Copy; where that fails (a full disk) the file stands in the inbox again."""
@@ -102,7 +115,7 @@ class Crossing:
         folder, name = fsops.split(move.dst)
         folder_fd = self._target.fd(folder)
         try:
-            staged = copying.stage(fd, folder_fd, b".imgsortd-%d.part" % move.move_id, move.sha256)
+            staged = copying.stage(fd, folder_fd, copying.part_of(move.move_id), move.sha256)
         except copying.BytesChangedError:
             return False
         try:
@@ -115,22 +128,28 @@ class Crossing:
         finally:
             copying.discard(staged)
         fault_point("published")
-        os.fsync(folder_fd)
+        fsops.sync_folder(folder_fd)
         fault_point("published_synced")
         return True
 
     def finish(self, move: Move) -> MoveResult:
-        """Drop the claim: all its bytes are under the destination's name, and synced."""
+        """Drop the claim: what was hashed is under the destination's name, and synced.
+
+        A claim that has grown since goes back to the inbox, as a file of its own.
+        """
         folder, claim = _claim_of(move)
         try:
             claim_fd = self._source.fd(folder)
-        except OSError:
+            fd = fsops.open_regular(claim_fd, claim)
+        except FileNotFoundError:
             return MoveResult(move, MovePhase.DONE, move.dst)
-        if fsops.inode_at(claim_fd, claim) is not None:
-            os.fsync(self._target.fd(fsops.split(move.dst)[0]))
+        with fsops.closing(fd):
+            if not fsops.same_content(fd, move):
+                return self._give_back(move, MovePhase.DONE)
+            fsops.sync_folder(self._target.fd(fsops.split(move.dst)[0]))
             fsops.unlink_if_there(claim_fd, claim)
-            fault_point("claim_dropped")
-            os.fsync(claim_fd)
+        fault_point("claim_dropped")
+        fsops.sync_folder(claim_fd)
         self._drop_folder(move)
         return MoveResult(move, MovePhase.DONE, move.dst)
 
@@ -138,7 +157,9 @@ class Crossing:
         folder, claim = _claim_of(move)
         parent, base = fsops.split(move.src)
         try:
-            give_back(self._source, folder, claim, parent, base)
+            renaming.return_to(
+                self._source.fd(folder), claim, self._source.fd(parent), base
+            )
         except FileNotFoundError:  # recovery found neither copy nor claim: its owner took it
             return MoveResult(move, MovePhase.GONE, move.dst)
         self._drop_folder(move)
@@ -158,56 +179,46 @@ def _claim_of(move: Move) -> tuple[bytes, bytes]:
     return folder, number + base[-(NAME_MAX_BYTES - len(number)) :]
 
 
-def give_back(
-    source: fsops.Folders, folder: bytes, claim: bytes, parent: bytes, base: bytes
-) -> bytes:
-    """Rename a claim back to its old name, or to the next free one; return that name."""
-    parent_fd, claim_fd = source.fd(parent), source.fd(folder)
-    while True:
-        path = free_name(b"", base, lambda p: fsops.inode_at(parent_fd, p[1:]) is not None)
-        try:
-            if not fsops.rename_noreplace(claim_fd, claim, parent_fd, path[1:]):
-                fsops.link(claim_fd, claim, parent_fd, path[1:])
-                os.unlink(claim, dir_fd=claim_fd)
-        except FileExistsError:
-            continue
-        os.fsync(parent_fd)
-        os.fsync(claim_fd)
-        return path[1:]
-
-
-def return_orphans(inbox: Path, open_moves: set[int]) -> list[bytes]:
+def return_orphans(inbox: Path, unfinished: Iterable[Move]) -> list[bytes]:
     """Give files in claim folders back whose move nobody knows: the database was lost.
 
     Parameters
     ----------
-    open_moves
-        Ids of unfinished moves; their claims are left to recovery.
+    unfinished
+        Open moves; their claims are left to recovery.
 
     Returns
     -------
     list of bytes
         Names, relative to the inbox, under which the files stand again.
     """
+    known = {b"/".join(_claim_of(move)) for move in unfinished}
     returned = []
     root = os.fsencode(inbox)
-    for path, folders, files in os.walk(root):
+    for path, _, claims in os.walk(root):
         if os.path.basename(path) != CLAIM_FOLDER:
-            folders[:] = [
-                name for name in folders if not name.startswith(b".") or name == CLAIM_FOLDER
-            ]
             continue
         parent = os.path.relpath(os.path.dirname(path), root)
         parent = b"" if parent == b"." else parent
-        with fsops.Folders(inbox) as source:
-            for claim in files:
-                number, _, base = claim.partition(b"-")
-                if not number.isdigit() or int(number) in open_moves:
-                    continue
-                folder = os.path.join(parent, CLAIM_FOLDER)
-                returned.append(
-                    os.path.join(parent, give_back(source, folder, claim, parent, base or claim))
-                )
-            with suppress(OSError):
-                os.rmdir(CLAIM_FOLDER, dir_fd=source.fd(parent))
+        orphans = [
+            claim for claim in claims if os.path.join(parent, CLAIM_FOLDER, claim) not in known
+        ]
+        returned.extend(_return_from(inbox, parent, orphans))
     return returned
+
+
+def _return_from(inbox: Path, parent: bytes, orphans: Iterable[bytes]) -> Iterator[bytes]:
+    with fsops.Folders(inbox) as source:
+        for claim in orphans:
+            number, _, base = claim.partition(b"-")
+            if not number.isdigit() or not base:
+                continue
+            try:
+                claim_fd = source.fd(os.path.join(parent, CLAIM_FOLDER))
+                name = renaming.return_to(claim_fd, claim, source.fd(parent), base)
+            except OSError as error:
+                log.error("claim not given back name=%r reason=%s", os.fsdecode(claim), error)
+                continue
+            yield os.path.join(parent, name)
+        with suppress(OSError):
+            os.rmdir(CLAIM_FOLDER, dir_fd=source.fd(parent))

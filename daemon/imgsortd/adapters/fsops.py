@@ -6,7 +6,6 @@ nobody can swap a folder for a link between a check and its use.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -17,15 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from imgsortd.core.records import Stamp
+from imgsortd.core.records import Move, Stamp
 
-_RENAME_NOREPLACE = 1
-_NO_RENAMEAT2 = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+NO_FILE = tuple(getattr(errno, name) for name in "ENOENT ENOTDIR ELOOP EINVAL ENXIO ENODEV".split())
+"""What opening says where no regular file has the name: it is gone, or something else."""
+
 _READ_BYTES = 1 << 20
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -65,43 +63,13 @@ def open_regular(folder_fd: int, name: bytes) -> int:
     Raises
     ------
     OSError
-        ELOOP for a symlink, EINVAL for anything else that is not a regular file.
+        One of ``NO_FILE`` where there is no regular file, ELOOP for a symlink.
     """
     fd = os.open(name, _OPEN_FILE, dir_fd=folder_fd)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "not a regular file", os.fsdecode(name))
     return fd
-
-
-def rename_noreplace(src_fd: int, src: bytes, dst_fd: int, dst: bytes) -> bool:
-    """Rename without ever replacing.
-
-    Returns
-    -------
-    bool
-        False where this filesystem or kernel cannot (then link and unlink).
-
-    Raises
-    ------
-    OSError
-        EEXIST when ``dst`` is there, EXDEV when it is another mount, and others.
-    """
-    try:
-        call = _libc.renameat2
-    except AttributeError:
-        return False
-    if call(src_fd, src, dst_fd, dst, _RENAME_NOREPLACE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in _NO_RENAMEAT2:
-        return False
-    raise OSError(code, os.strerror(code), os.fsdecode(src))
-
-
-def link(src_fd: int, src: bytes, dst_fd: int, dst: bytes) -> None:
-    """Make a hard link; an existing ``dst`` is EEXIST."""
-    os.link(src, dst, src_dir_fd=src_fd, dst_dir_fd=dst_fd, follow_symlinks=False)
 
 
 def inode_at(folder_fd: int, name: bytes) -> int | None:
@@ -130,8 +98,17 @@ def make_folder(root_fd: int, folder: bytes) -> bool:
         os.mkdir(folder, dir_fd=root_fd)
     except FileExistsError:
         return False
-    os.fsync(root_fd)
+    sync_folder(root_fd)
     return True
+
+
+def sync_folder(fd: int) -> None:
+    """Fsync a folder's entries; some shares cannot, and say EINVAL."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def read_chunks(fd: int) -> Iterator[bytes]:
@@ -206,11 +183,21 @@ class Folders:
         self._open.clear()
         self._root_fd = -1
 
+    def open(self) -> None:
+        """Open the root now, so that its absence is not taken for a file's.
+
+        Raises
+        ------
+        OSError
+            It is gone, not mounted, or not to be read.
+        """
+        if self._root_fd < 0:
+            self._root_fd = open_root(self.root)
+
     @property
     def root_fd(self) -> int:
         """The root's descriptor."""
-        if self._root_fd < 0:
-            self._root_fd = open_root(self.root)
+        self.open()
         return self._root_fd
 
     def fd(self, folder: bytes) -> int:
@@ -237,8 +224,16 @@ class Folders:
     def sync(self) -> None:
         """Fsync every touched folder, once."""
         for folder in sorted(self._dirty):
-            os.fsync(self.fd(folder))
+            sync_folder(self.fd(folder))
         self._dirty.clear()
+
+
+def same_content(fd: int, move: Move) -> bool:
+    """Compare by stamp; where that differs (a touch, a share's new inodes), by bytes."""
+    status = os.fstat(fd)
+    return stamp_of(status).same_content(move.stamp) or (
+        status.st_size == move.stamp.size_bytes and sha256_of(fd) == move.sha256
+    )
 
 
 def holds_bytes(folders: Folders, name: bytes, size_bytes: int, sha256: bytes) -> bool:

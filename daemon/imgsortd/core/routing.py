@@ -7,6 +7,7 @@ exactly as cosine distances do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -65,12 +66,13 @@ def name_choices(name: bytes) -> Iterator[bytes]:
         stem, suffix = name, b""
     else:
         suffix = dot + suffix
-    yield stem[: NAME_MAX_BYTES - len(suffix)] + suffix
-    number = 1
-    while True:
+    first = stem[: NAME_MAX_BYTES - len(suffix)] + suffix
+    yield first
+    for number in count(1):
         tail = b"-%d%s" % (number, suffix)
-        yield stem[: NAME_MAX_BYTES - len(tail)] + tail
-        number += 1
+        choice = stem[: NAME_MAX_BYTES - len(tail)] + tail
+        if choice != first:  # a name of 255 bytes may end in -1 already
+            yield choice
 
 
 def free_name(folder: bytes, name: bytes, taken: Callable[[bytes], bool]) -> bytes:
