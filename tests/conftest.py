@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from support import DaemonProcess
+
+# A busy machine is no failure: pytest-timeout ends what hangs.
+settings.register_profile("imgsortd", deadline=None)
+settings.load_profile("imgsortd")
 
 
 @pytest.fixture(scope="session")

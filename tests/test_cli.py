@@ -138,4 +138,4 @@ def test_logits_with_convolutions_only_is_refused(tmp_path: Path, conv_weights: 
     )
 
     assert result.returncode == 78
-    assert "needs a classifier" in result.stderr
+    assert "for layer logits a classifier" in result.stderr

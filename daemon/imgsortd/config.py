@@ -19,6 +19,7 @@ from imgsortd.config_model import (
     Precision,
 )
 from imgsortd.config_text import explain
+from imgsortd.core.records import Op
 from imgsortd.errors import ConfigError
 
 __all__ = [
@@ -117,10 +118,17 @@ def _check_together(config: Config, path: Path) -> None:
             f"({clusters.n_clusters}), got {clusters.min_images}; "
             f"KMeans needs a picture for each cluster, ten are better"
         )
-    if isinstance(config.extensions, str) and config.extensions != "auto":
+    if config.refit.move_sorted and config.op is Op.SYMLINK:
+        raise ConfigError(
+            f"{path}: refit.move_sorted must be false with op: symlink, got true; "
+            f"links are not moved after a refit, use hardlink or copy"
+        )
+    if not config.extensions or (
+        config.extensions != "auto" and isinstance(config.extensions, str)
+    ):
         raise ConfigError(
             f"{path}: extensions must be auto or a list of extensions such as [.jpg, .png], "
-            f"got {config.extensions!r}; write it as [{config.extensions}]"
+            f"got {config.extensions!r}; write auto, or at least one, in brackets"
         )
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from imgsortd.adapters import fsops
@@ -46,7 +47,7 @@ class Daemon:
         self._notifier = notifier
         self._loop: Loop | None = None
         self._reload_wanted = False
-        self._stop_wanted = False
+        self._stopped_by = 0
         self._next_ping_s = 0.0
         self._shown = ""
 
@@ -63,16 +64,14 @@ class Daemon:
         fsops.allow_leases()
         self._listen()
         log.info("daemon starting pid=%d config=%s", os.getpid(), self._config_file)
-        self._notifier.status("loading VGG16")
-        extractor = build_extractor(config.model)
-        while not self._stop_wanted:
-            with Locks(config.state_dir, config.inbox if config.op is Op.MOVE else None):
-                self._work(config, extractor)
-            if self._reload_wanted and not self._stop_wanted:
-                self._reload_wanted = False
-                config, extractor = self._reload(config, extractor)
+        with Locks(*_folders(config)) as locks:
+            self._notifier.status("loading VGG16")
+            setup = _Setup(config, build_extractor(config.model), locks.held)
+            while not self._stopped_by:
+                setup = self._work(setup, locks)
+                locks.only(setup.locked)
         self._notifier.stopping()
-        log.info("daemon stopped")
+        log.info("daemon stopped signal=%s", signal.Signals(self._stopped_by).name)
 
     def _listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,79 +79,118 @@ class Daemon:
         signal.signal(signal.SIGHUP, self._on_reload)
 
     def _on_stop(self, number: int, _frame: object) -> None:
-        log.info("stop asked signal=%s", signal.Signals(number).name)
-        self._stop_wanted = True
-        if self._loop is not None:
-            self._loop.stopping = True
+        self._stopped_by = number
+        if self._loop is None:
+            raise SystemExit(0)  # no batch in hand: a download need not come to its end
+        self._loop.stopping = True
 
     def _on_reload(self, _number: int, _frame: object) -> None:
         self._reload_wanted = True
         if self._loop is not None:
             self._loop.stopping = True
 
-    def _work(self, config: Config, extractor: VggExtractor) -> None:
-        store = open_store(config.database)
+    def _work(self, setup: _Setup, locks: Locks) -> _Setup:
+        """Work with one configuration until another is in force, and return that one."""
+        store = open_store(setup.config.database)
         try:
-            self._loop = _build_loop(config, store, extractor, self._tick)
-            self._loop.stopping = self._stop_wanted or self._reload_wanted
+            self._loop = loop = _build_loop(setup, store, self._tick, self._ping)
             try:
-                self._loop.prepare()
+                loop.prepare()
                 self._notifier.ready("watching the inbox")
-                log.info("daemon ready inbox=%s target=%s", config.inbox, config.target)
-                self._loop.run()
+                log.info("daemon ready inbox=%s target=%s", setup.config.inbox, setup.config.target)
+                return self._run(loop, setup, store, locks)
             finally:
-                self._loop.close()
+                loop.close()
                 self._loop = None
         finally:
             store.close()
 
-    def _tick(self, phase: Phase, note: str) -> None:
+    def _run(self, loop: Loop, setup: _Setup, store: Store, locks: Locks) -> _Setup:
+        while True:
+            if not (self._stopped_by or self._reload_wanted):
+                loop.run()
+            loop.stopping = False
+            if self._stopped_by:
+                return setup
+            if self._reload_wanted:
+                self._reload_wanted = False
+                new = self._reload(setup, store, locks)
+                if new is not None:
+                    return new
+
+    def _ping(self) -> None:
         now = time.monotonic()
         interval_s = self._notifier.watchdog_interval_s
         if interval_s is not None and now >= self._next_ping_s:
             self._notifier.watchdog()
             self._next_ping_s = now + interval_s / 2
+
+    def _tick(self, phase: Phase, note: str) -> None:
+        self._ping()
         shown = f"{phase}: {note}" if note else str(phase)
         if shown != self._shown:
             self._notifier.status(shown)
             self._shown = shown
 
-    def _reload(self, old: Config, extractor: VggExtractor) -> tuple[Config, VggExtractor]:
-        """Read the file again; keep the old configuration when the new one cannot work."""
+    def _reload(self, old: _Setup, store: Store, locks: Locks) -> _Setup | None:
+        """Read the file again; None where what it says cannot work and the old stays in force."""
         self._notifier.reloading(time.monotonic_ns() // 1000)
         try:
             config = load_config(self._config_file)
-            if config.model != old.model:
-                extractor = build_extractor(config.model)
-            _check_features(config, extractor)
+            same = config.model == old.config.model
+            extractor = old.extractor if same else build_extractor(config.model)
+            new = _Setup(config, extractor, locks.also(*_folders(config)))
+            _check_features(new, old, store)
         except ImgsortdError as error:
+            locks.only(old.locked)
             for line in str(error).splitlines():
                 log.error("reload refused, the old configuration stays in force: %s", line)
-            return old, extractor
+            self._notifier.ready("reload refused: " + str(error).splitlines()[0])
+            self._shown = ""
+            return None
         set_up_logs(config.log_level)
         log.info("configuration reloaded file=%s", self._config_file)
-        return config, extractor
+        return new
 
 
-def _check_features(config: Config, extractor: VggExtractor) -> None:
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """What a loop is built from."""
+
+    config: Config
+    extractor: VggExtractor
+    locked: set[tuple[int, int]]
+
+
+def _folders(config: Config) -> tuple[Path, Path | None]:
+    """Return what is to be locked."""
+    return config.state_dir, config.inbox if config.op is Op.MOVE else None
+
+
+def _check_features(new: _Setup, old: _Setup, store: Store) -> None:
     """Refuse, before anything is switched, a model that the stored clusters do not fit."""
-    store = open_store(config.database)
+    if new.config.state_dir.resolve() == old.config.state_dir.resolve():
+        open_library(new.config, store, new.extractor)
+        return
+    # A second connection to the same file would drop the first one's locks when it closes.
+    other = open_store(new.config.database)
     try:
-        open_library(config, store, extractor)
+        open_library(new.config, other, new.extractor)
     finally:
-        store.close()
+        other.close()
 
 
 def _build_loop(
-    config: Config,
+    setup: _Setup,
     store: Store,
-    extractor: VggExtractor,
     on_tick: Callable[[Phase, str], None],
+    on_move: Callable[[], None],
 ) -> Loop:
-    library = open_library(config, store, extractor)
+    config = setup.config
+    library = open_library(config, store, setup.extractor)
+    library.mover.after_each = on_move
     if config.op is Op.MOVE:
-        open_moves = {move.move_id for move in store.journal.unfinished()}
-        for name in return_orphans(config.inbox, open_moves):
+        for name in return_orphans(config.inbox, store.journal.unfinished()):
             log.warning("claim without a journal row given back name=%r", os.fsdecode(name))
     inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
     kind = filesystem_of(config.inbox)

@@ -91,7 +91,8 @@ def adopt_fit(
     )
     if not dry_run:
         with store.atomic():
-            library.model = store.fits.save(library.extractor.id, fit.centers, ids, sizes, record)
+            model = store.fits.save(library.extractor.id, fit.centers, ids, sizes, record)
+        library.model = model  # not before the commit: it may fail on a full disk
         fault_point("fit_saved")
     before = set(old.cluster_ids) if old else set()
     return FitSummary(

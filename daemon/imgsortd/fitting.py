@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from threading import Thread
 from typing import Any
 
 from imgsortd.adapters.kmeans import Fit
@@ -19,6 +20,7 @@ from imgsortd.pipeline import BatchReport, Library
 log = logging.getLogger(__name__)
 
 _CHECK_EVERY_S = 0.5
+_ADOPT_AGAIN_S = 5.0
 _AFTER_FAILURE_S = 60.0
 
 
@@ -55,9 +57,9 @@ class BackgroundFits:
         self._rule = RefitRule(
             config.clusters.min_images, config.refit.interval, config.refit.growth
         )
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fit")
         self._job: _Job | None = None
-        self._next_check_s = 0.0
+        self._next_step_s = 0.0
+        self._next_auto_s = 0.0
         self._facts = FitFacts(0)
         self._fitted_at: float | None = None
         self._count()
@@ -66,28 +68,26 @@ class BackgroundFits:
         """Learn that so many pictures got features; the store counts them only when it matters."""
         self._facts = replace(self._facts, n_features=self._facts.n_features + images)
 
-    def close(self) -> None:
-        """Leave a fit that still runs to its end unused; it has written nothing."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def step(self, now_s: float, *, may_start: bool) -> bool:
+    def step(self, now_s: float) -> bool:
         """Adopt a finished fit, or start one; return whether there is a new model."""
-        if self._job is not None:
-            if not self._job.future.done():
-                return False
-            job, self._job = self._job, None
-            return self._adopt(job, now_s)
-        if may_start and now_s >= self._next_check_s:
-            self._next_check_s = now_s + _CHECK_EVERY_S
-            self._start_what_is_due()
-        return False
+        if now_s < self._next_step_s or (self._job and not self._job.future.done()):
+            return False
+        if self._job is None:
+            self._next_step_s = now_s + _CHECK_EVERY_S
+            self._start_what_is_due(now_s)
+            return False
+        # Should the state disk be full, the fit is kept and adopted by a later step.
+        self._next_step_s = now_s + _ADOPT_AGAIN_S
+        is_new = self._end(self._job, now_s)
+        self._job, self._next_step_s = None, now_s
+        return is_new
 
-    def _start_what_is_due(self) -> None:
+    def _start_what_is_due(self, now_s: float) -> None:
         request = self._take_request()
         if request is not None:
             self._start(FitTrigger.REQUEST, request)
             return
-        if self._due() is None:
+        if now_s < self._next_auto_s or self._due() is None:
             return
         self._count()  # the running count knows nothing of files taken away
         trigger = self._due()
@@ -129,19 +129,23 @@ class BackgroundFits:
         self._job = _Job(
             trigger,
             data,
-            self._pool.submit(compute_fit, data, n_clusters, clusters.random_state),
+            _begin(data, n_clusters, clusters.random_state),
             request.request_id if request else None,
             bool(params.get("dry_run")),
         )
 
-    def _adopt(self, job: _Job, now_s: float) -> bool:
-        try:
-            fit = job.future.result()
-        except ImgsortdError as error:
-            self._on_error("fit failed", str(error))
-            self._answer(job, "failed", {"error": str(error)})
-            self._next_check_s = now_s + _AFTER_FAILURE_S
-            return False
+    def _end(self, job: _Job, now_s: float) -> bool:
+        error = job.future.exception()
+        if error is None:
+            return self._adopt(job, job.future.result())
+        text = str(error) if isinstance(error, ImgsortdError) else repr(error)
+        self._on_error("fit failed", text)
+        self._answer(job, "failed", {"error": text})
+        if job.request_id is None:
+            self._next_auto_s = now_s + _AFTER_FAILURE_S
+        return False
+
+    def _adopt(self, job: _Job, fit: Fit) -> bool:
         summary = adopt_fit(self._library, job.data, fit, job.trigger, dry_run=job.dry_run)
         log.info(
             "fit %s trigger=%s images=%d clusters=%d churn=%s fit_s=%.2f",
@@ -162,3 +166,17 @@ class BackgroundFits:
         if job.request_id is not None:
             with self._library.store.atomic():
                 self._library.store.control.answer(job.request_id, state, result)
+
+
+def _begin(data: FitData, n_clusters: int, random_state: int) -> Future[Fit]:
+    """Fit in a thread of its own; unlike a pool's, it does not hold up the daemon's end."""
+    future: Future[Fit] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(compute_fit(data, n_clusters, random_state))
+        except Exception as error:  # told by the loop; out of memory is no reason to stop sorting
+            future.set_exception(error)
+
+    Thread(target=work, name="fit", daemon=True).start()
+    return future

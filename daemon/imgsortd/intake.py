@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable
 
+from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
 from imgsortd.core.records import Candidate, Stamp
@@ -66,7 +67,8 @@ class Intake:
                 self.tracker.see(name, stamp, now_s)
         self._handled = {name: s for name, s in self._handled.items() if name in there}
         pending = self._store.files.pending_names()
-        gone = [row for name, row in pending.items() if name not in there | self._queued]
+        known = there | self._queued
+        gone = [row for name, row in pending.items() if name not in known]
         if gone:
             with self._store.atomic():
                 for file_id in gone:
@@ -80,10 +82,15 @@ class Intake:
     def settle(self, now_s: float) -> int:
         """Queue the files that have become finished; return how many."""
         looks = []
-        for name in self.tracker.quiet(now_s):
+        quiet = self.tracker.quiet(now_s)
+        moving = self._store.journal.open_sources() if quiet else set()
+        for name in quiet:
             stamp = self._inbox.look(name)
             if stamp is None:
                 self.tracker.forget(name)
+            elif name in moving:
+                # A new file under the name of an open move would take over that one's row.
+                self.tracker.touch(name, stamp, now_s + _BUSY_RETRY_S)
             else:
                 looks.append((name, stamp))
         stamps = dict(looks)
@@ -103,6 +110,7 @@ class Intake:
     def _arrive(self, settled: list[tuple[bytes, Stamp]]) -> None:
         with self._store.atomic():
             arrivals = self._store.files.arrive(sorted(settled))
+        fault_point("arrived")
         for arrival in arrivals:
             name = arrival.candidate.name
             if arrival.sha256 is not None:
@@ -112,10 +120,18 @@ class Intake:
                 self.queue.append(arrival.candidate)
 
     def put_back(self, candidates: Iterable[Candidate]) -> None:
-        """Queue candidates again, first: their batch could not be stored."""
+        """Queue candidates again, first: their batch could not be stored.
+
+        Those whose moves were planned before it failed are left to the journal.
+        """
+        unplanned = set(self._store.files.pending_names().values())
         for candidate in reversed(list(candidates)):
-            self._queued.add(candidate.name)
-            self.queue.appendleft(candidate)
+            if candidate.file_id in unplanned:
+                self._queued.add(candidate.name)
+                self.queue.appendleft(candidate)
+            else:
+                self._queued.discard(candidate.name)
+                self._handled[candidate.name] = candidate.stamp
 
     def done(
         self,

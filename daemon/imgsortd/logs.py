@@ -37,4 +37,4 @@ def set_up_logs(level: LogLevel) -> None:
     logging.getLogger("watchdog").setLevel(logging.WARNING)
     logging.getLogger("PIL").setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    warnings.simplefilter("once")
+    warnings.simplefilter("once", append=True)  # behind the filters that modules set

@@ -9,27 +9,28 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from imgsortd.adapters import memory
 from imgsortd.adapters.reading import PictureReader
-from imgsortd.adapters.store_control import Heartbeat
+from imgsortd.adapters.store import foreign_errors
 from imgsortd.adapters.watching import Watcher
-from imgsortd.config import Polling
+from imgsortd.core.backoff import Backoff
 from imgsortd.core.batching import BatchRule, batch_size
 from imgsortd.core.lifecycle import Phase
-from imgsortd.core.records import Candidate, ReadResult
-from imgsortd.errors import ImgsortdError, NoSpaceError, WatchError
+from imgsortd.core.records import Candidate, Op, ReadResult, Root
+from imgsortd.errors import ImgsortdError, NoSpaceError
 from imgsortd.fitting import BackgroundFits
 from imgsortd.intake import Intake
+from imgsortd.lookout import Lookout
 from imgsortd.pipeline import BatchReport, Library, process_batch, recover, route_waiting
+from imgsortd.pulse import BUSY_S, Pulse
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.5
-_BEAT_BUSY_S = 2.0
-_BEAT_IDLE_S = 15.0
-_LOST_RETRY_S = 5.0
-_POLL_S = 5.0
+_REST_AFTER_S = 30.0
 _FIRST_BACKOFF_S = 2.0
 _LAST_BACKOFF_S = 60.0
+_ERRORS_TOLD = 3
 
 
 class Loop:
@@ -43,6 +44,11 @@ class Loop:
         The inbox's three sides: what is known, what is heard, what is read.
     on_tick
         Called at least every two seconds of work with (phase, note): systemd's pings.
+
+    Attributes
+    ----------
+    stopping
+        Set it, from a signal too, to make :meth:`run` return.
     """
 
     def __init__(
@@ -56,130 +62,75 @@ class Loop:
         config = library.config
         self._library = library
         self._intake = intake
-        self._watcher = watcher
         self._reader = reader
-        self._on_tick = on_tick
-        self._fits = BackgroundFits(library, self._account, self._tell_error)
+        self._pulse = Pulse(library.store, on_tick)
+        self._lookout = Lookout(config, intake, watcher, self._pulse.tell_error)
+        self._fits = BackgroundFits(library, self._account, self._pulse.tell_error)
         self._reads: deque[tuple[Candidate, Future[ReadResult], float]] = deque()
         self._batch_rule = BatchRule(library.max_images, config.batch.max_wait_s)
-        self._started_at = time.time()
-        self._next_scan_s = 0.0
-        self._scan_every_s = config.rescan_s
-        self._next_beat_s = 0.0
-        self._retry_at_s: float | None = None
-        self._backoff_s = _FIRST_BACKOFF_S
+        self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
+        self._paused = ""  # why no file is sorted; empty while files are
         self._waiting_to_route = True
-        self._lost = False
-        self._sentinel_sent = False
         self._rate: float | None = None
-        self._last_work_s = float("-inf")
-        self._phase = Phase.STARTING
-        self._note = ""
+        self._last_work_s = time.monotonic() - BUSY_S
+        self._rested = False
         self.stopping = False
 
     def prepare(self) -> None:
-        """Finish what a crash left, then watch, then scan: in this order nothing is missed."""
+        """Finish what a crash left, then watch the inbox, then list it."""
         report = recover(self._library)
         if report.images:
             log.info("recovered moves=%d errors=%d", report.images, len(report.errors))
         self._learn(report)
         with self._library.store.atomic():
             self._library.store.control.fail_abandoned()
-        self._watch()
-        self._scan(time.monotonic())
+        self._lookout.start()
 
     def run(self) -> None:
         """Work until ``stopping`` is set, then finish the batch in hand and return."""
         while not self.stopping:
-            try:
-                self.step()
-            except NoSpaceError as error:
-                self._pause(str(error))
-        self._beat(Phase.STOPPED, force=True)
+            for part in (self.step, self._beat):
+                try:
+                    with foreign_errors(self._library.store.path):
+                        part()
+                except NoSpaceError as error:
+                    self._pause(str(error))
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._watcher.stop()
+        """Say that the daemon stopped, and stop the threads."""
+        try:
+            self._beat(Phase.STOPPED)
+        except ImgsortdError as error:
+            log.error("stop not stored reason=%s", error)
+        self._lookout.stop()
         self._reader.close()
-        self._fits.close()
 
     def step(self) -> None:
-        """Do one round: hear, settle, read, sort, fit, answer, beat."""
-        self._hear()
+        """Do one round: hear, retry, settle, read, sort, fit, rest."""
+        self._lookout.hear(self._patience_s(time.monotonic()))
         now = time.monotonic()
-        if now >= self._next_scan_s or self._watcher.hints.scan_wanted:
-            self._scan(now)
-        if self._retry_at_s is not None and now >= self._retry_at_s:
+        if not self._lookout.lost and self._backoff.take(now):
             self._retry()
-        if not self._is_paused():
+        if not self._is_held():
             self._intake.settle(now)
             self._work()
-        self._fit(now)
-        self._beat(self._current_phase())
-
-    def _hear(self) -> None:
-        hints = self._watcher.hints.take(self._patience_s(time.monotonic()))
-        self._intake.hint(hints, time.monotonic())
+        if self._fits.step(now):
+            self._waiting_to_route = True
+        self._rest(now)
 
     def _patience_s(self, now: float) -> float:
         """Return how long the loop may sleep if nothing is heard."""
-        if not self._is_paused() and (
-            self._intake.queue or (self._waiting_to_route and self._library.model is not None)
-        ):
+        if self._is_held():
+            return _TICK_S
+        if self._intake.queue or (self._waiting_to_route and self._library.model is not None):
             return 0.0
         if self._reads:
-            return self._batch_rule.max_wait_s / 4
+            return min(self._batch_rule.max_wait_s / 4, _TICK_S)
         due = self._intake.tracker.next_due_s()
-        if due is not None and not self._is_paused():
-            return max(0.0, min(due - now, _TICK_S))
-        return _TICK_S
+        return _TICK_S if due is None else max(0.0, min(due - now, _TICK_S))
 
-    def _is_paused(self) -> bool:
-        return self._lost or (self._retry_at_s is not None and self._phase is Phase.PAUSED)
-
-    def _watch(self) -> None:
-        polling = self._library.config.polling
-        if polling is not Polling.ON:
-            try:
-                self._watcher.start()
-            except WatchError as error:
-                if polling is Polling.OFF:
-                    raise
-                self._tell_error("watch failed", f"{error}; listing it every {_POLL_S:g} s instead")
-        if not self._watcher.is_watching:
-            self._scan_every_s = min(self._library.config.rescan_s, _POLL_S)
-
-    def _scan(self, now: float) -> None:
-        self._watcher.hints.scan_wanted = False
-        self._next_scan_s = now + self._scan_every_s
-        try:
-            self._check_watcher()
-            self._intake.scan(now)
-        except WatchError as error:
-            if not self._lost:
-                self._tell_error("inbox lost", str(error))
-            self._lost, self._note = True, str(error)
-            self._next_scan_s = now + _LOST_RETRY_S
-            return
-        if self._lost:
-            log.info("inbox found path=%s", self._library.config.inbox)
-            self._lost, self._note = False, ""
-            self._renew_watcher()
-
-    def _check_watcher(self) -> None:
-        """See that the sentinel of the last scan was heard, and send the next one."""
-        if not self._watcher.is_watching:
-            return
-        if self._sentinel_sent and not self._watcher.hints.sentinel_seen:
-            log.warning("watch deaf path=%s action=renewed", self._library.config.inbox)
-            self._renew_watcher()
-        self._sentinel_sent = self._watcher.send_sentinel()
-
-    def _renew_watcher(self) -> None:
-        self._watcher.stop()
-        self._sentinel_sent = False
-        self._watch()
-        self._watcher.hints.ask_scan()
+    def _is_held(self) -> bool:
+        return bool(self._lookout.lost or self._paused)
 
     def _work(self) -> None:
         """Keep the decode pool two batches ahead of the model, and take a batch when due."""
@@ -213,8 +164,10 @@ class Loop:
     def _account(self, event: str, report: BatchReport) -> None:
         """Log a batch in one line and learn what became of its files."""
         self._learn(report)
-        if not report.images:
-            return
+        if len(report.look_again) + len(report.denied) >= report.images:
+            return  # nothing was done: a file that is still being written comes by often
+        if not self._backoff.is_waiting:
+            self._backoff.reset()
         self._last_work_s = time.monotonic()
         log.info(
             "%s images=%d sorted=%d clusters=%d duplicates=%d set_aside=%d waiting=%d "
@@ -235,78 +188,62 @@ class Loop:
         self._intake.done(report.settled, report.left, report.look_again, report.denied, now)
         for name, reason in report.set_aside_reasons:
             log.warning("file set aside name=%r reason=%s", os.fsdecode(name), reason)
-        for error in report.errors:
-            self._tell_error("file not sorted", error)
-        if report.errors and len(report.errors) > len(report.denied):
-            if report.no_space:
-                self._pause(f"no space: {report.errors[-1]}; free some and sorting goes on")
-            elif not report.left and not report.sorted:
-                self._pause(report.errors[-1])
-            else:
-                self._retry_at_s = now + self._backoff_s
-        elif self._phase is not Phase.PAUSED:
-            self._backoff_s = _FIRST_BACKOFF_S
+        for error in report.errors[:_ERRORS_TOLD]:  # status has each open move with its error
+            self._pulse.tell_error("file not sorted", error)
+        if len(report.errors) > len(report.denied):
+            self._hold_or_go_on(report)
+
+    def _hold_or_go_on(self, report: BatchReport) -> None:
+        """After moves that failed: pause where the fault is not with those files alone."""
+        roots = [Root.TARGET, Root.INBOX] if self._library.config.op is Op.MOVE else [Root.TARGET]
+        if report.no_space:
+            self._pause(f"no space: {report.errors[-1]}; free some and sorting goes on")
+        elif obstacle := self._library.mover.obstacle(roots):
+            self._pause(f"{obstacle}; sorting goes on when it can")
+        else:
+            self._go_on()
+            self._backoff.fail(time.monotonic())
 
     def _pause(self, note: str) -> None:
         """Stop sorting for a while; watching, fits and status go on."""
-        if self._phase is not Phase.PAUSED:
+        if not self._paused:
             log.error("sorting paused reason=%s", note)
-        self._phase, self._note = Phase.PAUSED, note
-        self._retry_at_s = time.monotonic() + self._backoff_s
-        self._backoff_s = min(2 * self._backoff_s, _LAST_BACKOFF_S)
+        self._paused = note
+        self._backoff.fail(time.monotonic())
+
+    def _go_on(self) -> None:
+        if self._paused:
+            log.info("sorting goes on")
+        self._paused = ""
+        self._waiting_to_route = True
 
     def _retry(self) -> None:
         """Apply open moves again; go on sorting when they went through."""
-        was_paused = self._phase is Phase.PAUSED
-        self._retry_at_s = None
         report = recover(self._library)
         self._learn(report)
         if not report.errors:
-            self._phase, self._note = Phase.IDLE, ""
-            self._waiting_to_route = True
-            if was_paused:
-                log.info("sorting goes on moves=%d", report.images)
+            self._go_on()
 
-    def _fit(self, now: float) -> None:
-        if self._fits.step(now, may_start=not self._is_paused()):
-            self._waiting_to_route = True
+    def _rest(self, now: float) -> None:
+        """Give memory back, once, when nothing has been done for a while."""
+        rested, self._rested = self._rested, now - self._last_work_s > _REST_AFTER_S
+        if self._rested and not rested:
+            memory.give_back()
 
-    def _tell_error(self, event: str, detail: str) -> None:
-        log.error("%s: %s", event, detail)
-        try:
-            with self._library.store.atomic():
-                self._library.store.control.add_error(event, detail)
-        except ImgsortdError as error:
-            log.error("error not stored reason=%s", error)
-
-    def _current_phase(self) -> Phase:
-        if self._lost:
-            return Phase.INBOX_LOST
-        if self._is_paused():
-            return Phase.PAUSED
-        if time.monotonic() - self._last_work_s < _BEAT_BUSY_S or self._reads:
-            return Phase.SORTING
-        return Phase.IDLE if self._library.model is not None else Phase.WAITING
-
-    def _beat(self, phase: Phase, *, force: bool = False) -> None:
-        self._on_tick(phase, self._note)
-        now = time.monotonic()
-        changed = phase is not self._phase
-        if not (force or changed or now >= self._next_beat_s):
-            return
-        self._phase = phase
-        self._next_beat_s = now + (_BEAT_BUSY_S if phase is Phase.SORTING else _BEAT_IDLE_S)
-        if phase is Phase.IDLE:
-            self._rate = None
-        heartbeat = Heartbeat(
-            pid=os.getpid(),
-            phase=phase,
-            started_at=self._started_at,
-            beat_at=time.time(),
+    def _beat(self, phase: Phase | None = None) -> None:
+        self._pulse.beat(
+            phase or self._current_phase(),
+            note=self._lookout.lost or self._paused,
             queue=len(self._intake.queue) + len(self._reads),
             images_per_s=self._rate,
-            watching="inotify" if self._watcher.is_watching else "polling",
-            note=self._note,
+            watching=self._lookout.is_watching,
         )
-        with self._library.store.atomic():
-            self._library.store.control.beat(heartbeat)
+
+    def _current_phase(self) -> Phase:
+        if self._lookout.lost:
+            return Phase.INBOX_LOST
+        if self._paused:
+            return Phase.PAUSED
+        if time.monotonic() - self._last_work_s < BUSY_S or self._reads:
+            return Phase.SORTING
+        return Phase.IDLE if self._library.model is not None else Phase.WAITING

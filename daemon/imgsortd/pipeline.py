@@ -176,6 +176,7 @@ def _note_skipped(library: Library, skipped: Skipped, report: BatchReport) -> No
     if skipped.why is NotRead.GONE:
         library.store.files.gone(candidate.file_id)
         report.gone += 1
+        report.left.append(candidate.name)
         return
     if skipped.why is NotRead.DENIED:
         report.denied.append(candidate.name)
@@ -234,15 +235,17 @@ def make_moves(
 
 def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
     name = result.move.src
+    from_inbox = result.move.src_root is Root.INBOX
     if result.phase is MovePhase.GONE:
         report.gone += 1
+        report.left.extend([name] if from_inbox else [])
     elif result.phase is MovePhase.CHANGED:
-        report.look_again.append(name)
+        report.look_again.extend([name] if from_inbox else [])
     elif result.phase is not MovePhase.DONE:
         report.errors.append(f"cannot move {os.fsdecode(name)!r}: {result.error}")
         report.no_space = report.no_space or result.no_space
     else:
-        if result.move.op is Op.MOVE and result.move.src_root is Root.INBOX:
+        if result.move.op is Op.MOVE and from_inbox:
             report.left.append(name)
         state, cluster_id, reason = library.store.journal.outcome(result.move.move_id)
         report.sorted += state is FileState.SORTED

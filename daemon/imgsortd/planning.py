@@ -41,8 +41,10 @@ class Planner:
         self._promised = store.journal.planned_names()
         self._originals: dict[bytes, bytes] = {}
 
-    def set_aside(self, unreadable: Unreadable) -> Move:
-        """Plan the move of a file that is no picture, with the reason."""
+    def set_aside(self, unreadable: Unreadable) -> Move | None:
+        """Plan the move of a file that is no picture; None where it was made before."""
+        if self._is_known(unreadable.candidate, unreadable.sha256):
+            return None
         route = Route(
             unreadable.candidate.file_id,
             FileState.SET_ASIDE,
@@ -56,11 +58,11 @@ class Planner:
     ) -> Move | None:
         """Plan the move of a picture to its cluster; None where the file stays as it is."""
         assert self._model is not None
+        if self._is_known(candidate, sha256):
+            return None
         cluster_id = self._model.cluster_ids[label]
         folder = cluster_folder(cluster_id)
         original = self._original_of(candidate, sha256)
-        if original == candidate.name and self._config.op is not Op.MOVE:
-            return None  # the same file, touched since it was sorted
         if original is None and self._is_there_already(candidate, sha256, folder):
             original = folder + b"/" + base_name(candidate.name)
         if original is None:
@@ -74,16 +76,23 @@ class Planner:
         self._originals.setdefault(sha256, move.dst)
         return move
 
+    def _is_known(self, candidate: Candidate, sha256: bytes) -> bool:
+        """Tell whether a file that stays in the inbox was only touched since it was sorted."""
+        files = self._store.files
+        for file_id, dst in files.staying(candidate.name, sha256, candidate.file_id):
+            if dst is not None and self._mover.exists(dst):
+                files.forget(candidate.file_id, candidate.stamp, file_id)
+                return True
+            # Skipped before, or its copy was deleted: it is looked at anew, under its new row.
+            files.finish(file_id, FileState.GONE, stays=False, reason="seen again")
+        return False
+
     def _original_of(self, candidate: Candidate, sha256: bytes) -> bytes | None:
-        """Return where the same bytes stand already, or None. Notes a touched copy."""
+        """Return where the same bytes stand already, or None."""
         if sha256 in self._originals:
             return self._originals[sha256]
-        for file_id, src, dst, state in self._store.files.same_bytes(sha256, candidate.file_id):
-            stands = dst is not None and self._mover.exists(dst)
-            if stands and src == candidate.name and self._config.op is not Op.MOVE:
-                self._store.files.forget(candidate.file_id, candidate.stamp, file_id)
-                return candidate.name
-            if stands:
+        for file_id, dst, state in self._store.files.same_bytes(sha256, candidate.file_id):
+            if dst is not None and self._mover.exists(dst):
                 return dst
             if state != FileState.DUPLICATE:
                 # Its owner took it out of target again, perhaps to have it sorted anew.

@@ -17,7 +17,7 @@ from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.store_files import Counts
 from imgsortd.adapters.store_fits import FitRecord
 from imgsortd.config import Config
-from imgsortd.core.lifecycle import FitFacts, RefitRule, describe_next_fit, duration_text
+from imgsortd.core.lifecycle import FitFacts, Phase, RefitRule, describe_next_fit, duration_text
 from imgsortd.core.records import FileState
 
 STALE_S = 60.0
@@ -73,8 +73,8 @@ def read_status(config: Config) -> StatusReport:
         The database is there and cannot be read. (Where there is none yet, the
         report says that the daemon has never run.)
     """
-    if not config.database.exists():
-        return _never_ran(config)
+    if not config.database.exists() or not config.database.stat().st_size:
+        return _never_ran(config)  # empty for the blink of the first start
     store = open_read_only(config.database)
     try:
         with store.atomic():  # one snapshot: counts taken apart would not add up
@@ -112,18 +112,19 @@ def _rule(config: Config) -> RefitRule:
 
 def _report(config: Config, store: Store) -> StatusReport:
     pid = running_pid(config.state_dir)
-    beat = store.control.last_beat()
+    last = store.control.last_beat()
+    beat = last if last is not None and _is_of_this_run(last, pid) else None
     daemon = _liveness(pid, beat)
     alive = daemon == "running"
     record = store.fits.current_record()
     return StatusReport(
         daemon=daemon,
         pid=pid,
-        phase=(beat.phase if beat and pid else "stopped"),
-        note=(beat.note if beat and pid else ""),
+        phase=beat.phase if beat else Phase.STOPPED if pid is None else Phase.STARTING,
+        note=beat.note if beat else "",
         watching=(beat.watching if beat and alive else ""),
         uptime_s=time.time() - beat.started_at if beat and alive else None,
-        heartbeat_age_s=time.time() - beat.beat_at if beat else None,
+        heartbeat_age_s=time.time() - last.beat_at if last and (beat or pid is None) else None,
         queue=beat.queue if beat and alive else 0,
         images_per_s=beat.images_per_s if beat and alive else None,
         counts=asdict(store.files.counts()),
@@ -146,10 +147,16 @@ def _report(config: Config, store: Store) -> StatusReport:
     )
 
 
+def _is_of_this_run(beat: Heartbeat, pid: int | None) -> bool:
+    """Compare pids; from another pid namespace they differ, and a fresh heartbeat is believed."""
+    fresh = beat.phase != Phase.STOPPED and time.time() - beat.beat_at < STALE_S
+    return pid is not None and (beat.pid == pid or fresh)
+
+
 def _liveness(pid: int | None, beat: Heartbeat | None) -> str:
     if pid is None:
         return "not running"
-    if beat is None or beat.pid != pid:
+    if beat is None:
         return "running"  # it has just started
     return "running" if time.time() - beat.beat_at < STALE_S else "not responding"
 
@@ -196,8 +203,8 @@ def _headline(report: StatusReport) -> Text:
     colour = {"running": "green", "not responding": "red"}.get(report.daemon, "yellow")
     text = Text.assemble(("● ", colour), ("imgsortd ", "bold"), (report.daemon, f"bold {colour}"))
     facts = []
-    if report.pid:
-        facts += [report.phase, f"pid {report.pid}"]
+    if report.pid is not None:
+        facts += [report.phase, f"pid {report.pid or 'not to be seen from here'}"]
     elif report.phase == "never started":
         facts.append("it has never been started: imgsortd run -c …")
     if report.uptime_s is not None:
@@ -211,7 +218,7 @@ def _headline(report: StatusReport) -> Text:
     if facts:
         text.append("  " + " · ".join(facts))
     if report.note:
-        text.append(f"\n  {report.note}", style="red")
+        text.append(f"\n  {_printable(report.note)}", style="red")
     return text
 
 

@@ -71,25 +71,13 @@ class Crossing:
         return self.finish(move)
 
     def _claim(self, move: Move) -> int | None:
-        """Claim the source and open the claim; None where it is not even a file."""
+        """Claim the source and open the claim; None where it is gone, or not even a file."""
         folder, claim = _claim_of(move)
-        parent, base = fsops.split(move.src)
-        parent_fd = self._source.fd(parent)
-        if self.is_begun(move):
-            claim_fd = self._source.fd(folder)
-            if fsops.inode_at(parent_fd, base) == fsops.inode_at(claim_fd, claim):
-                os.unlink(base, dir_fd=parent_fd)  # linked, not yet renamed, before a crash
-        else:
-            with suppress(FileExistsError):
-                os.mkdir(CLAIM_FOLDER, 0o700, dir_fd=parent_fd)
-            claim_fd = self._source.fd(folder)
-            try:
-                renaming.rename(parent_fd, base, claim_fd, claim)
-            except FileNotFoundError:
-                if fsops.inode_at(parent_fd, base) is not None:
-                    raise
-                return None
+        parent_fd = self._source.fd(fsops.split(move.src)[0])
+        if not self._rename_to_claim(move, parent_fd):
+            return None
         fault_point("claimed")
+        claim_fd = self._source.fd(folder)
         fsops.sync_folder(claim_fd)
         fsops.sync_folder(parent_fd)
         fault_point("claim_synced")
@@ -99,6 +87,23 @@ class Crossing:
             if error.errno not in fsops.NO_FILE:
                 raise
             return None
+
+    def _rename_to_claim(self, move: Move, parent_fd: int) -> bool:
+        folder, claim = _claim_of(move)
+        base = fsops.split(move.src)[1]
+        if self.is_begun(move):
+            if fsops.inode_at(parent_fd, base) == fsops.inode_at(self._source.fd(folder), claim):
+                os.unlink(base, dir_fd=parent_fd)  # linked, but not unlinked before a crash
+            return True
+        with suppress(FileExistsError):
+            os.mkdir(CLAIM_FOLDER, 0o700, dir_fd=parent_fd)
+        try:
+            renaming.rename(parent_fd, base, self._source.fd(folder), claim)
+        except FileNotFoundError:
+            if fsops.inode_at(parent_fd, base) is not None:
+                raise
+            return False
+        return True
 
     def _copy_or_give_back(self, fd: int, move: Move) -> bool:
         """Copy; where that fails (a full disk) the file stands in the inbox again."""
@@ -157,11 +162,9 @@ class Crossing:
         folder, claim = _claim_of(move)
         parent, base = fsops.split(move.src)
         try:
-            renaming.return_to(
-                self._source.fd(folder), claim, self._source.fd(parent), base
-            )
-        except FileNotFoundError:  # recovery found neither copy nor claim: its owner took it
-            return MoveResult(move, MovePhase.GONE, move.dst)
+            renaming.return_to(self._source.fd(folder), claim, self._source.fd(parent), base)
+        except FileNotFoundError:  # neither copy nor claim: its owner took it
+            phase = MovePhase.GONE
         self._drop_folder(move)
         return MoveResult(move, phase, move.dst)
 
@@ -193,7 +196,7 @@ def return_orphans(inbox: Path, unfinished: Iterable[Move]) -> list[bytes]:
         Names, relative to the inbox, under which the files stand again.
     """
     known = {b"/".join(_claim_of(move)) for move in unfinished}
-    returned = []
+    returned: list[bytes] = []
     root = os.fsencode(inbox)
     for path, _, claims in os.walk(root):
         if os.path.basename(path) != CLAIM_FOLDER:

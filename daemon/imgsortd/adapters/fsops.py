@@ -18,7 +18,7 @@ from pathlib import Path
 
 from imgsortd.core.records import Move, Stamp
 
-NO_FILE = tuple(getattr(errno, name) for name in "ENOENT ENOTDIR ELOOP EINVAL ENXIO ENODEV".split())
+NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ENODEV)
 """What opening says where no regular file has the name: it is gone, or something else."""
 
 _READ_BYTES = 1 << 20

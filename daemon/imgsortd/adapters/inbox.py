@@ -69,13 +69,15 @@ class Inbox:
         Raises
         ------
         WatchError
-            The inbox itself is gone, another folder than before, or cannot be listed.
+            The inbox itself is gone or cannot be listed.
         """
         self.check_identity()
-        yield from self._scan_folder(b"")
+        folders = [b""]  # a list, no recursion: strangers may nest folders without end
+        while folders:
+            yield from self._scan_folder(folders.pop(), folders)
 
     def check_identity(self) -> None:
-        """Refuse to go on with another folder under the inbox's path (a lost mount)."""
+        """Refuse to go on without the inbox; tell of another folder under its path."""
         try:
             status = os.stat(self.root)
         except OSError as error:
@@ -90,31 +92,26 @@ class Inbox:
             log.warning("inbox replaced path=%s", self.root)
         self._identity = identity
 
-    def _scan_folder(self, folder: bytes) -> Iterator[tuple[bytes, Stamp]]:
+    def _scan_folder(self, folder: bytes, below: list[bytes]) -> Iterator[tuple[bytes, Stamp]]:
         path = os.path.join(os.fsencode(self.root), folder)
-        below = []
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
                     if self._ignored.match(entry.name):
                         continue
                     name = folder + b"/" + entry.name if folder else entry.name
-                    if entry.is_dir(follow_symlinks=False):
+                    if not entry.is_dir(follow_symlinks=False):
+                        yield from self._entry(name, entry)
+                    elif self.recursive:
                         below.append(name)
                     else:
-                        yield from self._entry(name, entry)
+                        self._tell_once(name, "folder left alone reason=recursive is false")
         except OSError as error:
             if not folder:
                 raise WatchError(
                     f"inbox {self.root}: cannot be listed ({error.strerror})"
                 ) from error
             self._tell_once(folder, f"folder skipped reason={error.strerror}")
-        if self.recursive:
-            for name in below:
-                yield from self._scan_folder(name)
-        elif below:
-            for name in below:
-                self._tell_once(name, "folder left alone reason=recursive is false")
 
     def _entry(self, name: bytes, entry: os.DirEntry[bytes]) -> Iterator[tuple[bytes, Stamp]]:
         try:

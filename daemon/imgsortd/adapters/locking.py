@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from imgsortd.adapters.fsops import open_root
-from imgsortd.errors import LockedError, StoreError
+from imgsortd.errors import LockedError, StoreError, WatchError
 
 
 class Locks:
@@ -28,40 +28,73 @@ class Locks:
     """
 
     def __init__(self, state_dir: Path, inbox: Path | None = None) -> None:
-        self._state_dir = state_dir
-        self._inbox = inbox
-        self._fds: list[int] = []
+        self._first = (state_dir, inbox)
+        self._held: dict[tuple[int, int], int] = {}
 
     def __enter__(self) -> Locks:
-        try:
-            self._lock_state()
-            if self._inbox is not None:
-                self._lock(open_root(self._inbox), f"inbox {self._inbox}")
-        except BaseException:
-            self.__exit__()
-            raise
+        self.also(*self._first)
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
+        self.only(set())
 
-    def _lock_state(self) -> None:
-        path = lock_file(self._state_dir)
+    @property
+    def held(self) -> set[tuple[int, int]]:
+        """What the locks held now are known by: device and inode."""
+        return set(self._held)
+
+    def also(self, state_dir: Path, inbox: Path | None = None) -> set[tuple[int, int]]:
+        """Take the locks of another pair besides those held; return what they are known by.
+
+        Raises
+        ------
+        LockedError, StoreError, WatchError
+            One of them cannot be had; what was held before is held still, and no more.
+        """
+        before = self.held
         try:
-            self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            wanted = {self._lock_state(state_dir)}
+            if inbox is not None:
+                wanted.add(self._lock_inbox(inbox))
+        except BaseException:
+            self.only(before)
+            raise
+        return wanted
+
+    def only(self, wanted: set[tuple[int, int]]) -> None:
+        """Release all but these."""
+        for key in self.held - wanted:
+            os.close(self._held.pop(key))
+
+    def _lock_state(self, state_dir: Path) -> tuple[int, int]:
+        path = lock_file(state_dir)
+        try:
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreError(
-                f"state_dir {self._state_dir}: cannot be written by uid {os.geteuid()} "
+                f"state_dir {state_dir}: cannot be written by uid {os.geteuid()} "
                 f"({error.strerror}); make it and give it to that user"
             ) from error
-        self._lock(fd, f"state_dir {self._state_dir}")
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        key = self._lock(fd, f"state_dir {state_dir}")
+        os.ftruncate(self._held[key], 0)
+        os.pwrite(self._held[key], b"%d\n" % os.getpid(), 0)
+        return key
 
-    def _lock(self, fd: int, what: str) -> None:
-        self._fds.append(fd)
+    def _lock_inbox(self, inbox: Path) -> tuple[int, int]:
+        try:
+            fd = open_root(inbox)
+        except OSError as error:
+            raise WatchError(f"inbox {inbox}: cannot be opened ({error.strerror})") from error
+        return self._lock(fd, f"inbox {inbox}")
+
+    def _lock(self, fd: int, what: str) -> tuple[int, int]:
+        status = os.fstat(fd)
+        key = (status.st_dev, status.st_ino)
+        if key in self._held:
+            os.close(fd)  # a second flock would be refused by our own first
+            return key
+        self._held[key] = fd
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -71,6 +104,7 @@ class Locks:
             ) from error
         except OSError:
             pass  # some network shares have no locks; the state folder's lock remains
+        return key
 
 
 def lock_file(state_dir: Path) -> Path:

@@ -160,7 +160,9 @@ def _uri_path(path: Path) -> str:
 def _check_health(connection: sqlite3.Connection, path: Path) -> None:
     result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if result != "ok":
-        raise sqlite3.DatabaseError(f"quick_check: {result}")
+        damage = sqlite3.DatabaseError(f"quick_check: {result.splitlines()[-1]}")
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage
 
 
 def _set_durability(connection: sqlite3.Connection) -> None:

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from imgsortd.adapters.store_files import storable
+
 _KEEP_ERRORS = 200
 
 
@@ -55,7 +57,7 @@ class Control:
                 heartbeat.queue,
                 heartbeat.images_per_s,
                 heartbeat.watching,
-                heartbeat.note,
+                storable(heartbeat.note),
             ),
         )
 
@@ -120,7 +122,8 @@ class Control:
     def add_error(self, event: str, detail: str) -> None:
         """Keep an error for ``status``; the oldest fall out."""
         self._connection.execute(
-            "INSERT INTO errors(at, event, detail) VALUES (?, ?, ?)", (time.time(), event, detail)
+            "INSERT INTO errors(at, event, detail) VALUES (?, ?, ?)",
+            (time.time(), event, storable(detail)),
         )
         self._connection.execute(
             "DELETE FROM errors WHERE id <= (SELECT max(id) FROM errors) - ?", (_KEEP_ERRORS,)

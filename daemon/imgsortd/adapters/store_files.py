@@ -42,6 +42,11 @@ class Counts:
     pending: int = 0
 
 
+def storable(text: str) -> str:
+    """Escape what is no character: for a name that is not UTF-8, SQLite would refuse the row."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class Files:
     """Rows of ``files``."""
 
@@ -82,7 +87,7 @@ class Files:
         """End a file's journey without a move: a duplicate that is skipped, a file gone."""
         self._connection.execute(
             "UPDATE files SET state = ?, stays = ?, reason = ?, done_at = ? WHERE id = ?",
-            (state, stays, reason, time.time(), file_id),
+            (state, stays, storable(reason), time.time(), file_id),
         )
 
     def gone(self, file_id: int) -> None:
@@ -104,6 +109,7 @@ class Files:
 
     def forget(self, file_id: int, stamp: Stamp, same_as: int) -> None:
         """Drop a pending row that is an older file with a new stamp, and keep that stamp."""
+        self._connection.execute("DELETE FROM moves WHERE file_id = ?", (file_id,))
         self._connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
         self._connection.execute(
             "UPDATE files SET inode = ?, size_bytes = ?, mtime_ns = ? WHERE id = ?",
@@ -114,7 +120,7 @@ class Files:
         """Yield files that stand in the inbox and need no reading: waiting ones and kept ones."""
         for src, *stamp in self._connection.execute(
             f"SELECT src, {_STAMP} FROM files WHERE stays = 1 "
-            "OR (state = 'pending' AND sha256 IS NOT NULL)"
+            "OR (state = 'pending' AND sha256 IS NOT NULL) ORDER BY id"  # the newest last
         ):
             yield src, Stamp(*stamp)
 
@@ -147,10 +153,18 @@ class Files:
         ).fetchone()
         return int(row[0])
 
-    def same_bytes(self, sha256: bytes, but: int) -> list[tuple[int, bytes, bytes | None, str]]:
-        """Return (id, src, dst, state) of other files with these bytes that have found a place."""
+    def staying(self, src: bytes, sha256: bytes, but: int) -> list[tuple[int, bytes | None]]:
+        """Return (id, dst) of other rows for this name and these bytes that stay in the inbox."""
         rows = self._connection.execute(
-            "SELECT id, src, dst, state FROM files WHERE sha256 = ? AND id != ? "
+            "SELECT id, dst FROM files WHERE src = ? AND sha256 = ? AND id != ? AND stays = 1",
+            (src, sha256, but),
+        )
+        return rows.fetchall()
+
+    def same_bytes(self, sha256: bytes, but: int) -> list[tuple[int, bytes | None, str]]:
+        """Return (id, dst, state) of other files with these bytes that have found a place."""
+        rows = self._connection.execute(
+            "SELECT id, dst, state FROM files WHERE sha256 = ? AND id != ? "
             "AND state IN ('sorted', 'review', 'duplicate') ORDER BY id",
             (sha256, but),
         )

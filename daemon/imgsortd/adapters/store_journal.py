@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 
+from imgsortd.adapters.store_files import storable
 from imgsortd.core.records import (
     Candidate,
     FileState,
@@ -58,7 +59,7 @@ class Journal:
                 route.cluster_id,
                 route.distance,
                 fit_id,
-                route.reason,
+                storable(route.reason),
                 time.time(),
             ),
         )
@@ -86,6 +87,13 @@ class Journal:
             for row in rows
         ]
 
+    def open_sources(self) -> set[bytes]:
+        """Return the names in the inbox that unfinished moves speak of."""
+        rows = self._connection.execute(
+            "SELECT src FROM moves WHERE phase IN ('planned', 'copied') AND src_root = 'inbox'"
+        )
+        return {row[0] for row in rows}
+
     def planned_names(self) -> set[bytes]:
         """Return the destinations that unfinished moves have been promised."""
         rows = self._connection.execute(
@@ -110,11 +118,12 @@ class Journal:
                 self._close(result)
 
     def _keep_open(self, result: MoveResult) -> None:
+        error = storable(result.error)
         self._connection.execute(
-            "UPDATE moves SET error = ? WHERE id = ?", (result.error, result.move.move_id)
+            "UPDATE moves SET error = ? WHERE id = ?", (error, result.move.move_id)
         )
         self._connection.execute(
-            "UPDATE files SET reason = ? WHERE id = ?", (result.error, result.move.file_id)
+            "UPDATE files SET reason = ? WHERE id = ?", (error, result.move.file_id)
         )
 
     def _close(self, result: MoveResult) -> None:
@@ -128,9 +137,14 @@ class Journal:
             self._connection.execute(
                 "UPDATE files SET (state, dst, cluster_id, distance, fit_id, reason) = "
                 "(SELECT state_after, dst, cluster_id, distance, fit_id, reason FROM moves "
-                "WHERE id = ?), stays = ?, done_at = coalesce(done_at, ?) WHERE id = ?",
-                (move.move_id, move.op is not Op.MOVE, now, move.file_id),
+                "WHERE id = ?), done_at = coalesce(done_at, ?) WHERE id = ?",
+                (move.move_id, now, move.file_id),
             )
+            if move.src_root is Root.INBOX:
+                self._connection.execute(
+                    "UPDATE files SET stays = ? WHERE id = ?",
+                    (move.op is not Op.MOVE, move.file_id),
+                )
         elif move.src_root is Root.INBOX:
             self._give_up(result, now)
 

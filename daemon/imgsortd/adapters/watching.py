@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class HintQueue(FileSystemEventHandler):
     """Names that events spoke of; bounded, and when it is full a scan is asked for."""
 
     def __init__(self, root: bytes) -> None:
-        self._root = root
+        self.root = root
         self._names: queue.Queue[bytes] = queue.Queue(_QUEUE_NAMES)
         self.scan_wanted = False
         self.sentinel_seen = False
@@ -77,8 +78,8 @@ class HintQueue(FileSystemEventHandler):
         path = os.fsencode(event.dest_path or event.src_path)
         if os.path.basename(path) == SENTINEL.encode():
             self.sentinel_seen = True
-        elif path.startswith(self._root + b"/"):
-            self._put(path[len(self._root) + 1 :])
+        elif path.startswith(self.root + b"/"):
+            self._put(path[len(self.root) + 1 :])
 
     def _put(self, name: bytes) -> None:
         try:
@@ -146,15 +147,17 @@ class Watcher:
         WatchError
             The inotify limit is used up, or the inbox is gone; the text says what to raise.
         """
-        observer = InotifyObserver(generate_full_events=True)
+        root = os.path.realpath(self._root)  # a symlink itself would be watched, not its folder
+        self.hints.root = os.fsencode(root)
+        observer: InotifyObserver | None = None
         try:
-            observer.schedule(
-                self.hints, str(self._root), recursive=self._recursive, event_filter=_EVENTS
-            )
+            observer = InotifyObserver(generate_full_events=True)
+            observer.schedule(self.hints, root, recursive=self._recursive, event_filter=_EVENTS)
             observer.start()
-        except OSError as error:
-            with suppress(Exception):
-                observer.stop()
+        except (OSError, RecursionError) as error:  # the second: folders nested without end
+            if observer is not None:
+                with suppress(Exception):
+                    observer.stop()
             raise WatchError(_watch_text(self._root, error)) from error
         logging.getLogger("watchdog.observers").addHandler(self._alarm)
         self._observer = observer
@@ -174,14 +177,18 @@ class Watcher:
         self.hints.sentinel_seen = False
         try:
             path = self._root / SENTINEL
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            # Not to block, should somebody have put a FIFO there.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            os.close(os.open(path, flags, 0o600))
             os.unlink(path)
         except OSError:
             return False
         return True
 
 
-def _watch_text(root: Path, error: OSError) -> str:
+def _watch_text(root: Path, error: OSError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return f"cannot watch {root}: its folders are nested too deep"
     knobs = {28: "fs.inotify.max_user_watches", 24: "fs.inotify.max_user_instances"}
     knob = knobs.get(error.errno or 0)
     if knob is None:
@@ -196,18 +203,19 @@ def _watch_text(root: Path, error: OSError) -> str:
 def filesystem_of(path: Path) -> str:
     """Return the type of the filesystem that holds a path (``ext4``, ``nfs4`` …), or ``""``."""
     try:
-        lines = Path("/proc/self/mounts").read_text().splitlines()
+        lines = Path("/proc/self/mounts").read_bytes().splitlines()
     except OSError:
         return ""
-    best, kind = "", ""
-    resolved = str(path.resolve())
+    best, kind = b"", b""
+    resolved = os.fsencode(path.resolve())
     for line in lines:
-        _, mount, this, *_ = line.split(" ")
-        mount = mount.encode().decode("unicode_escape")
-        inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
+        _, mount, this, *_ = line.split(b" ")
+        # The kernel writes a space as \040; other bytes, UTF-8 or not, stand as they are.
+        mount = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), mount)
+        inside = resolved == mount or resolved.startswith(mount.rstrip(b"/") + b"/")
         if inside and len(mount) >= len(best):
             best, kind = mount, this
-    return kind
+    return kind.decode()
 
 
 def is_network_filesystem(kind: str) -> bool:

@@ -1,0 +1,116 @@
+"""The working line without a daemon: inbox, reader, pipeline and fits, on one made-up clock."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from imgsortd.adapters.inbox import Inbox
+from imgsortd.adapters.reading import PictureReader, read_all
+from imgsortd.core.lifecycle import FitTrigger, RefitRule, fit_due
+from imgsortd.core.records import ReadResult
+from imgsortd.fits import FitSummary, adopt_fit, compute_fit, load_fit_data
+from imgsortd.intake import Intake
+from imgsortd.pipeline import BatchReport, process_batch, recover, route_waiting
+from support import ColourExtractor, make_config, make_library
+
+
+class Line:
+    """Drives what the loop drives, in the loop's order, until nothing is left to do."""
+
+    def __init__(
+        self, folder: Path, extractor: ColourExtractor | None = None, **changes: Any
+    ) -> None:
+        self.config = make_config(folder, **{"settle_s": 0, **changes})
+        self.extractor = extractor or ColourExtractor()
+        self.now_s = 0.0
+        self._open()
+
+    def _open(self) -> None:
+        self.library, self.store = make_library(self.config, self.extractor)
+        inbox = Inbox(
+            self.config.inbox, self.config.recursive, self.config.ignore, self.config.extensions
+        )
+        self.intake = Intake(inbox, self.store, self.config.settle_s)
+        self.reader = PictureReader(self.config.inbox, 100, threads=1)
+
+    def close(self) -> None:
+        self.reader.close()
+        self.store.close()
+
+    def restart(self) -> None:
+        """Forget all that is in memory, as a crash does."""
+        self.close()
+        self._open()
+
+    def read(self) -> list[ReadResult]:
+        """Scan, settle and read what is new, as one batch."""
+        self.intake.scan(self.now_s)
+        self.intake.settle(self.now_s)
+        candidates = list(self.intake.queue)
+        self.intake.queue.clear()
+        return read_all(self.reader, candidates)
+
+    def process(self, results: list[ReadResult]) -> BatchReport:
+        return self.learn(process_batch(self.library, results))
+
+    def learn(self, report: BatchReport) -> BatchReport:
+        self.intake.done(report.settled, report.left, report.look_again, report.denied, self.now_s)
+        return report
+
+    def run(self) -> list[BatchReport]:
+        """Take everything in the inbox as far as it goes; return the reports."""
+        reports = [self.learn(recover(self.library))]
+        for _ in range(10):
+            results = self.read()
+            if not results and not len(self.intake.tracker):
+                break
+            reports.append(self.process(results))
+            self.now_s += 100
+        rule = RefitRule(self.config.clusters.min_images, None, None)
+        if fit_due(rule, self.store.fits.facts(self.extractor.id)):
+            self.fit()
+        while self.library.model is not None:
+            reports.append(self.learn(route_waiting(self.library)))
+            assert len(reports) < 100, "files wait for a route that is never planned"
+            if not reports[-1].images or reports[-1].errors:
+                break
+        self.check_counts()
+        return reports
+
+    def fit(self, n_clusters: int | None = None, random_state: int = 42) -> FitSummary:
+        data = load_fit_data(self.library)
+        fit = compute_fit(data, n_clusters or self.config.clusters.n_clusters, random_state)
+        return adopt_fit(self.library, data, fit, FitTrigger.REQUEST)
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts that are not 0."""
+        return {name: count for name, count in asdict(self.store.files.counts()).items() if count}
+
+    def check_counts(self) -> None:
+        counts = asdict(self.store.files.counts())
+        seen = counts.pop("seen")
+        assert seen == sum(counts.values()), counts
+
+    def put(self, name: bytes | str, data: bytes) -> Path:
+        """Write a file into the inbox under another name first, so that its inode is new."""
+        path = Path(os.fsdecode(os.path.join(os.fsencode(self.config.inbox), os.fsencode(name))))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name("new.part")
+        part.write_bytes(data)
+        return part.rename(path)
+
+    def files(self) -> dict[str, bytes]:
+        """Return every file below the target, by its name relative to it."""
+        return files_below(self.config.target)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every file below a folder, by name; ours left out."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".imgsortd")
+    }

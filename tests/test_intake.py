@@ -1,0 +1,216 @@
+"""Hints and scans become settled files, each once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imgsortd.adapters.inbox import Inbox
+from imgsortd.adapters.store import Store, open_store
+from imgsortd.config_model import DEFAULT_IGNORE
+from imgsortd.errors import WatchError
+from imgsortd.intake import Intake
+
+SETTLE_S = 2.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(tmp_path / "state" / "imgsortd.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    (tmp_path / "inbox").mkdir()
+    return tmp_path / "inbox"
+
+
+def make_intake(inbox: Path, store: Store) -> Intake:
+    return Intake(Inbox(inbox, True, DEFAULT_IGNORE, "auto"), store, SETTLE_S)
+
+
+@pytest.fixture
+def intake(inbox: Path, store: Store) -> Intake:
+    return make_intake(inbox, store)
+
+
+def queued(intake: Intake) -> list[bytes]:
+    return [candidate.name for candidate in intake.queue]
+
+
+def take(intake: Intake) -> list[bytes]:
+    """Take all that is queued and let it be stored."""
+    taken = list(intake.queue)
+    intake.queue.clear()
+    intake.done(taken, [], [], [], 0.0)
+    return [candidate.name for candidate in taken]
+
+
+def test_a_file_is_queued_once_when_it_has_been_quiet(inbox: Path, intake: Intake) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.hint([b"a.jpg"], 0.0)
+    intake.scan(1.0)
+
+    early = intake.settle(1.9)
+    late = intake.settle(2.0)
+    intake.hint([b"a.jpg"], 2.1)
+    intake.scan(3.0)
+    again = intake.settle(99.0)
+
+    assert (early, late, again) == (0, 1, 0)
+    assert queued(intake) == [b"a.jpg"]
+
+
+def test_a_file_that_grew_without_an_event_waits_again(inbox: Path, intake: Intake) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    (inbox / "a.jpg").write_bytes(b"longer")
+
+    assert intake.settle(2.0) == 0
+    assert intake.settle(3.9) == 0
+    assert intake.settle(4.0) == 1
+
+
+def test_a_file_that_goes_before_it_settles_leaves_no_trace(
+    inbox: Path, intake: Intake, store: Store
+) -> None:
+    (inbox / "a.jpg").touch()
+    intake.scan(0.0)
+    (inbox / "a.jpg").unlink()
+
+    assert intake.settle(99.0) == 0
+    assert len(intake.tracker) == 0
+    assert store.files.counts().seen == 0
+
+
+def test_what_is_no_picture_by_name_nor_by_content_is_left_alone_and_not_counted(
+    inbox: Path, intake: Intake, store: Store
+) -> None:
+    (inbox / "notes.txt").write_text("text")
+    (inbox / "photo").write_bytes(b"\xff\xd8\xff\xe0")
+    intake.scan(0.0)
+
+    intake.settle(2.0)
+    intake.scan(3.0)
+    intake.settle(99.0)
+
+    assert queued(intake) == [b"photo"]
+    assert store.files.counts().seen == 1
+
+
+def test_a_pending_file_that_its_owner_took_away_is_gone_at_the_next_scan(
+    inbox: Path, intake: Intake, store: Store
+) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    take(intake)
+    before = store.files.counts().pending
+    (inbox / "a.jpg").unlink()
+
+    intake.scan(3.0)
+
+    assert (before, store.files.counts().seen) == (1, 0)
+
+
+def test_nothing_is_taken_for_gone_when_the_inbox_itself_is(
+    inbox: Path, intake: Intake, store: Store
+) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    take(intake)
+    inbox.rename(inbox.with_name("away"))
+
+    with pytest.raises(WatchError, match="cannot be listed"):
+        intake.scan(3.0)
+
+    assert store.files.counts().pending == 1
+
+
+def test_after_a_restart_only_files_without_a_hash_are_queued(
+    inbox: Path, intake: Intake, store: Store
+) -> None:
+    for name in ("read.jpg", "unread.jpg"):
+        (inbox / name).write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    [read] = [candidate for candidate in intake.queue if candidate.name == b"read.jpg"]
+    with store.atomic():
+        store.files.set_read(read, bytes(32))
+
+    restarted = make_intake(inbox, store)
+    restarted.scan(0.0)
+    restarted.settle(2.0)
+
+    assert queued(restarted) == [b"unread.jpg"]
+    assert store.files.counts().pending == 2
+
+
+def test_a_waiting_file_is_read_again_when_its_bytes_change_but_not_when_only_its_mode_does(
+    inbox: Path, intake: Intake
+) -> None:
+    for name in ("edited.jpg", "chmod.jpg"):
+        (inbox / name).write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    take(intake)
+
+    (inbox / "edited.jpg").write_bytes(b"longer")
+    (inbox / "chmod.jpg").chmod(0o600)
+    intake.hint([b"edited.jpg", b"chmod.jpg"], 10.0)
+    intake.settle(12.0)
+
+    assert queued(intake) == [b"edited.jpg"]
+
+
+def test_a_changed_file_is_tried_again_soon_and_a_denied_one_later(
+    inbox: Path, intake: Intake
+) -> None:
+    for name in ("busy.jpg", "denied.jpg"):
+        (inbox / name).write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    intake.queue.clear()
+    intake.done([], [], [b"busy.jpg"], [b"denied.jpg"], 10.0)
+
+    intake.settle(20.0)
+    soon = queued(intake)
+    intake.settle(80.0)
+
+    assert soon == [b"busy.jpg"]
+    assert queued(intake) == [b"busy.jpg", b"denied.jpg"]
+
+
+def test_a_batch_that_could_not_be_stored_comes_first_again(inbox: Path, intake: Intake) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (inbox / name).write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    batch = [intake.queue.popleft(), intake.queue.popleft()]
+
+    intake.put_back(batch)
+
+    assert queued(intake) == [b"a.jpg", b"b.jpg", b"c.jpg"]
+
+
+def test_a_file_that_left_may_come_again_under_its_name(inbox: Path, intake: Intake) -> None:
+    file = inbox / "a.jpg"
+    file.write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    taken = list(intake.queue)
+    intake.queue.clear()
+    os.rename(file, inbox.with_name("elsewhere"))
+    intake.done(taken, [b"a.jpg"], [], [], 3.0)
+
+    os.rename(inbox.with_name("elsewhere"), file)
+    intake.hint([b"a.jpg"], 4.0)
+    intake.settle(6.0)
+
+    assert queued(intake) == [b"a.jpg"]
