@@ -363,6 +363,7 @@ def weights_fetch(
     config: Annotated[
         Path | None, typer.Option("-c", "--config", help="Take model.weights from this file.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Get the weights into the cache, and check them."""
     from imgsortd.adapters.weights import load_weights
@@ -384,6 +385,10 @@ def weights_fetch(
             bar.update(task, completed=done, total=total or None, visible=True)
 
         loaded = load_weights(spec, layer, on_progress=show)
+    if as_json:
+        source, path = str(loaded.source), str(loaded.path)
+        _print_json({"weights": spec, "source": source, "path": path, "digest": loaded.digest})
+        return
     out.print(f"{spec}: from {loaded.source} {loaded.path}", markup=False)
     out.print(f"digest {loaded.digest}")
 

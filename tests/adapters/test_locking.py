@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +119,24 @@ def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         Locks(tmp_path / "file" / "state"),
     ):
         pass
+
+
+def test_a_look_at_the_status_does_not_keep_a_daemon_from_starting(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            running_pid(tmp_path / "state")
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        taken = 0
+        for _ in range(50):
+            with Locks(tmp_path / "state"):
+                taken += 1
+    finally:
+        stop.set()
+        watcher.join()
+
+    assert taken == 50

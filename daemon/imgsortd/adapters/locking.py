@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from imgsortd.adapters.fsops import open_root
 from imgsortd.errors import LockedError, StoreError, WatchError
+
+_TRIES, _BETWEEN_TRIES_S = 10, 0.05
 
 
 class Locks:
@@ -96,7 +99,7 @@ class Locks:
             return key
         self._held[key] = fd
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(fd)
         except BlockingIOError as error:
             raise LockedError(
                 f"{what}: another imgsortd is at work there ({_owner_text(fd)}); "
@@ -105,6 +108,16 @@ class Locks:
         except OSError:
             pass  # some network shares have no locks; the state folder's lock remains
         return key
+
+
+def _flock(fd: int) -> None:
+    """Take the lock; ``status`` holds it for an instant when it looks, so ask more than once."""
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_BETWEEN_TRIES_S)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def lock_file(state_dir: Path) -> Path:

@@ -166,8 +166,11 @@ class Watcher:
         """Stop watching and wait for the threads."""
         logging.getLogger("watchdog.observers").removeHandler(self._alarm)
         if self._observer is not None:
+            complaints = logging.getLogger("watchdog.observers.inotify")
+            complaints.disabled = True  # its thread calls its own end an error
             self._observer.stop()
             self._observer.join(timeout=5)
+            complaints.disabled = False
             self._observer = None
         with suppress(OSError):
             os.unlink(self._root / SENTINEL)

