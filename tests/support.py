@@ -128,6 +128,7 @@ class DaemonProcess:
     folder: Path
     process: subprocess.Popen[bytes] | None = None
     environ: dict[str, str] = field(default_factory=dict)
+    program: Sequence[str] = ("-m", "imgsortd")
 
     @property
     def log(self) -> str:
@@ -138,7 +139,7 @@ class DaemonProcess:
         """Start it; ``environ`` is added to the environment."""
         with open(self.folder / "daemon.log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "imgsortd", "run", "-c", str(self.folder / "config.yaml")],
+                [sys.executable, *self.program, "run", "-c", str(self.folder / "config.yaml")],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.environ, **environ},

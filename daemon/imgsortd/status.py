@@ -19,6 +19,7 @@ from imgsortd.adapters.store_fits import FitRecord
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitFacts, Phase, RefitRule, describe_next_fit, duration_text
 from imgsortd.core.records import FileState
+from imgsortd.terminal import printable
 
 STALE_S = 60.0
 _ERRORS = 5
@@ -218,7 +219,7 @@ def _headline(report: StatusReport) -> Text:
     if facts:
         text.append("  " + " · ".join(facts))
     if report.note:
-        text.append(f"\n  {_printable(report.note)}", style="red")
+        text.append(f"\n  {printable(report.note)}", style="red")
     return text
 
 
@@ -277,15 +278,10 @@ def _trouble(report: StatusReport) -> list[RenderableType]:
     ):
         if lines:
             parts.append(Text(title, style="bold yellow"))
-            parts.extend(Text(f"  {_printable(line)}") for line in lines)
+            parts.extend(Text(f"  {printable(line)}") for line in lines)
     return parts
 
 
 def _error_line(error: dict[str, Any]) -> str:
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(error["at"]))
     return f"{at} {error['event']}: {error['detail']}"
-
-
-def _printable(text: str) -> str:
-    """Escape what could steer a terminal or is no character at all."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
