@@ -74,10 +74,12 @@ def read_status(config: Config) -> StatusReport:
         The database is there and cannot be read. (Where there is none yet, the
         report says that the daemon has never run.)
     """
-    if not config.database.exists() or not config.database.stat().st_size:
-        return _never_ran(config)  # empty for the blink of the first start
+    if not config.database.exists():
+        return _never_ran(config)
     store = open_read_only(config.database)
     try:
+        if not store.db["errors"].exists():  # for the blink of the first start
+            return _never_ran(config)
         with store.atomic():  # one snapshot: counts taken apart would not add up
             return _report(config, store)
     finally:

@@ -1,0 +1,1 @@
+"""What imgsortd reaches on this machine, as ratios of one run: ``python -m benchmarks``."""

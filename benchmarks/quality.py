@@ -1,0 +1,112 @@
+"""How well the clusters fit labels that a person gave. imgsortd itself never sees them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from benchmarks import article
+from benchmarks.processes import run_module
+from benchmarks.report import LARGEST_TARGET, NMI_TARGET, Figure, Part, Unit
+from benchmarks.throughput import sort
+
+# The promise was given for this set.
+_PROMISED_FOR = "caltech22"
+
+
+def purity(labels: Sequence[str], clusters: Sequence[str]) -> float:
+    """Return the share of pictures that are of the commonest label of their cluster."""
+    pairs = Counter(zip(clusters, labels, strict=True))
+    best: Counter[str] = Counter()
+    for (cluster, _), count in pairs.items():
+        best[cluster] = max(best[cluster], count)
+    return sum(best.values()) / len(labels)
+
+
+def largest_share(clusters: Sequence[str]) -> float:
+    """Return the share of pictures that are in the largest cluster."""
+    return max(Counter(clusters).values()) / len(clusters)
+
+
+def quality_figures(
+    name: str, labels: Sequence[str], clusters: Sequence[str], *, promised: bool
+) -> list[Figure]:
+    """Compare a partition with the labels."""
+    nmi = float(normalized_mutual_info_score(labels, clusters))
+    ari = float(adjusted_rand_score(labels, clusters))
+    share = largest_share(clusters)
+    return [
+        Figure(f"NMI, {name}", nmi, Unit.INDEX, target=NMI_TARGET if promised else None),
+        Figure(f"ARI, {name}", ari, Unit.INDEX),
+        Figure(f"purity, {name}", purity(labels, clusters), Unit.SHARE),
+        Figure(
+            f"largest cluster, {name}",
+            share,
+            Unit.SHARE,
+            target=LARGEST_TARGET if promised else None,
+        ),
+    ]
+
+
+def measure(
+    labelled: Path,
+    weights: str,
+    article_weights: Path | None,
+    work: Path,
+    say: Callable[[str], None],
+) -> Part:
+    """Sort a folder of class folders with k = the number of classes.
+
+    Parameters
+    ----------
+    article_weights
+        The official full weights; None where they are not at hand, and then the
+        article's own quality cannot be measured: with random weights it means nothing.
+    """
+    classes = sorted(path for path in labelled.iterdir() if path.is_dir())
+    flat = _flatten(classes, work / "labelled")
+    images = len(os.listdir(flat))
+    say(f"quality: {images} pictures of {len(classes)} classes")
+    part = Part("quality")
+    target = work / "quality"
+    done = sort(flat, target, len(classes), weights)
+    _add(part, "imgsortd sort", target, images, promised=labelled.name == _PROMISED_FOR)
+    part.raw["imgsortd sort"] = done.values
+    part.notes.append(
+        f"{labelled}: {images} pictures, k={len(classes)} = the number of classes; "
+        f"{done.values['images_per_s']:.1f} images/s"
+    )
+    if article_weights is None:
+        part.notes.append(
+            "the article's own quality is not measured: it needs the real full weights, "
+            "--article-weights vgg16-397923af.pth"
+        )
+        return part
+    target = work / "quality-article"
+    arguments = ("-k", str(len(classes)), "--weights", article_weights)
+    run_module("benchmarks.article", flat, target, *arguments)
+    _add(part, "the article's script", target, images, promised=False)
+    return part
+
+
+def _flatten(classes: Sequence[Path], flat: Path) -> Path:
+    """Copy the pictures into one folder; their names carry the class, which nothing reads."""
+    flat.mkdir(parents=True)
+    for folder in classes:
+        for path in article.picture_paths(folder):
+            shutil.copyfile(path, flat / f"{folder.name}@{path.name}")
+    return flat
+
+
+def _add(part: Part, name: str, target: Path, images: int, *, promised: bool) -> None:
+    placed = sorted(target.glob("cluster_*/*"))
+    labels = [path.name.split("@")[0] for path in placed]
+    clusters = [path.parent.name for path in placed]
+    part.figures += quality_figures(name, labels, clusters, promised=promised)
+    if len(placed) != images:
+        part.notes.append(f"{name}: only {len(placed)} of {images} pictures were placed")

@@ -1,0 +1,51 @@
+"""``imgsortd`` with quick stand-ins for VGG16 and scikit-learn: a start takes a second, not ten."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+
+from imgsortd.config import ModelConfig
+from imgsortd.core.records import Vectors
+from imgsortd.core.routing import nearest
+from support import ColourExtractor
+
+
+def build_extractor(config: ModelConfig) -> ColourExtractor:
+    """Take the weights' name for their digest, so that other weights give other features."""
+    return ColourExtractor(digest=str(config.weights))
+
+
+class KMeans:
+    """Each center is the picture farthest from those before it: enough for three colours."""
+
+    def __init__(self, n_clusters: int, random_state: int) -> None:
+        self.n_clusters = n_clusters
+
+    def fit(self, features: Vectors) -> None:
+        centers = features[:1]
+        while len(centers) < self.n_clusters:
+            far = nearest(features, centers)[1].argmax()
+            centers = np.concatenate([centers, features[far : far + 1]])
+        self.cluster_centers_ = centers
+        self.labels_, distances = nearest(features, centers)
+        self.inertia_ = float((distances**2).sum())
+
+
+def stand_in(name: str, **contents: object) -> None:
+    sys.modules[name] = ModuleType(name)
+    vars(sys.modules[name]).update(contents)
+
+
+stand_in(
+    "imgsortd.adapters.features", VggExtractor=ColourExtractor, build_extractor=build_extractor
+)
+stand_in("sklearn.cluster", KMeans=KMeans, MiniBatchKMeans=KMeans)
+stand_in("sklearn.exceptions", ConvergenceWarning=Warning)
+
+if __name__ == "__main__":
+    from imgsortd.cli import main
+
+    main()

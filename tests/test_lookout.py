@@ -1,0 +1,169 @@
+"""The watch over the inbox: lost, found, deaf, or only busy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from imgsortd.adapters.watching import Watcher
+from imgsortd.errors import WatchError
+from imgsortd.intake import Intake
+from imgsortd.lookout import Lookout
+from support import make_config
+
+
+class FakeHints:
+    """What events spoke of."""
+
+    def __init__(self) -> None:
+        self.scan_wanted = False
+        self.sentinel_seen = False
+        self.names: list[bytes] = []
+
+    def take(self, _timeout_s: float) -> list[bytes]:
+        names, self.names = self.names, []
+        return names
+
+    def ask_scan(self) -> None:
+        self.scan_wanted = True
+
+
+class FakeWatcher:
+    """A watcher that counts its starts and may be refused."""
+
+    def __init__(self) -> None:
+        self.hints = FakeHints()
+        self.starts = 0
+        self.refused = ""
+        self.is_watching = False
+
+    def start(self) -> None:
+        if self.refused:
+            raise WatchError(self.refused)
+        self.starts += 1
+        self.is_watching = True
+
+    def stop(self) -> None:
+        self.is_watching = False
+
+    def send_sentinel(self) -> bool:
+        self.hints.sentinel_seen = False
+        return True
+
+
+class FakeIntake:
+    """An intake that counts the listings of an inbox that may be away."""
+
+    def __init__(self) -> None:
+        self.scans = 0
+        self.away = ""
+        self.hinted: list[bytes] = []
+
+    def hint(self, names: Iterable[bytes], _now_s: float) -> None:
+        self.hinted.extend(names)
+
+    def scan(self, _now_s: float) -> None:
+        if self.away:
+            raise WatchError(self.away)
+        self.scans += 1
+
+
+class Scene:
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.watcher, self.intake = FakeWatcher(), FakeIntake()
+        self.told: list[tuple[str, str]] = []
+        self.lookout = Lookout(
+            make_config(folder, **changes),
+            cast(Intake, self.intake),
+            cast(Watcher, self.watcher),
+            lambda event, detail: self.told.append((event, detail)),
+        )
+
+    def let_time_pass(self) -> None:
+        self.lookout._next_scan_s = 0.0
+
+
+def test_it_watches_then_lists_and_passes_on_what_it_hears(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.lookout.start()
+
+    scene.watcher.hints.names = [b"a.png"]
+    scene.lookout.hear(0)
+
+    assert (scene.watcher.starts, scene.intake.scans) == (1, 1)
+    assert scene.intake.hinted == [b"a.png"]
+
+
+def test_a_lost_inbox_is_told_once_and_watched_anew_when_it_is_found(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.lookout.start()
+    scene.intake.away = "inbox: cannot be listed"
+    for _ in range(3):
+        scene.let_time_pass()
+        scene.lookout.hear(0)
+    assert scene.lookout.lost == "inbox: cannot be listed"
+    assert scene.told == [("inbox lost", "inbox: cannot be listed")]
+
+    scene.intake.away = ""
+    scene.let_time_pass()
+    scene.lookout.hear(0)
+
+    assert scene.lookout.lost == ""
+    assert scene.watcher.starts == 2
+    assert scene.watcher.hints.scan_wanted  # for what came between the two watches
+
+
+def test_a_sentinel_that_is_still_on_its_way_makes_no_watch_deaf(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.lookout.start()
+
+    for _ in range(5):
+        scene.let_time_pass()
+        scene.lookout.hear(0)
+
+    assert scene.watcher.starts == 1
+
+
+def test_a_sentinel_that_never_comes_renews_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgsortd.lookout._DEAF_AFTER_S", 0)
+    scene = Scene(tmp_path)
+    scene.lookout.start()
+
+    scene.let_time_pass()
+    scene.lookout.hear(0)
+
+    assert scene.watcher.starts == 2
+
+
+def test_without_a_watch_the_inbox_is_listed_often_and_that_is_told(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, rescan_s=3600)
+    scene.watcher.refused = "the inotify limit is used up"
+
+    scene.lookout.start()
+
+    assert not scene.lookout.is_watching
+    assert scene.lookout._scan_every_s == 5
+    assert scene.told == [
+        ("watch failed", "the inotify limit is used up; listing it every 5 s instead")
+    ]
+
+
+def test_polling_off_insists_on_a_watch(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, polling="off")
+    scene.watcher.refused = "the inotify limit is used up"
+
+    with pytest.raises(WatchError, match="inotify limit"):
+        scene.lookout.start()
+
+
+def test_polling_on_wants_no_watch(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, polling="on")
+
+    scene.lookout.start()
+
+    assert (scene.watcher.starts, scene.told) == (0, [])

@@ -1,0 +1,359 @@
+"""The working loop, step by step, in this process: what fails in it and how it goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imgsortd import fitting
+from imgsortd.adapters import fsops
+from imgsortd.adapters.inbox import Inbox
+from imgsortd.adapters.reading import PictureReader
+from imgsortd.adapters.store_control import Heartbeat
+from imgsortd.adapters.watching import Watcher
+from imgsortd.core.backoff import Backoff
+from imgsortd.core.lifecycle import Phase
+from imgsortd.errors import NoSpaceError
+from imgsortd.intake import Intake
+from imgsortd.loop import Loop
+from killed_line import fit_colours
+from support import make_config, make_library, paint_groups, sums, wait_until
+
+
+class Scene:
+    """A loop on the quick extractor; ``go`` lets it work until something is true."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.config = make_config(folder, **{"settle_s": 0, **changes})
+        self.inbox, self.target = self.config.inbox, self.config.target
+        self.library, self.store = make_library(self.config)
+        self.ticks: list[tuple[Phase, str]] = []
+        self.loop = self._make()
+        self.loop._backoff = Backoff(0.1, 1)
+
+    def _make(self) -> Loop:
+        inbox = Inbox(self.inbox, self.config.recursive, self.config.ignore, self.config.extensions)
+        return Loop(
+            self.library,
+            Intake(inbox, self.store, self.config.settle_s),
+            Watcher(self.inbox, self.config.recursive),
+            PictureReader(self.inbox, 100, threads=1),
+            lambda phase, note: self.ticks.append((phase, note)),
+        )
+
+    def go(self, until: Callable[[], object], what: str, timeout_s: float = 20) -> None:
+        """Run the loop as the daemon does until something comes true."""
+        deadline = time.monotonic() + timeout_s
+
+        def tick(phase: Phase, note: str) -> None:
+            self.ticks.append((phase, note))
+            self.loop.stopping = bool(until()) or time.monotonic() > deadline
+
+        self.loop._pulse._on_tick = tick
+        self.loop.stopping = False
+        self.loop.run()
+        assert until(), f"not within {timeout_s} s: {what}"
+
+    def counts(self) -> tuple[int, int, int]:
+        counts = self.store.files.counts()
+        return counts.seen, counts.sorted, counts.pending
+
+    def beat(self) -> Heartbeat:
+        beat = self.store.control.last_beat()
+        assert beat is not None
+        return beat
+
+
+@pytest.fixture
+def make_scene(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
+    made: list[Scene] = []
+
+    def make(**changes: Any) -> Scene:
+        made.append(Scene(tmp_path, **changes))
+        return made[-1]
+
+    yield make
+    for scene in made:
+        scene.loop.close()
+        scene.store.close()
+
+
+@pytest.fixture
+def scene(make_scene: Callable[..., Scene]) -> Scene:
+    """Return a loop with three clusters, ready to run."""
+    scene = make_scene()
+    fit_colours(scene.library)
+    scene.loop.prepare()
+    return scene
+
+
+def fail(times: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function fail for want of space, so many times."""
+    left = [times]
+
+    def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
+        def failing(*arguments: Any, **named: Any) -> Any:
+            if left[0]:
+                left[0] -= 1
+                raise NoSpaceError("the disk of state_dir is full")
+            return real(*arguments, **named)
+
+        return failing
+
+    return wrap
+
+
+def test_space_that_ends_after_the_moves_were_made_makes_no_file_gone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = scene.store.journal
+    monkeypatch.setattr(journal, "close", fail(2)(journal.close))
+    paint_groups(scene.inbox, 2)
+    before = sums(scene.inbox)
+
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+    assert sums(scene.target) == before
+    assert (Phase.PAUSED, "the disk of state_dir is full") in scene.ticks
+
+
+def test_space_that_ends_before_the_moves_were_planned_brings_the_files_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = scene.store.journal
+    monkeypatch.setattr(journal, "plan", fail(1)(journal.plan))
+    paint_groups(scene.inbox, 2)
+    before = sums(scene.inbox)
+
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+    assert sums(scene.target) == before
+
+
+def test_space_that_ends_when_files_arrive_does_not_lose_them(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = scene.store.files
+    monkeypatch.setattr(files, "arrive", fail(1)(files.arrive))
+    paint_groups(scene.inbox, 2)
+
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+
+def test_a_heartbeat_that_cannot_be_written_does_not_stop_the_pings(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene.store.control, "beat", fail(100)(scene.store.control.beat))
+
+    scene.go(lambda: len(scene.ticks) > 3, "ticks")
+    scene.loop.close()
+
+    assert scene.ticks[-1][0] is Phase.STOPPED
+
+
+def test_a_pause_is_in_the_heartbeat_at_once(scene: Scene) -> None:
+    scene.target.rename(scene.target.with_name("away"))
+    paint_groups(scene.inbox, 2)
+
+    scene.go(lambda: scene.ticks[-1:] and scene.ticks[-1][0] is Phase.PAUSED, "paused")
+    scene.go(lambda: True, "one more round")
+
+    assert scene.beat().phase == "paused"
+    assert scene.beat().note == (
+        f"target {scene.target} takes no files: No such file or directory; "
+        f"sorting goes on when it can"
+    )
+    scene.target.with_name("away").rename(scene.target)
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+    assert scene.beat().note == ""
+
+
+def test_while_it_is_paused_new_files_wait_and_nothing_spins(scene: Scene) -> None:
+    scene.target.rename(scene.target.with_name("away"))
+    paint_groups(scene.inbox, 2)
+    scene.go(lambda: scene.ticks[-1:] and scene.ticks[-1][0] is Phase.PAUSED, "paused")
+    paint_groups(scene.inbox / "later", 2, seed=50)
+    rounds = len(scene.ticks)
+    begun = time.monotonic()
+
+    scene.go(lambda: time.monotonic() - begun > 1, "a second")
+
+    assert len(scene.ticks) - rounds < 8
+    assert scene.counts()[0] <= 6
+    scene.target.with_name("away").rename(scene.target)
+    scene.go(lambda: scene.counts() == (12, 12, 0), "sorted")
+
+
+def test_files_waiting_for_a_broken_folder_do_not_make_the_loop_spin(
+    make_scene: Callable[..., Scene], tmp_path: Path
+) -> None:
+    scene = make_scene()
+    paint_groups(scene.inbox, 30)
+    for number in range(3):
+        (scene.target / f"cluster_{number}").symlink_to(tmp_path)
+    scene.loop.prepare()
+    scene.go(lambda: len(scene.store.journal.unfinished()) == 90, "all planned")
+    rounds = len(scene.ticks)
+    begun = time.monotonic()
+
+    scene.go(lambda: time.monotonic() - begun > 1, "a second")
+
+    assert len(scene.ticks) - rounds < 10
+    assert scene.ticks[-1][0] is not Phase.PAUSED
+    for number in range(3):
+        (scene.target / f"cluster_{number}").unlink()
+    scene.go(lambda: scene.counts() == (90, 90, 0), "sorted")
+
+
+def test_the_same_trouble_is_told_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    (scene.target / "_set_aside").write_bytes(b"a file")
+    (scene.inbox / "broken.jpg").write_bytes(b"no picture")
+    tries: list[int] = []
+    real = scene.library.mover.apply
+    scene.library.mover.apply = lambda *a, **k: (tries.append(1), real(*a, **k))[1]  # type: ignore[method-assign]
+
+    scene.go(lambda: len(tries) > 4, "tries")
+
+    assert caplog.text.count("file not sorted") == 1
+    assert len(scene.store.control.last_errors(10)) == 1
+
+
+def test_a_file_that_is_open_for_writing_is_taken_when_it_is_closed(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = signal.getsignal(signal.SIGIO)
+    fsops.allow_leases()
+    caplog.set_level(logging.INFO)
+    (path, *_) = paint_groups(scene.inbox, 1)
+    busy: list[float] = []
+    real = scene.loop._intake.done
+
+    def done(*arguments: Any) -> None:
+        busy.extend(arguments[2] and [time.monotonic()])
+        real(*arguments)
+
+    scene.loop._intake.done = done  # type: ignore[method-assign]
+    with open(path, "ab"):
+        scene.go(lambda: len(busy) > 2 and scene.counts()[1] == 2, "the others sorted")
+    scene.go(lambda: scene.counts() == (3, 3, 0), "sorted")
+    signal.signal(signal.SIGIO, before)
+
+    assert caplog.text.count("batch routed") <= 3
+    assert busy[-1] - busy[-2] > 0.9
+
+
+def test_a_name_taken_away_while_it_was_queued_is_sorted_when_it_comes_again(
+    scene: Scene,
+) -> None:
+    painted = paint_groups(scene.inbox, 1)
+    kept = {path: path.read_bytes() for path in painted}
+    scene.loop._lookout.start()
+    scene.loop._intake.settle(time.monotonic())
+    for path in painted:
+        path.unlink()
+    scene.go(lambda: scene.counts() == (0, 0, 0), "gone")
+
+    for path, data in kept.items():
+        path.write_bytes(data)
+
+    scene.go(lambda: scene.counts() == (3, 3, 0), "sorted")
+
+
+def test_the_inbox_going_away_during_a_pause_makes_no_file_gone(
+    make_scene: Callable[..., Scene],
+) -> None:
+    scene = make_scene(rescan_s=1)
+    fit_colours(scene.library)
+    scene.loop.prepare()
+    scene.target.rename(scene.target.with_name("away"))
+    paint_groups(scene.inbox, 2)
+    scene.go(lambda: scene.ticks[-1:] and scene.ticks[-1][0] is Phase.PAUSED, "paused")
+    scene.inbox.rename(scene.inbox.with_name("inbox away"))
+    scene.go(lambda: scene.ticks[-1][0] is Phase.INBOX_LOST, "lost")
+    scene.target.with_name("away").rename(scene.target)
+    scene.inbox.with_name("inbox away").rename(scene.inbox)
+
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+    assert len(sums(scene.target)) == 6
+
+
+def test_a_fit_that_fails_in_any_way_is_told_and_sorting_goes_on(
+    make_scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fitting.compute_fit
+    monkeypatch.setattr(fitting, "compute_fit", lambda *_: [][1])
+    scene = make_scene()
+    scene.loop.prepare()
+    paint_groups(scene.inbox, 2)
+    scene.go(lambda: scene.store.control.last_errors(1), "the error")
+    ((_, event, detail),) = scene.store.control.last_errors(1)
+    assert (event, detail) == ("fit failed", "IndexError('list index out of range')")
+
+    monkeypatch.setattr(fitting, "compute_fit", real)
+    scene.store.control.ask("refit", {})
+
+    scene.go(lambda: scene.counts() == (6, 6, 0), "a refit that is asked for waits for nothing")
+
+
+def test_a_fit_that_cannot_be_stored_is_stored_later(
+    make_scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "_ADOPT_AGAIN_S", 0.2)
+    scene = make_scene()
+    scene.loop.prepare()
+    monkeypatch.setattr(scene.store.fits, "save", fail(3)(scene.store.fits.save))
+    paint_groups(scene.inbox, 2)
+
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+    assert scene.library.model is not None
+    assert scene.store.fits.current_record() is not None
+
+
+def test_requests_are_answered_while_sorting_is_paused(scene: Scene) -> None:
+    paint_groups(scene.inbox, 2)
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+    scene.target.rename(scene.target.with_name("away"))
+    paint_groups(scene.inbox, 1, seed=70)
+    scene.go(lambda: scene.ticks[-1][0] is Phase.PAUSED, "paused")
+
+    request = scene.store.control.ask("refit", {})
+
+    scene.go(lambda: scene.store.control.request(request).state == "done", "answered")
+
+
+def test_after_a_while_of_nothing_memory_is_given_back_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr("imgsortd.adapters.memory.give_back", lambda: given.append(1))
+    monkeypatch.setattr("imgsortd.loop._REST_AFTER_S", 0)
+    scene.loop._last_work_s = 0.0
+
+    scene.go(lambda: len(scene.ticks) > 4, "ticks")
+
+    assert given == [1]
+
+
+def test_what_is_dropped_in_the_loops_back_is_sorted_by_events_alone(
+    make_scene: Callable[..., Scene],
+) -> None:
+    scene = make_scene(rescan_s=86_400)
+    fit_colours(scene.library)
+    scene.loop.prepare()
+    dropper = threading.Timer(0.5, lambda: paint_groups(scene.inbox, 2))
+    dropper.start()
+
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+    dropper.join()
+    wait_until(lambda: not os.listdir(scene.inbox), 5, "an empty inbox")
