@@ -14,10 +14,10 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import article, latency, memory, quality, throughput
+from benchmarks import latency, memory, quality, throughput
 from benchmarks.machine import describe_machine
 from benchmarks.pictures import PictureSet, gather, make_camera_files, make_photographs
-from benchmarks.processes import ROOT
+from benchmarks.processes import ROOT, run_module
 from benchmarks.report import CAMERAS_TARGET, PHOTOS_TARGET, Part, render, write_json
 from benchmarks.throughput import Contest, Weights
 
@@ -126,7 +126,9 @@ def _throughput(options: argparse.Namespace, work: Path, say: Callable[[str], No
         Contest("camera JPEGs", cameras, CAMERAS_TARGET),
     ]
     given = options.article_weights
-    full = given or article.save_random_weights(work / "random-vgg16.pth")
+    full = given or work / "random-vgg16.pth"
+    if given is None:
+        run_module("benchmarks.random_weights", full)
     weights = Weights(full, options.weights)
     part = throughput.measure(contests, weights, options.rounds, work, say)
     if given is None:

@@ -29,7 +29,7 @@ from sklearn.cluster import KMeans  # noqa: E402
 from torch import nn  # noqa: E402
 from torchvision import models, transforms  # noqa: E402
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+from benchmarks.pictures import picture_paths  # noqa: E402
 
 preprocess = transforms.Compose(
     [
@@ -58,11 +58,6 @@ def load_model(weights: Path) -> nn.Module:
     model.load_state_dict(torch.load(weights))
     model.eval()
     return model  # type: ignore[no-any-return]
-
-
-def picture_paths(folder: Path) -> list[Path]:
-    """List the pictures of a folder by name; see above for why in this order."""
-    return [folder / name for name in sorted(os.listdir(folder)) if name.lower().endswith(SUFFIXES)]
 
 
 def read_picture(path: Path) -> torch.Tensor:

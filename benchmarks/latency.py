@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.article import picture_paths
-from benchmarks.pictures import PictureSet
+from benchmarks.pictures import PictureSet, picture_paths
 from benchmarks.processes import RunningDaemon, count_sorted, daemon, wait_until
 from benchmarks.report import LATENCY_TARGET, Figure, Part, Unit, figure_of
 from imgsortd.config import Config

@@ -6,9 +6,12 @@ import os
 import platform
 import re
 from datetime import datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from benchmarks.processes import run_module
 
 _FLAGS = {"avx2": "avx2", "avx512": "avx512f", "avx512_bf16": "avx512_bf16", "amx": "amx_bf16"}
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pillow", "imgsortd")
@@ -27,17 +30,15 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
-        "torch_build": torch_build(),
+        "torch_build": torch_facts()["build"],
+        "torch_threads": torch_facts()["threads"],
+        "torch_cpu_capability": torch_facts()["cpu_capability"],
         "load_average": os.getloadavg(),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
 
 
-def torch_build() -> str:
-    """Say what torch was built for; the libraries of CUDA count in a process' RSS."""
-    import torch
-
-    if torch.version.cuda:
-        seen = "GPU seen" if torch.cuda.is_available() else "no GPU seen"
-        return f"CUDA {torch.version.cuda} build, {seen}"
-    return "CPU build"
+@cache
+def torch_facts() -> dict[str, Any]:
+    """Return torch's build, threads and the instructions it uses."""
+    return run_module("benchmarks.torch_facts").values

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.article import picture_paths
-from benchmarks.machine import torch_build
-from benchmarks.pictures import PictureSet
+from benchmarks.machine import torch_facts
+from benchmarks.pictures import PictureSet, picture_paths
 from benchmarks.processes import RunningDaemon, count_sorted, daemon
 from benchmarks.report import RSS_TARGET, Figure, Part, Unit
 
@@ -49,7 +48,8 @@ def measure(
         Figure("start to ready", running.ready_s, Unit.SECONDS),
     ]
     notes = [
-        f"torch: {torch_build()}; MB = 10⁶ bytes",
+        f"torch: {torch_facts()['build']}; MB = 10⁶ bytes",
+        "other processes that have torch loaded make it more: they keep its pages in memory",
         f"a burst of {len(paths)} pictures with the first fit, then {rest_s:g} s of rest: idle",
     ]
     raw = {"idle": idle._asdict(), "ready": at_start, "peak": peak, "busy": busy, "awake": awake}

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import article
+from benchmarks.pictures import picture_paths
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.images import decode
 from imgsortd.config import ModelConfig
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--rounds", type=int, required=True)
     options = parser.parse_args()
-    paths = article.picture_paths(options.folder)[:IMAGES]
+    paths = picture_paths(options.folder)[:IMAGES]
     model = article.load_model(options.article_weights)
     tensors = [article.read_picture(path) for path in paths]
     extractor = build_extractor(ModelConfig(weights=options.weights))

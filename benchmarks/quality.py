@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-
-from benchmarks import article
+from benchmarks.pictures import picture_paths
 from benchmarks.processes import run_module
 from benchmarks.report import LARGEST_TARGET, NMI_TARGET, Figure, Part, Unit
 from benchmarks.throughput import sort
@@ -37,6 +35,8 @@ def quality_figures(
     name: str, labels: Sequence[str], clusters: Sequence[str], *, promised: bool
 ) -> list[Figure]:
     """Compare a partition with the labels."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
     nmi = float(normalized_mutual_info_score(labels, clusters))
     ari = float(adjusted_rand_score(labels, clusters))
     share = largest_share(clusters)
@@ -98,7 +98,7 @@ def _flatten(classes: Sequence[Path], flat: Path) -> Path:
     """Copy the pictures into one folder; their names carry the class, which nothing reads."""
     flat.mkdir(parents=True)
     for folder in classes:
-        for path in article.picture_paths(folder):
+        for path in picture_paths(folder):
             shutil.copyfile(path, flat / f"{folder.name}@{path.name}")
     return flat
 

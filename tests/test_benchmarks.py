@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks import article, latency, processes, stages
 from benchmarks.machine import describe_machine
-from benchmarks.pictures import PictureSet, gather, make_camera_files, make_photographs
+from benchmarks.pictures import (
+    PictureSet,
+    gather,
+    make_camera_files,
+    make_photographs,
+    picture_paths,
+)
 from benchmarks.quality import largest_share, purity, quality_figures
 from benchmarks.report import (
     LARGEST_TARGET,
@@ -126,6 +134,14 @@ def test_a_process_that_fails_ends_the_benchmark_with_its_text(tmp_path: Path) -
         processes.run_module("imgsortd", "sort", tmp_path / "none", tmp_path / "out")
 
 
+def test_the_process_that_measures_does_not_load_torch() -> None:
+    code = "import sys, benchmarks.__main__; sys.exit('torch' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=processes.ROOT, check=False)
+
+    assert done.returncode == 0
+
+
 def test_purity_and_largest_share_count_pictures() -> None:
     labels = ["cat", "cat", "cat", "dog", "dog", "fox"]
     clusters = ["0", "0", "1", "1", "1", "1"]
@@ -148,7 +164,7 @@ def test_gathered_pictures_all_have_bytes_of_their_own(tmp_path: Path) -> None:
 
     made = gather(tmp_path / "own", 7, tmp_path / "work")
 
-    paths = article.picture_paths(made.folder)
+    paths = picture_paths(made.folder)
     assert len({hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}) == 7
     assert np.array_equal(np.asarray(Image.open(paths[0])), np.asarray(Image.open(paths[3])))
 
@@ -159,9 +175,9 @@ def test_made_photographs_are_500_px_and_camera_files_10_megapixels(tmp_path: Pa
     photographs = make_photographs(2, tmp_path / "photographs")
     cameras = make_camera_files(1, tmp_path / "cameras")
 
-    sizes = [Image.open(path).size for path in article.picture_paths(photographs.folder)]
+    sizes = [Image.open(path).size for path in picture_paths(photographs.folder)]
     assert [max(size) for size in sizes] == [500, 500]
-    camera = Image.open(article.picture_paths(cameras.folder)[0])
+    camera = Image.open(picture_paths(cameras.folder)[0])
     assert 8e6 <= camera.width * camera.height <= 12e6
     assert camera.getexif()
 
@@ -187,4 +203,4 @@ def test_the_articles_script_copies_every_picture_into_a_cluster(tmp_path: Path)
         "1.jpg",
         "2.jpg",
     ]
-    assert all(path.exists() for path in article.picture_paths(source))
+    assert all(path.exists() for path in picture_paths(source))

@@ -125,6 +125,24 @@ def test_space_that_ends_after_the_moves_were_made_makes_no_file_gone(
     assert (Phase.PAUSED, "the disk of state_dir is full") in scene.ticks
 
 
+def test_space_that_ends_while_moves_fail_plans_none_of_them_twice(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    journal = scene.store.journal
+    monkeypatch.setattr(journal, "close", fail(1)(journal.close))
+    for number in range(3):
+        (scene.target / f"cluster_{number}").symlink_to(tmp_path)
+    paint_groups(scene.inbox, 2)
+    scene.go(lambda: len(journal.open_errors()) == 6, "six moves that failed")
+
+    for number in range(3):
+        (scene.target / f"cluster_{number}").unlink()
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+    moves = scene.store.db.conn.execute("SELECT count(*) FROM moves").fetchone()
+    assert moves == (6,)
+
+
 def test_space_that_ends_before_the_moves_were_planned_brings_the_files_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

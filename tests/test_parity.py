@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks import article
+from benchmarks.pictures import picture_paths
 from PIL import Image, ImageDraw
 
 from support import run_cli, tree
@@ -82,9 +83,7 @@ def full_weights(tmp_path: Path) -> Iterator[Path]:
 def test_sort_with_the_logits_makes_the_partition_and_the_numbers_of_the_article(
     tmp_path: Path, pictures: Path, full_weights: Path
 ) -> None:
-    paths, features = article.extract_all(
-        article.load_model(full_weights), article.picture_paths(pictures)
-    )
+    paths, features = article.extract_all(article.load_model(full_weights), picture_paths(pictures))
     article.copy_to_clusters(
         paths, article.fit(features, N_CLUSTERS), tmp_path / "article", N_CLUSTERS
     )

@@ -68,6 +68,19 @@ def test_only_the_claim_is_removed_not_a_second_upload(
     assert (bench.inbox / "a.png").read_bytes() == b"second upload"
 
 
+def test_the_copy_is_journalled_before_its_claim_is_dropped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.put("a.png")
+    phases: list[MovePhase] = []
+    move = bench.plan("a.png", "cluster_0/a.png")
+    hook(monkeypatch, "copied", lambda: phases.append(bench.store.journal.unfinished()[0].phase))
+
+    bench.apply(move)
+
+    assert phases == [MovePhase.COPIED]
+
+
 def test_a_file_that_is_open_for_writing_goes_back(bench: Bench, leases: None) -> None:
     source = bench.put("a.png")
     move = bench.plan("a.png", "cluster_0/a.png")
