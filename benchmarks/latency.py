@@ -60,7 +60,10 @@ def measure(
             seconds.append(_drop(running, path))
         if count_sorted(running.target) != len(paths):
             raise SystemExit("a dropped file is not in a cluster folder")
-    return summarise(seconds[:drops], seconds[drops:], rest_s)
+        runs_on = running.runs_on()
+    part = summarise(seconds[:drops], seconds[drops:], rest_s)
+    part.notes.append(f"the model ran as {runs_on}")
+    return part
 
 
 def _drop(running: RunningDaemon, path: Path) -> float:

@@ -38,6 +38,7 @@ def measure(
         shutil.copy(last, running.inbox)
         _peak_until_sorted(running, process, len(paths) + 1)
         awake = process.memory_info().rss
+        runs_on = running.runs_on()
     figures = [
         Figure("RSS, idle", idle.rss / _MB, Unit.MEGABYTES, target=RSS_TARGET),
         Figure("  of it private", idle.uss / _MB, Unit.MEGABYTES),
@@ -48,7 +49,7 @@ def measure(
         Figure("start to ready", running.ready_s, Unit.SECONDS),
     ]
     notes = [
-        f"torch: {torch_facts()['build']}; MB = 10⁶ bytes",
+        f"torch: {torch_facts()['build']}; the model ran as {runs_on}; MB = 10⁶ bytes",
         "other processes that have torch loaded make it more: they keep its pages in memory",
         f"a burst of {len(paths)} pictures with the first fit, then {rest_s:g} s of rest: idle",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,6 +71,11 @@ class RunningDaemon:
     target: Path
     ready_s: float
     log_file: Path
+
+    def runs_on(self) -> str:
+        """Return on what and how its model runs, as it logged it at the start."""
+        found = re.search(r"runs_on='([^']*)'", self.log_file.read_text())
+        return found[1] if found else "not logged"
 
     def wait_sorted(self, images: int, timeout_s: float = 600) -> None:
         """Wait until so many files stand in cluster folders."""
