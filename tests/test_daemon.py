@@ -82,7 +82,7 @@ class Inbox:
         """See that every content dropped is in target exactly as often, and counted so."""
         counts = self.status().counts
         assert sums(self.target) == self.dropped
-        assert sums(self.inbox) == {}
+        assert self._is_empty()
         assert counts["seen"] == sum(self.dropped.values())
         assert counts["seen"] == sum(count for state, count in counts.items() if state != "seen")
 
@@ -327,9 +327,9 @@ def test_killed_at_any_moment_it_sorts_everything_once(make: Callable[..., Inbox
     one = make()
     one.drop(3)
     draw = random.Random(1)
-    for _ in range(4):
+    for life in range(4):
         one.daemon.start()
-        one.daemon.wait_ready(one.daemon.log.count("daemon ready") + 1)
+        one.daemon.wait_ready(life + 1)
         one.drop(4)
         # Any moment of the work is the right one.
         time.sleep(draw.uniform(0, 0.6))

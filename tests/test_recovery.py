@@ -6,6 +6,8 @@ import hashlib
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +17,7 @@ import pytest
 
 from imgsortd.adapters.crossing import CLAIM_FOLDER
 from imgsortd.adapters.faults import LABELS
-from imgsortd.adapters.store import open_read_only
+from imgsortd.adapters.store import open_read_only, open_store
 from killed_line import KillServer
 from mounts import tmpfs
 from support import BLUE, GREEN, RED, make_config, paint, sums
@@ -223,3 +225,30 @@ def test_claims_go_back_to_the_inbox_when_the_database_is_lost(
     placed = sums(scene.target)
     assert {content: placed[content] for content in scene.files} == scene.files
     assert sums(scene.inbox) == {}
+
+
+def test_the_books_can_be_read_after_a_death_in_the_middle_of_a_commit(
+    folder: Path, server: KillServer
+) -> None:
+    scene = Scene(folder, "move")
+    scene.sort(server)
+    writer = open_store(scene.config.database)
+    mode = writer.journal_mode()
+    writer.close()
+    if mode == "wal":
+        pytest.skip("this SQLite is safe in WAL mode, which leaves nothing to undo")
+    die_writing = (
+        "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); "
+        "db.execute('PRAGMA cache_size = 1'); db.execute('DELETE FROM files'); "
+        "db.executemany('INSERT INTO errors(at, event, detail) VALUES (0, 0, ?)', "
+        "[('x' * 4000,)] * 50); os.kill(os.getpid(), 9)"
+    )
+    died = subprocess.run(
+        [sys.executable, "-c", die_writing, str(scene.config.database)], check=False
+    )
+    assert died.returncode == -9
+
+    store = open_read_only(scene.config.database)
+
+    assert store.files.counts().seen == 5
+    store.close()

@@ -147,10 +147,22 @@ def open_read_only(path: Path) -> Store:
             f"(imgsortd run -c config.yaml)"
         )
     with foreign_errors(path):
-        uri = f"file:{_uri_path(path)}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        try:
+            connection = _connect(path, "ro")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            # The daemon died in the middle of a commit, and only a writer may undo its half.
+            _connect(path, "rw").close()
+            connection = _connect(path, "ro")
     return Store(connection, path)
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"file:{_uri_path(path)}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return connection
 
 
 def _uri_path(path: Path) -> str:
