@@ -69,14 +69,15 @@ class Inbox:
 
     def wait_sorted(self, timeout_s: float = 60) -> None:
         """Wait until everything dropped has its place and the books are closed."""
-        wait_until(
-            lambda: (
-                self.status().counts["seen"] == sum(self.dropped.values())
-                and self.status().counts["pending"] == 0
-            ),
-            timeout_s,
-            "all sorted",
-        )
+        wait_until(lambda: self._is_empty() and self._is_done(), timeout_s, "all sorted")
+
+    def _is_empty(self) -> bool:
+        files = (path for path in self.inbox.rglob("*") if path.is_file())
+        return all(path.name == SENTINEL for path in files)
+
+    def _is_done(self) -> bool:
+        counts = self.status().counts
+        return counts["seen"] == sum(self.dropped.values()) and counts["pending"] == 0
 
     def check(self) -> None:
         """See that every content dropped is in target exactly as often, and counted so."""
