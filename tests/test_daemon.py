@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from imgsortd.adapters.store import open_read_only
+from imgsortd.adapters.watching import SENTINEL
 from imgsortd.config import Config
 from imgsortd.status import StatusReport, read_status
 from mounts import remount, tmpfs
