@@ -23,14 +23,14 @@ from sqlite_utils import Database
 from imgsortd.adapters import faults, renaming
 from imgsortd.adapters.crossing import return_orphans
 from imgsortd.adapters.inbox import Inbox
-from imgsortd.adapters.reading import PictureReader, read_all
+from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import open_store
 from imgsortd.adapters.store_fits import FitRecord
 from imgsortd.config import Config, parse_config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.intake import Intake
 from imgsortd.pipeline import Library, open_library, process_batch, recover
-from support import BLUE, GREEN, RED, ColourExtractor
+from support import BLUE, GREEN, RED, ColourExtractor, read_all
 
 
 class KillServer:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from imgsortd.adapters.inbox import Inbox
-from imgsortd.adapters.reading import PictureReader, read_all
+from imgsortd.adapters.reading import PictureReader
 from imgsortd.core.lifecycle import FitTrigger, RefitRule, fit_due
 from imgsortd.core.records import ReadResult
 from imgsortd.fits import FitSummary, adopt_fit, compute_fit, load_fit_data
 from imgsortd.intake import Intake
 from imgsortd.pipeline import BatchReport, process_batch, recover, route_waiting
-from support import ColourExtractor, make_config, make_library
+from support import ColourExtractor, make_config, make_library, read_all
 
 
 class Line:

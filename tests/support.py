@@ -18,9 +18,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store, open_store
 from imgsortd.config import Config, parse_config
-from imgsortd.core.records import ExtractorId, Layer, Pixels, Vectors
+from imgsortd.core.records import Candidate, ExtractorId, Layer, Pixels, ReadResult, Vectors
 from imgsortd.pipeline import Library, open_library
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -182,3 +183,8 @@ def run_cli(
         env={**os.environ, "COLUMNS": "120", **(environ or {})},
         check=False,
     )
+
+
+def read_all(reader: PictureReader, candidates: Sequence[Candidate]) -> list[ReadResult]:
+    """Read several files and wait for all of them."""
+    return [future.result() for future in [reader.submit(candidate) for candidate in candidates]]

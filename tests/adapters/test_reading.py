@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from imgsortd.adapters import fsops
-from imgsortd.adapters.reading import PictureReader, read_all
+from imgsortd.adapters.reading import PictureReader
 from imgsortd.core.records import Candidate, NotRead, Picture, Skipped, Unreadable
-from support import RED, paint
+from support import RED, paint, read_all
 
 
 @pytest.fixture

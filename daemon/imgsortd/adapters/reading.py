@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -94,8 +93,3 @@ def _why(error: OSError) -> NotRead:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EIO):
         return NotRead.DENIED
     return NotRead.CHANGED
-
-
-def read_all(reader: PictureReader, candidates: Sequence[Candidate]) -> list[ReadResult]:
-    """Read several files and wait for all of them."""
-    return [future.result() for future in [reader.submit(candidate) for candidate in candidates]]
