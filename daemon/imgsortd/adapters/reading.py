@@ -12,11 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from imgsortd.adapters import fsops
+from imgsortd.adapters.cpus import usable_cpus
 from imgsortd.adapters.images import decode
 from imgsortd.core.records import Candidate, NotRead, Picture, ReadResult, Skipped, Unreadable
 from imgsortd.errors import PictureError
 
 MAX_FILE_BYTES = 512 << 20
+# Each holds a file and a picture in memory, and shares the CPUs with the model it feeds.
+_MAX_DEFAULT_THREADS = 8
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -30,13 +33,15 @@ class PictureReader:
     max_megapixels
         Limit given to :func:`imgsortd.adapters.images.decode`.
     threads
-        Pictures decoded at a time; the CPUs this process may use where None.
+        Pictures decoded at a time; where None, as many as this process may use CPUs
+        (:func:`imgsortd.adapters.cpus.usable_cpus`), but not above 8. A model on a
+        GPU leaves the CPUs free and may need more: then pass the number.
     """
 
     def __init__(self, inbox: Path, max_megapixels: float, threads: int | None = None) -> None:
         self._inbox = inbox
         self._max_megapixels = max_megapixels
-        count = threads or min(8, len(os.sched_getaffinity(0)))
+        count = threads or min(_MAX_DEFAULT_THREADS, usable_cpus())
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
 
     def submit(self, candidate: Candidate) -> Future[ReadResult]:
