@@ -369,11 +369,11 @@ class Drafts(list[tuple[int, int]]):
 @pytest.fixture
 def decoded_sizes(monkeypatch: pytest.MonkeyPatch) -> Drafts:
     sizes = Drafts()
-    resize: Callable[[Image.Image], Image.Image] = images._resize
+    resize: Callable[[Image.Image, images.Box | None], Image.Image] = images._resize
 
-    def watch(image: Image.Image) -> Image.Image:
+    def watch(image: Image.Image, covered: images.Box | None) -> Image.Image:
         sizes.append(image.size)
-        return resize(image)
+        return resize(image, covered)
 
     monkeypatch.setattr(images, "_resize", watch)
     return sizes
@@ -399,6 +399,21 @@ def test_large_jpegs_are_reduced_while_decoding_but_not_below_512(
     with Image.open(io.BytesIO(data)) as whole:
         assert difference(pixels, plain(whole.convert("RGB"))) < 1.5
     assert decoded_sizes == [decoded]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(1822, 1025), (1025, 1822), (2055, 2049), (4000, 2250)])
+def test_a_reduced_jpeg_shows_the_same_part_of_the_picture(
+    size: tuple[int, int], mode: str
+) -> None:
+    y, x = np.mgrid[0 : size[1], 0 : size[0]] * (2 * np.pi * RESIZE_SIZE / min(size) / 5)
+    grey = 128 + 60 * np.sin(x) + 60 * np.sin(y)  # waves five pixels long after the resize
+    data = encode(Image.fromarray(grey.astype(np.uint8)).convert(mode), "JPEG")
+
+    pixels = decode(data)
+
+    with Image.open(io.BytesIO(data)) as whole:
+        assert difference(pixels, plain(whole.convert("RGB"))) < 2
 
 
 def test_small_jpegs_equal_the_plain_way() -> None:
@@ -603,7 +618,7 @@ def test_a_pillow_without_avif_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_reason_is_one_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Image.Image) -> None:
+    def fail(*_: object) -> None:
         raise KeyError("\x1b[2J\n\udcff" + "x" * 10_000)
 
     monkeypatch.setattr(images, "_resize", fail)
