@@ -161,6 +161,9 @@ def test_every_setting_has_its_reason_on_the_line_above(text: str) -> None:
         "RestartPreventExitStatus=78",
         "MemoryDenyWriteExecute=no",
         "RestrictAddressFamilies=AF_UNIX",
+        "Nice=10",
+        "IOSchedulingClass=best-effort",
+        "IOSchedulingPriority=7",
     ],
 )
 def test_both_units_keep_the_promise(text: str, promise: str) -> None:
@@ -175,6 +178,14 @@ def test_one_path_holds_inbox_and_target_or_every_move_becomes_a_copy() -> None:
     ]
 
     assert writable == ["ReadWritePaths=/srv/imgsortd"]
+
+
+@pytest.mark.parametrize("text", [SYSTEM_UNIT, USER_UNIT], ids=["system", "user"])
+def test_sorting_gives_way_but_is_never_starved(text: str) -> None:
+    settings = {line for line in text.splitlines() if line[:1] != "#"}
+
+    assert settings & {"CPUWeight=20", "Slice=background.slice"}
+    assert not {s for s in settings if s.endswith("=idle") or s.startswith("CPUSchedulingPolicy=")}
 
 
 def test_torch_chooses_its_own_number_of_threads() -> None:
