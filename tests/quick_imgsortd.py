@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +14,7 @@ from imgsortd.core.routing import nearest
 from support import ColourExtractor
 
 
-def build_extractor(config: ModelConfig) -> ColourExtractor:
+def build_extractor(config: ModelConfig, folder: Path | None = None) -> ColourExtractor:
     """Take the weights' name for their digest, so that other weights give other features."""
     return ColourExtractor(digest=str(config.weights))
 
@@ -39,9 +40,7 @@ def stand_in(name: str, **contents: object) -> None:
     vars(sys.modules[name]).update(contents)
 
 
-stand_in(
-    "imgsortd.adapters.features", VggExtractor=ColourExtractor, build_extractor=build_extractor
-)
+stand_in("imgsortd.adapters.features", build_extractor=build_extractor)
 stand_in("sklearn.cluster", KMeans=KMeans, MiniBatchKMeans=KMeans)
 stand_in("sklearn.exceptions", ConvergenceWarning=Warning)
 

@@ -87,6 +87,7 @@ class ColourExtractor:
         self.id = ExtractorId(digest, layer, 3)
         self.batch_images = 16
         self.extracted = 0
+        self.unloaded = False
 
     def extract(self, pixels: Sequence[Pixels]) -> Vectors:
         """Map pictures to float32 [n, 3]."""
@@ -95,6 +96,12 @@ class ColourExtractor:
             return np.empty((0, 3), dtype=np.float32)
         means = np.stack([picture.mean(axis=(0, 1)) for picture in pixels]).astype(np.float32)
         return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def describe(self) -> str:
+        return "colours"
+
+    def unload(self) -> None:
+        self.unloaded = True
 
 
 def make_config(folder: Path, **changes: Any) -> Config:

@@ -9,27 +9,22 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from imgsortd.config_model import (
-    NAMED_WEIGHTS,
-    Config,
-    Device,
-    LogLevel,
-    ModelConfig,
-    Polling,
-    Precision,
-)
+from imgsortd.config_model import NAMED_WEIGHTS, Config, ModelConfig
 from imgsortd.config_text import explain
-from imgsortd.core.records import Op
+from imgsortd.config_values import Device, Engine, LogLevel, Polling, Precision
+from imgsortd.core.records import Backbone, Layer, Op
 from imgsortd.errors import ConfigError
 
 __all__ = [
     "Config",
     "Device",
+    "Engine",
     "LogLevel",
     "ModelConfig",
     "Polling",
     "Precision",
     "check_folders",
+    "check_model",
     "check_nesting",
     "load_config",
     "parse_config",
@@ -118,6 +113,7 @@ def _check_together(config: Config, path: Path) -> None:
             f"({clusters.n_clusters}), got {clusters.min_images}; "
             f"KMeans needs a picture for each cluster, ten are better"
         )
+    check_model(config.model, path)
     if config.refit.move_sorted and config.op is Op.SYMLINK:
         raise ConfigError(
             f"{path}: refit.move_sorted must be false with op: symlink, got true; "
@@ -129,6 +125,43 @@ def _check_together(config: Config, path: Path) -> None:
         raise ConfigError(
             f"{path}: extensions must be auto or a list of extensions such as [.jpg, .png], "
             f"got {config.extensions!r}; write auto, or at least one, in brackets"
+        )
+
+
+def check_model(model: ModelConfig, where: Path | str) -> None:
+    """Refuse combinations of model keys that no network or engine has.
+
+    Raises
+    ------
+    ConfigError
+        With both keys and what to do.
+    """
+    lite = model.backbone is not Backbone.VGG16
+    openvino = model.engine is Engine.OPENVINO
+    if lite and model.layer is not Layer.POOL5:
+        raise ConfigError(
+            f"{where}: model.layer must be pool5 with backbone {model.backbone}, got "
+            f"{model.layer}; fc2 and logits are layers of vgg16"
+        )
+    if lite and model.weights == "imagenet1k_v1":
+        raise ConfigError(
+            f"{where}: model.weights must be auto or a file with backbone {model.backbone}, got "
+            f"imagenet1k_v1; that is a set of vgg16's weights"
+        )
+    if model.precision is Precision.INT8 and not openvino:
+        raise ConfigError(
+            f"{where}: model.precision int8 needs model.engine: openvino, got {model.engine}; "
+            f"pip install 'imgsortd[openvino]' and set the engine, or take precision auto"
+        )
+    if openvino and model.device not in (Device.AUTO, Device.CPU):
+        raise ConfigError(
+            f"{where}: model.device must be auto or cpu with model.engine: openvino, got "
+            f"{model.device}; for a GPU set model.engine: torch"
+        )
+    if openvino and model.precision is Precision.FP16:
+        raise ConfigError(
+            f"{where}: model.precision must be auto, fp32, bf16 or int8 with model.engine: "
+            f"openvino, got fp16; take auto"
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.crossing import return_orphans
-from imgsortd.adapters.features import VggExtractor, build_extractor
+from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.locking import Locks
 from imgsortd.adapters.reading import PictureReader
@@ -26,7 +26,7 @@ from imgsortd.errors import ConfigError, ImgsortdError
 from imgsortd.intake import Intake
 from imgsortd.logs import set_up_logs
 from imgsortd.loop import Loop
-from imgsortd.pipeline import open_library
+from imgsortd.pipeline import FeatureExtractor, open_library
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,9 @@ class Daemon:
         self._listen()
         log.info("daemon starting pid=%d config=%s", os.getpid(), self._config_file)
         with Locks(*_folders(config)) as locks:
-            self._notifier.status("loading VGG16")
-            setup = _Setup(config, build_extractor(config.model), locks.held)
+            self._notifier.status(f"loading {config.model.backbone.product_name}")
+            extractor = build_extractor(config.model, config.state_dir)
+            setup = _Setup(config, extractor, locks.held)
             while not self._stopped_by:
                 setup = self._work(setup, locks)
                 locks.only(setup.locked)
@@ -138,7 +139,7 @@ class Daemon:
         try:
             config = load_config(self._config_file)
             same = config.model == old.config.model
-            extractor = old.extractor if same else build_extractor(config.model)
+            extractor = old.extractor if same else build_extractor(config.model, config.state_dir)
             new = _Setup(config, extractor, locks.also(*_folders(config)))
             _check_features(new, old, store)
         except ImgsortdError as error:
@@ -158,7 +159,7 @@ class _Setup:
     """What a loop is built from."""
 
     config: Config
-    extractor: VggExtractor
+    extractor: FeatureExtractor
     locked: set[tuple[int, int]]
 
 

@@ -5,28 +5,34 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from imgsortd.adapters import memory
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import foreign_errors
 from imgsortd.adapters.watching import Watcher
 from imgsortd.core.backoff import Backoff
-from imgsortd.core.batching import BatchRule, batch_size
 from imgsortd.core.lifecycle import Phase
-from imgsortd.core.records import Candidate, Op, ReadResult, Root
+from imgsortd.core.records import Op, Root
 from imgsortd.errors import ImgsortdError, NoSpaceError
 from imgsortd.fitting import BackgroundFits
+from imgsortd.flow import Batch, Flow
 from imgsortd.intake import Intake
 from imgsortd.lookout import Lookout
-from imgsortd.pipeline import BatchReport, Library, process_batch, recover, route_waiting
+from imgsortd.pipeline import (
+    BatchReport,
+    Library,
+    end_batch,
+    recover,
+    route_waiting,
+)
 from imgsortd.pulse import BUSY_S, Pulse
 
 log = logging.getLogger(__name__)
 
-_TICK_S = 0.5
+# Events wake the loop at once; the tick is for requests, settled files and systemd.
+_TICK_S = 1.0
+_DECODE_LOOK_S = 0.005
 _REST_AFTER_S = 30.0
 _FIRST_BACKOFF_S = 2.0
 _LAST_BACKOFF_S = 60.0
@@ -62,18 +68,16 @@ class Loop:
         config = library.config
         self._library = library
         self._intake = intake
-        self._reader = reader
         self._pulse = Pulse(library.store, on_tick)
         self._lookout = Lookout(config, intake, watcher, self._pulse.tell_error)
         self._fits = BackgroundFits(library, self._account, self._pulse.tell_error)
-        self._reads: deque[tuple[Candidate, Future[ReadResult], float]] = deque()
-        self._batch_rule = BatchRule(library.max_images, config.batch.max_wait_s)
+        self._flow = Flow(library, reader, watcher.hints.wake)
         self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._paused = ""  # why no file is sorted; empty while files are
         self._waiting_to_route = True
         self._rate: float | None = None
         self._last_work_s = time.monotonic() - BUSY_S
-        self._rested = False
+        self._rested = self._unloaded = False
         self.stopping = False
 
     def prepare(self) -> None:
@@ -103,7 +107,7 @@ class Loop:
         except ImgsortdError as error:
             log.error("stop not stored reason=%s", error)
         self._lookout.stop()
-        self._reader.close()
+        self._flow.close()
 
     def step(self) -> None:
         """Do one round: hear, retry, settle, read, sort, fit, rest."""
@@ -119,13 +123,17 @@ class Loop:
         self._rest(now)
 
     def _patience_s(self, now: float) -> float:
-        """Return how long the loop may sleep if nothing is heard."""
+        """Return how long the loop may sleep if nothing is heard; the model wakes it, too."""
         if self._is_held():
             return _TICK_S
-        if self._intake.queue or (self._waiting_to_route and self._library.model is not None):
+        if self._intake.queue and self._flow.has_room:
             return 0.0
-        if self._reads:
-            return min(self._batch_rule.max_wait_s / 4, _TICK_S)
+        if self._flow.is_decoding:
+            return _DECODE_LOOK_S
+        if self._flow.images:
+            return _TICK_S
+        if self._waiting_to_route and self._library.model is not None:
+            return 0.0
         due = self._intake.tracker.next_due_s()
         return _TICK_S if due is None else max(0.0, min(due - now, _TICK_S))
 
@@ -133,31 +141,28 @@ class Loop:
         return bool(self._lookout.lost or self._paused)
 
     def _work(self) -> None:
-        """Keep the decode pool two batches ahead of the model, and take a batch when due."""
-        now = time.monotonic()
-        while self._intake.queue and len(self._reads) < 2 * self._batch_rule.max_images:
-            candidate = self._intake.queue.popleft()
-            self._reads.append((candidate, self._reader.submit(candidate), now))
-        oldest_wait_s = now - self._reads[0][2] if self._reads else 0.0
-        due = self._intake.tracker.next_due_s()
-        soon = due is not None and due - now < self._batch_rule.max_wait_s
-        size = batch_size(self._batch_rule, len(self._reads), oldest_wait_s, soon)
-        if size:
-            self._process([self._reads.popleft() for _ in range(size)])
-        elif self._waiting_to_route and self._library.model is not None:
+        """Take a batch that is computed, and feed the model before its files are moved."""
+        finished = self._flow.take_done()
+        self._flow.fill(self._intake.queue, time.monotonic(), self._intake.tracker.next_due_s())
+        if finished is not None:
+            self._finish(finished)
+        elif not self._flow.images and self._waiting_to_route and self._library.model is not None:
             report = route_waiting(self._library)
             self._waiting_to_route = report.images > 0 and not report.errors
             self._account("waiting routed", report)
 
-    def _process(self, reads: list[tuple[Candidate, Future[ReadResult], float]]) -> None:
-        results = [future.result() for _, future, _ in reads]
+    def _finish(self, batch: Batch) -> None:
+        computed = batch.computed.result()
         try:
-            report = process_batch(self._library, results)
+            report = end_batch(
+                self._library, batch.extraction, computed.vectors, computed.extract_s
+            )
         except ImgsortdError:
-            self._intake.put_back(candidate for candidate, _, _ in reads)
+            self._intake.put_back(batch.candidates)
             raise
+        now = time.monotonic()
         if report.extracted:
-            self._rate = report.extracted / report.total_s
+            self._rate = report.extracted / (now - max(batch.since_s, self._last_work_s))
         self._fits.heard_of(report.waiting + report.sorted + report.duplicates)
         self._account("batch routed" if self._library.model else "batch stored", report)
 
@@ -169,9 +174,10 @@ class Loop:
         if not self._backoff.is_waiting:
             self._backoff.reset()
         self._last_work_s = time.monotonic()
+        self._rested = self._unloaded = False
         log.info(
             "%s images=%d sorted=%d clusters=%d duplicates=%d set_aside=%d waiting=%d "
-            "extract_s=%.2f total_s=%.2f",
+            "extract_s=%.2f total_s=%.2f busy=%.2f",
             event,
             report.images,
             report.sorted,
@@ -181,6 +187,7 @@ class Loop:
             report.waiting,
             report.extract_s,
             report.total_s,
+            self._flow.busy.last or 0.0,
         )
 
     def _learn(self, report: BatchReport) -> None:
@@ -226,16 +233,25 @@ class Loop:
 
     def _rest(self, now: float) -> None:
         """Give memory back, once, when nothing has been done for a while."""
-        rested, self._rested = self._rested, now - self._last_work_s > _REST_AFTER_S
-        if self._rested and not rested:
+        if self._flow.images:
+            return
+        idle_s = now - self._last_work_s
+        unload_after_s = self._library.config.model.unload_after_s
+        if unload_after_s is not None and idle_s > unload_after_s and not self._unloaded:
+            self._library.extractor.unload()
+            self._unloaded, self._rested = True, False
+        if idle_s > _REST_AFTER_S and not self._rested:
             memory.give_back()
+            self._rested = True
 
     def _beat(self, phase: Phase | None = None) -> None:
         self._pulse.beat(
             phase or self._current_phase(),
             note=self._lookout.lost or self._paused,
-            queue=len(self._intake.queue) + len(self._reads),
+            queue=len(self._intake.queue) + self._flow.images,
             images_per_s=self._rate,
+            model_busy=self._flow.busy.last,
+            runs_on=self._library.extractor.describe(),
             watching=self._lookout.is_watching,
         )
 
@@ -244,6 +260,6 @@ class Loop:
             return Phase.INBOX_LOST
         if self._paused:
             return Phase.PAUSED
-        if time.monotonic() - self._last_work_s < BUSY_S or self._reads:
+        if time.monotonic() - self._last_work_s < BUSY_S or self._flow.images:
             return Phase.SORTING
         return Phase.IDLE if self._library.model is not None else Phase.WAITING

@@ -53,6 +53,12 @@ class FeatureExtractor(Protocol):
     def extract(self, pixels: Sequence[Pixels]) -> Vectors:
         """Map uint8 [224, 224, 3] pictures to float32 [n, d] features."""
 
+    def describe(self) -> str:
+        """Say on what and how it runs, in a few words."""
+
+    def unload(self) -> None:
+        """Free its memory until it is needed again."""
+
 
 @dataclass(slots=True)
 class Library:
@@ -120,37 +126,61 @@ def _describe(extractor: ExtractorId) -> str:
     return f"{extractor.layer} features of weights {extractor.weights_digest[:12]}"
 
 
-def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchReport:
-    """Take files that were read from their pixels to their folders.
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """A batch that was read: ``hashes`` and ``pixels`` are of the pictures that are new."""
+
+    results: Sequence[ReadResult]
+    hashes: list[bytes]
+    pixels: list[Pixels]
+
+
+def begin_batch(library: Library, results: Sequence[ReadResult]) -> Extraction:
+    """Find the pictures of a batch whose features are not stored yet."""
+    fits, extractor = library.store.fits, library.extractor
+    new = {
+        result.sha256: result.pixels
+        for result in results
+        if isinstance(result, Picture) and not fits.has_features(extractor.id, result.sha256)
+    }
+    return Extraction(results, list(new), list(new.values()))
+
+
+def end_batch(
+    library: Library, extraction: Extraction, vectors: Vectors, extract_s: float
+) -> BatchReport:
+    """Take files from their features to their folders.
 
     Features are kept and moves are planned in one transaction; the moves are made;
     a second transaction closes them. A file that cannot be read does not hold up
     the others, also when none of the batch can.
+
+    Parameters
+    ----------
+    vectors
+        float32 [n, d], of ``extraction.pixels``.
+    extract_s
+        Seconds that the model took for them.
     """
     started = time.perf_counter()
-    report = BatchReport(images=len(results))
-    pictures = [result for result in results if isinstance(result, Picture)]
-    hashes, vectors = _extract_new(library, pictures)
-    report.extracted = len(hashes)
-    report.extract_s = time.perf_counter() - started
+    report = BatchReport(images=len(extraction.results), extracted=len(extraction.hashes))
+    report.extract_s = extract_s
     fault_point("read")
     with library.store.atomic():
-        library.store.fits.put_features(library.extractor.id, hashes, vectors)
-        moves = _plan(library, results, report)
+        library.store.fits.put_features(library.extractor.id, extraction.hashes, vectors)
+        moves = _plan(library, extraction.results, report)
     fault_point("planned")
     make_moves(library, moves, report)
-    report.total_s = time.perf_counter() - started
+    report.total_s = extract_s + time.perf_counter() - started
     return report
 
 
-def _extract_new(library: Library, pictures: Sequence[Picture]) -> tuple[list[bytes], Vectors]:
-    fits, extractor = library.store.fits, library.extractor
-    new = {
-        picture.sha256: picture.pixels
-        for picture in pictures
-        if not fits.has_features(extractor.id, picture.sha256)
-    }
-    return list(new), extractor.extract(list(new.values()))
+def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchReport:
+    """Do both, and what lies between, one after the other."""
+    started = time.perf_counter()
+    extraction = begin_batch(library, results)
+    vectors = library.extractor.extract(extraction.pixels)
+    return end_batch(library, extraction, vectors, time.perf_counter() - started)
 
 
 def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) -> list[Move]:

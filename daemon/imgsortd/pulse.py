@@ -38,7 +38,15 @@ class Pulse:
         self._told_at_s: dict[str, float] = {}
 
     def beat(
-        self, phase: Phase, *, note: str, queue: int, images_per_s: float | None, watching: bool
+        self,
+        phase: Phase,
+        *,
+        note: str,
+        queue: int,
+        images_per_s: float | None,
+        model_busy: float | None,
+        runs_on: str,
+        watching: bool,
     ) -> None:
         """Say how things are.
 
@@ -62,6 +70,8 @@ class Pulse:
             images_per_s=images_per_s if phase is Phase.SORTING else None,
             watching="inotify" if watching else "polling",
             note=note,
+            model_busy=model_busy,
+            runs_on=runs_on,
         )
         with self._store.atomic():
             self._store.control.beat(heartbeat)

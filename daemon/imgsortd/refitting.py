@@ -48,8 +48,8 @@ def _refit_here(
     config: Config, n_clusters: int | None, dry_run: bool, progress: Progress
 ) -> dict[str, Any]:
     with Locks(config.state_dir, config.inbox if config.op is Op.MOVE else None):
-        progress("loading VGG16")
-        extractor = build_extractor(config.model)
+        progress(f"loading {config.model.backbone.product_name}")
+        extractor = build_extractor(config.model, config.state_dir)
         store = open_store(config.database)
         try:
             library = open_library(config, store, extractor)

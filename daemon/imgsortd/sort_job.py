@@ -38,7 +38,11 @@ class SortJob:
 
 @dataclass(slots=True)
 class SortReport:
-    """What came of it. ``clusters`` maps cluster ids to pictures placed in their folders."""
+    """What came of it.
+
+    ``clusters`` maps cluster ids to pictures placed in their folders; ``model_busy`` is
+    the share of the time for features in which the model computed.
+    """
 
     source: str
     target: str
@@ -52,7 +56,9 @@ class SortReport:
     set_aside: list[dict[str, str]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     clusters: dict[int, int] = field(default_factory=dict)
+    runs_on: str = ""
     images_per_s: float = 0.0
+    model_busy: float | None = None
     total_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:

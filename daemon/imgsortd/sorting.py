@@ -6,9 +6,9 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from imgsortd.adapters import fsops
@@ -22,13 +22,14 @@ from imgsortd.core.records import Candidate, Op, ReadResult, Unreadable
 from imgsortd.core.routing import cluster_folder, nearest
 from imgsortd.errors import FitError, NoSpaceError
 from imgsortd.fits import adopt_fit, compute_fit, load_fit_data
+from imgsortd.flow import Batch, Flow
 from imgsortd.intake import Intake
 from imgsortd.pipeline import (
     BatchReport,
     FeatureExtractor,
     Library,
+    end_batch,
     open_library,
-    process_batch,
     recover,
     route_waiting,
 )
@@ -73,6 +74,7 @@ def sort_folder(
                 report = _Sort(job, library, progress).run()
             finally:
                 store.close()
+    report.runs_on = extractor.describe()
     report.total_s = time.perf_counter() - started
     return report
 
@@ -144,35 +146,45 @@ class _Sort:
         self._report.known_before = self._library.store.files.count_waiting()
         self._report.found = len(intake.queue) + self._report.known_before
         reader = PictureReader(config.inbox, config.pictures.max_megapixels)
-        try:
-            self._read_all(intake.queue, reader)
-        finally:
-            reader.close()
+        self._read_all(intake.queue, reader)
 
     def _read_all(self, queue: deque[Candidate], reader: PictureReader) -> None:
-        size, total = self._library.max_images, len(queue)
-        reads: deque[Future[ReadResult]] = deque()
-        started, done = time.perf_counter(), 0
+        total, done = len(queue), 0
+        flow = Flow(self._library, reader)
+        started = time.perf_counter()
         self._progress("features", 0, total)
-        while queue or reads:
-            while queue and len(reads) < 2 * size:
-                reads.append(reader.submit(queue.popleft()))
-            results = [reads.popleft().result() for _ in range(min(size, len(reads)))]
-            self._store(results)
-            done += len(results)
-            self._report.images_per_s = done / (time.perf_counter() - started)
-            self._progress("features", done, total)
+        try:
+            flow.fill(queue, 0.0, None)
+            while flow.images:
+                flow.wait()
+                batch = flow.take_done()
+                flow.fill(queue, 0.0, None)
+                if batch is not None:
+                    self._store(batch)
+                    done += len(batch.candidates)
+                    self._report.images_per_s = done / (time.perf_counter() - started)
+                    self._progress("features", done, total)
+            self._report.model_busy = flow.busy.last
+        finally:
+            flow.close()
 
-    def _store(self, results: list[ReadResult]) -> None:
-        if self._job.dry_run:
-            for result in results:
-                if isinstance(result, Unreadable):
-                    self._note_set_aside(result.candidate.name, result.reason)
-            results = [result for result in results if not isinstance(result, Unreadable)]
+    def _without_unreadable(self, results: Sequence[ReadResult]) -> Sequence[ReadResult]:
+        """A dry run notes what it would set aside, and leaves it at that."""
+        if not self._job.dry_run:
+            return results
+        for result in results:
+            if isinstance(result, Unreadable):
+                self._note_set_aside(result.candidate.name, result.reason)
+        return [result for result in results if not isinstance(result, Unreadable)]
+
+    def _store(self, batch: Batch) -> None:
+        computed = batch.computed.result()
+        results = self._without_unreadable(batch.extraction.results)
+        extraction = replace(batch.extraction, results=results)
         # The model is put on only for routing: here files first get their features.
         model, self._library.model = self._library.model, None
         try:
-            self._count(process_batch(self._library, results))
+            self._count(end_batch(self._library, extraction, computed.vectors, computed.extract_s))
         finally:
             self._library.model = model
 

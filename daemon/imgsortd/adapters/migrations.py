@@ -134,9 +134,36 @@ CREATE TABLE errors(
 """
 
 
+def _run(db: Database, statements: str) -> None:
+    for statement in statements.split(";"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
 @migrations()
 def m001_first_schema(db: Database) -> None:
     """Make the tables: files, features, fits, the move journal, and the control rows."""
-    for statement in _FIRST.split(";"):
-        if statement.strip():
-            db.conn.execute(statement)
+    _run(db, _FIRST)
+
+
+_SECOND = """
+ALTER TABLE extractors ADD COLUMN backbone TEXT NOT NULL DEFAULT 'vgg16';
+ALTER TABLE heartbeat ADD COLUMN model_busy REAL;
+ALTER TABLE heartbeat ADD COLUMN runs_on TEXT NOT NULL DEFAULT '';
+CREATE TABLE int8_checks(
+  id INTEGER PRIMARY KEY,
+  extractor_id INTEGER NOT NULL REFERENCES extractors(id),
+  agreement REAL NOT NULL,
+  min_cosine REAL NOT NULL,
+  n_images INTEGER NOT NULL,
+  passed INTEGER NOT NULL,
+  engine TEXT NOT NULL,
+  created_at REAL NOT NULL
+);
+"""
+
+
+@migrations()
+def m002_backbones_and_engines(db: Database) -> None:
+    """Say which network made a row, what the model runs on, and what came of int8."""
+    _run(db, _SECOND)

@@ -11,6 +11,7 @@ from typing import Any
 from imgsortd.adapters.store_files import storable
 
 _KEEP_ERRORS = 200
+_BEAT = "pid, phase, started_at, beat_at, queue, images_per_s, watching, note, model_busy, runs_on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Heartbeat:
     images_per_s: float | None
     watching: str
     note: str
+    model_busy: float | None = None
+    runs_on: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class Control:
     def beat(self, heartbeat: Heartbeat) -> None:
         """Say that the daemon lives, and what it is at."""
         self._connection.execute(
-            "INSERT OR REPLACE INTO heartbeat VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO heartbeat(id, {_BEAT}) "
+            "VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 heartbeat.pid,
                 heartbeat.phase,
@@ -58,15 +62,14 @@ class Control:
                 heartbeat.images_per_s,
                 heartbeat.watching,
                 storable(heartbeat.note),
+                heartbeat.model_busy,
+                heartbeat.runs_on,
             ),
         )
 
     def last_beat(self) -> Heartbeat | None:
         """Return what the daemon last said, or None where none has run."""
-        row = self._connection.execute(
-            "SELECT pid, phase, started_at, beat_at, queue, images_per_s, watching, note "
-            "FROM heartbeat"
-        ).fetchone()
+        row = self._connection.execute(f"SELECT {_BEAT} FROM heartbeat").fetchone()
         return None if row is None else Heartbeat(*row)
 
     def ask(self, verb: str, params: dict[str, Any]) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsortd.core.lifecycle import FitFacts, FitTrigger
-from imgsortd.core.records import ExtractorId, Layer, Model, Vectors
+from imgsortd.core.records import Backbone, ExtractorId, Layer, Model, Vectors
 
 _FITTED = (
     "FROM files JOIN features USING (sha256) WHERE extractor_id = ? AND "
@@ -54,9 +54,9 @@ class Fits:
     def extractor_row(self, extractor: ExtractorId) -> int:
         """Return the row of an extractor, made where it is new."""
         self._connection.execute(
-            "INSERT INTO extractors(weights_digest, layer, dims) VALUES (?, ?, ?) "
+            "INSERT INTO extractors(weights_digest, layer, dims, backbone) VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO NOTHING",
-            (extractor.weights_digest, extractor.layer, extractor.dims),
+            (extractor.weights_digest, extractor.layer, extractor.dims, extractor.backbone),
         )
         row = self._find_extractor(extractor)
         assert row is not None
@@ -208,12 +208,12 @@ class Fits:
     def current(self) -> Model | None:
         """Return the model in force, or None before the first fit."""
         row = self._connection.execute(
-            "SELECT fits.id, weights_digest, layer, dims FROM fits "
+            "SELECT fits.id, weights_digest, layer, dims, backbone FROM fits "
             "JOIN extractors ON extractors.id = extractor_id WHERE is_current = 1"
         ).fetchone()
         if row is None:
             return None
-        extractor = ExtractorId(row[1], Layer(row[2]), row[3])
+        extractor = ExtractorId(row[1], Layer(row[2]), row[3], Backbone(row[4]))
         rows = self._connection.execute(
             "SELECT cluster_id, vector FROM centers WHERE fit_id = ? ORDER BY label", (row[0],)
         ).fetchall()

@@ -92,6 +92,11 @@ class HintQueue(FileSystemEventHandler):
         self.scan_wanted = True
         self._put(b"")
 
+    def wake(self) -> None:
+        """Wake whoever waits in :meth:`take`, with nothing to tell."""
+        with suppress(queue.Full):  # then nobody waits
+            self._names.put_nowait(b"")
+
     def take(self, timeout_s: float) -> list[bytes]:
         """Wait for a hint; return all that are there, each name once."""
         names: dict[bytes, None] = {}

@@ -50,14 +50,26 @@ def load_tensors(path: Path, layer: Layer) -> Tensors:
         Unreadable, damaged, not a VGG16 state dict, or a tensor missing, of another
         shape, or with NaN.
     """
-    raw = _read(path)
-    if not isinstance(raw, Mapping):
-        raise _unfit(path, "a state dict (names to tensors)", type(raw).__name__)
+    raw = read_state_dict(path)
     tensors = {name: _checked(raw, name, shape, path) for name, shape in conv_shapes().items()}
     if layer is not Layer.POOL5:
         for name, shape in _CLASSIFIER.items():
             tensors[name] = _checked(raw, name, shape, path, layer)
     return tensors
+
+
+def read_state_dict(path: Path) -> Mapping[object, object]:
+    """Read a file of names and tensors, unchecked otherwise.
+
+    Raises
+    ------
+    WeightsError
+        Unreadable, damaged, or something else than a state dict.
+    """
+    raw = _read(path)
+    if not isinstance(raw, Mapping):
+        raise _unfit(path, "a state dict (names to tensors)", type(raw).__name__)
+    return raw
 
 
 def digest_tensors(tensors: Tensors, layer: Layer) -> str:

