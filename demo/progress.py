@@ -45,7 +45,7 @@ def look(config: Config) -> Look:
     placed = sum(counts[state] for state in ("sorted", "review", "set_aside", "duplicates"))
     store = open_read_only(config.database)
     try:
-        features = store.fits.count_newest_features()
+        features = store.records.count_features()
     finally:
         store.close()
     read = max(placed, features + counts["set_aside"])
@@ -138,7 +138,7 @@ class Monitor:
         self._fit_asked = True
         store = open_read_only(self._config.database)
         try:
-            missing = store.fits.count_newest_features() < self._config.clusters.min_images
+            missing = store.records.count_features() < self._config.clusters.min_images
         finally:
             store.close()
         if missing:

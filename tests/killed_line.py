@@ -25,7 +25,7 @@ from imgsortd.adapters.crossing import return_orphans
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import open_store
-from imgsortd.adapters.store_fits import FitRecord
+from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, parse_config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.intake import Intake

@@ -70,7 +70,7 @@ class Line:
             reports.append(self.process(results))
             self.now_s += 100
         rule = RefitRule(self.config.clusters.min_images, None, None)
-        if fit_due(rule, self.store.fits.facts(self.extractor.id)):
+        if fit_due(rule, self.store.fits.facts()):
             self.fit()
         while self.library.model is not None:
             reports.append(self.learn(route_waiting(self.library)))

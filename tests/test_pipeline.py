@@ -85,7 +85,7 @@ def test_before_the_first_fit_files_wait_in_the_inbox_with_their_features_stored
     assert len(os.listdir(line.config.inbox)) == 18
     assert tree(line.config.target) == {}
     assert line.counts() == {"seen": 18, "pending": 18}
-    assert line.store.fits.count_features(line.extractor.id) == 18
+    assert line.store.fits.count_features() == 18
 
 
 def test_after_a_restart_what_waited_is_sorted_without_being_read_or_extracted_again(

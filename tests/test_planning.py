@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsortd.adapters.store_fits import FitRecord
+from imgsortd.adapters.store_records import FitRecord
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Candidate, FileState, Op, Root, Stamp, Unreadable
 from imgsortd.pipeline import Library

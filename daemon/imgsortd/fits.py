@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.kmeans import Fit, fit_kmeans
-from imgsortd.adapters.store_fits import FitRecord
+from imgsortd.adapters.store_records import FitRecord
 from imgsortd.core.clusters import churn, match_ids
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Move, Vectors

@@ -100,7 +100,7 @@ class BackgroundFits:
 
     def _count(self) -> None:
         fits = self._library.store.fits
-        self._facts = fits.facts(self._library.extractor.id)
+        self._facts = fits.facts()
         record = fits.current_record()
         self._fitted_at = None if record is None else record.created_at
 

@@ -15,7 +15,7 @@ from imgsortd.adapters.locking import running_pid
 from imgsortd.adapters.store import Store, open_read_only
 from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.store_files import Counts
-from imgsortd.adapters.store_fits import FitRecord
+from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitFacts, Phase, RefitRule, describe_next_fit, duration_text
 from imgsortd.core.records import FileState
@@ -36,7 +36,7 @@ class StatusReport:
         ``running``, ``not responding`` (the process is there, its heartbeat is old)
         or ``not running``.
     counts
-        Files by state; ``seen`` is counted on its own and equals the sum of the others.
+        Files by state; ``seen`` is the sum of the others.
     clusters
         One dict a cluster: id, name, files in its folder, pictures at the fit.
     """
@@ -78,9 +78,9 @@ def read_status(config: Config) -> StatusReport:
         return _never_ran(config)
     store = open_read_only(config.database)
     try:
-        if not store.db["errors"].exists():  # for the blink of the first start
+        if not store.has_tables():  # for the blink of the first start
             return _never_ran(config)
-        with store.atomic():  # one snapshot: counts taken apart would not add up
+        with store.snapshot():  # one snapshot: counts taken apart would not add up
             return _report(config, store)
     finally:
         store.close()
@@ -119,7 +119,7 @@ def _report(config: Config, store: Store) -> StatusReport:
     beat = last if last is not None and _is_of_this_run(last, pid) else None
     daemon = _liveness(pid, beat)
     alive = daemon == "running"
-    record = store.fits.current_record()
+    record = store.records.current_record()
     return StatusReport(
         daemon=daemon,
         pid=pid,
@@ -165,7 +165,7 @@ def _liveness(pid: int | None, beat: Heartbeat | None) -> str:
 
 
 def _facts(store: Store, record: FitRecord | None) -> FitFacts:
-    count = store.fits.count_newest_features()
+    count = store.records.count_features()
     if record is None:
         return FitFacts(count)
     return FitFacts(count, record.n_images, max(0.0, time.time() - record.created_at))
@@ -182,7 +182,7 @@ def _clusters(store: Store, record: FitRecord | None) -> list[dict[str, Any]]:
             "files": sizes.get(cluster_id, 0),
             "fitted": fitted,
         }
-        for cluster_id, fitted in store.fits.fitted_sizes(record.fit_id)
+        for cluster_id, fitted in store.records.fitted_sizes(record.fit_id)
     ]
 
 

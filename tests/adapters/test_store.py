@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from imgsortd.adapters.store import Store, open_read_only, open_store, wal_is_safe
 from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.store_files import storable
-from imgsortd.adapters.store_fits import FitRecord, stored_dtype
+from imgsortd.adapters.store_fits import stored_dtype
+from imgsortd.adapters.store_records import FitRecord
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import (
     Candidate,

@@ -167,3 +167,57 @@ CREATE TABLE int8_checks(
 def m002_backbones_and_engines(db: Database) -> None:
     """Say which network made a row, what the model runs on, and what came of int8."""
     _run(db, _SECOND)
+
+
+# A count of a million rows takes longer than all of `status` may. Triggers belong to the
+# transaction of the row they count, so that a crash cannot part the two.
+_ONE_MORE = """INSERT INTO file_counts
+  VALUES (NEW.state, coalesce(NEW.cluster_id, -1), NEW.sha256 IS NOT NULL, 1)
+  ON CONFLICT DO UPDATE SET files = files + 1;"""
+_ONE_LESS = """UPDATE file_counts SET files = files - 1 WHERE state = OLD.state
+  AND cluster_id = coalesce(OLD.cluster_id, -1) AND is_read = (OLD.sha256 IS NOT NULL);"""
+_COUNTS = (
+    """
+CREATE TABLE file_counts(
+  state TEXT NOT NULL,
+  cluster_id INTEGER NOT NULL,
+  is_read INTEGER NOT NULL,
+  files INTEGER NOT NULL,
+  PRIMARY KEY(state, cluster_id, is_read)
+) WITHOUT ROWID
+""",
+    """
+INSERT INTO file_counts
+SELECT state, coalesce(cluster_id, -1) AS cluster, sha256 IS NOT NULL AS is_read, count(*)
+FROM files GROUP BY state, cluster, is_read
+""",
+    f"""
+CREATE TRIGGER files_counted_in AFTER INSERT ON files BEGIN
+  {_ONE_MORE}
+END
+""",
+    f"""
+CREATE TRIGGER files_counted_out AFTER DELETE ON files BEGIN
+  {_ONE_LESS}
+END
+""",
+    f"""
+CREATE TRIGGER files_counted_anew AFTER UPDATE OF state, cluster_id, sha256 ON files
+WHEN OLD.state != NEW.state OR OLD.cluster_id IS NOT NEW.cluster_id
+  OR (OLD.sha256 IS NULL) != (NEW.sha256 IS NULL) BEGIN
+  {_ONE_LESS}
+  {_ONE_MORE}
+END
+""",
+    # Without it, each batch of 64 out of 100,000 waiting files would look at all of them.
+    """
+CREATE INDEX files_waiting ON files(id) WHERE state = 'pending' AND sha256 IS NOT NULL
+""",
+)
+
+
+@migrations()
+def m003_counts(db: Database) -> None:
+    """Keep counts of the files by state and cluster, and an index of those that wait."""
+    for statement in _COUNTS:
+        db.conn.execute(statement)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from imgsortd.adapters.store_counts import file_groups
 from imgsortd.core.records import Candidate, FileState, Stamp
 
 _STAMP = "inode, size_bytes, mtime_ns"
@@ -32,7 +34,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Files by state. ``seen`` is counted on its own and equals the sum of the others."""
+    """Files by state. ``seen`` is the sum of the others."""
 
     seen: int = 0
     sorted: int = 0
@@ -135,8 +137,8 @@ class Files:
     def waiting(self, limit: int) -> list[tuple[Candidate, bytes]]:
         """Return read files that wait for their route and have no open move, oldest first."""
         rows = self._connection.execute(
-            f"SELECT id, src, sha256, {_STAMP} FROM files WHERE state = 'pending' "
-            "AND sha256 IS NOT NULL AND id NOT IN "
+            f"SELECT id, src, sha256, {_STAMP} FROM files INDEXED BY files_waiting "
+            "WHERE state = 'pending' AND sha256 IS NOT NULL AND id NOT IN "
             "(SELECT file_id FROM moves WHERE phase IN ('planned', 'copied')) "
             "ORDER BY id LIMIT ?",
             (limit,),
@@ -187,26 +189,25 @@ class Files:
 
     def counts(self) -> Counts:
         """Count the files by state; files that their owner took away are not counted."""
-        by_state = dict(
-            self._connection.execute("SELECT state, count(*) FROM files GROUP BY state").fetchall()
-        )
-        seen = self._connection.execute("SELECT count(*) FROM files WHERE state != 'gone'")
+        by_state: Counter[str] = Counter()
+        for group in file_groups(self._connection):
+            by_state[group.state] += group.files
         return Counts(
-            seen=seen.fetchone()[0],
-            sorted=by_state.get("sorted", 0),
-            review=by_state.get("review", 0),
-            set_aside=by_state.get("set_aside", 0),
-            duplicates=by_state.get("duplicate", 0),
-            pending=by_state.get("pending", 0),
+            seen=by_state.total() - by_state["gone"],
+            sorted=by_state["sorted"],
+            review=by_state["review"],
+            set_aside=by_state["set_aside"],
+            duplicates=by_state["duplicate"],
+            pending=by_state["pending"],
         )
 
     def cluster_sizes(self) -> dict[int, int]:
         """Return how many files each cluster folder was given, kept duplicates included."""
-        rows = self._connection.execute(
-            "SELECT cluster_id, count(*) FROM files WHERE cluster_id IS NOT NULL "
-            "AND state IN ('sorted', 'duplicate') GROUP BY cluster_id"
-        )
-        return dict(rows.fetchall())
+        sizes: Counter[int] = Counter()
+        for group in file_groups(self._connection):
+            if group.cluster_id is not None and group.state in ("sorted", "duplicate"):
+                sizes[group.cluster_id] += group.files
+        return dict(sizes)
 
     def with_state(self, state: FileState, limit: int) -> Sequence[tuple[bytes, bytes, str]]:
         """Return (src, dst, reason) of the newest files in a state."""

@@ -6,15 +6,13 @@ pool5 and fc2 vectors have length 1 and are kept as float16 (relative error up t
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from imgsortd.core.lifecycle import FitFacts, FitTrigger
+from imgsortd.adapters.store_records import FitRecord, FitRecords
 from imgsortd.core.records import Backbone, ExtractorId, Layer, Model, Vectors
 
 _FITTED = (
@@ -29,27 +27,8 @@ def stored_dtype(layer: Layer) -> np.dtype[np.float32] | np.dtype[np.float16]:
     return np.dtype("<f4") if layer is Layer.LOGITS else np.dtype("<f2")
 
 
-@dataclass(frozen=True, slots=True)
-class FitRecord:
-    """One fit as it is kept and shown."""
-
-    trigger: FitTrigger
-    algorithm: str
-    n_images: int
-    random_state: int
-    inertia: float
-    churn: float | None
-    fit_s: float
-    fit_id: int = 0
-    n_clusters: int = 0
-    created_at: float = 0.0
-
-
-class Fits:
+class Fits(FitRecords):
     """Rows of ``extractors``, ``features``, ``fits``, ``clusters`` and ``centers``."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
 
     def extractor_row(self, extractor: ExtractorId) -> int:
         """Return the row of an extractor, made where it is new."""
@@ -116,25 +95,6 @@ class Fits:
         )
         return [row[0] for row in rows]
 
-    def count_features(self, extractor: ExtractorId) -> int:
-        """Count the files that a fit would use."""
-        row = self._connection.execute(
-            f"SELECT count(*) {_FITTED}", (self._find_extractor(extractor),)
-        ).fetchone()
-        return int(row[0])
-
-    def count_newest_features(self) -> int:
-        """Count the files that a fit would use, by the newest extractor's features."""
-        row = self._connection.execute("SELECT max(id) FROM extractors").fetchone()
-        count = self._connection.execute(f"SELECT count(*) {_FITTED}", row).fetchone()
-        return int(count[0])
-
-    def fitted_sizes(self, fit_id: int) -> list[tuple[int, int]]:
-        """Return (cluster id, pictures) of each cluster at a fit, by id."""
-        return self._connection.execute(
-            "SELECT cluster_id, size FROM centers WHERE fit_id = ? ORDER BY cluster_id", (fit_id,)
-        ).fetchall()
-
     def load_features(self, extractor: ExtractorId) -> tuple[npt.NDArray[np.int64], Vectors]:
         """Return file ids, int64 [n], and vectors, float32 [n, d], ordered by file name.
 
@@ -200,11 +160,6 @@ class Fits:
             [(cluster_id, fit_id) for cluster_id in cluster_ids],
         )
 
-    def next_cluster_id(self) -> int:
-        """Return the lowest number that no cluster has ever had."""
-        row = self._connection.execute("SELECT coalesce(max(id), -1) + 1 FROM clusters").fetchone()
-        return int(row[0])
-
     def current(self) -> Model | None:
         """Return the model in force, or None before the first fit."""
         row = self._connection.execute(
@@ -219,19 +174,3 @@ class Fits:
         ).fetchall()
         centers = np.stack([np.frombuffer(vector, dtype="<f4") for _, vector in rows])
         return Model(row[0], extractor, centers.astype(np.float32), tuple(r[0] for r in rows))
-
-    def current_record(self) -> FitRecord | None:
-        """Return the facts of the fit in force, or None before the first one."""
-        row = self._connection.execute(
-            "SELECT fit_trigger, algorithm, n_images, random_state, inertia, churn, fit_s, id, "
-            "n_clusters, created_at FROM fits WHERE is_current = 1"
-        ).fetchone()
-        return None if row is None else FitRecord(FitTrigger(row[0]), *row[1:])
-
-    def facts(self, extractor: ExtractorId) -> FitFacts:
-        """Return what the decision about the next fit needs to know."""
-        record = self.current_record()
-        count = self.count_features(extractor)
-        if record is None:
-            return FitFacts(count)
-        return FitFacts(count, record.n_images, max(0.0, time.time() - record.created_at))

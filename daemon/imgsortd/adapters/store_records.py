@@ -1,0 +1,81 @@
+"""What is told of fits without an array: records, sizes, and how many pictures a fit has.
+
+NumPy is not imported here: ``status`` needs no more than this.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass
+
+from imgsortd.adapters.store_counts import file_groups
+from imgsortd.core.lifecycle import FitFacts, FitTrigger
+
+
+@dataclass(frozen=True, slots=True)
+class FitRecord:
+    """One fit as it is kept and shown."""
+
+    trigger: FitTrigger
+    algorithm: str
+    n_images: int
+    random_state: int
+    inertia: float
+    churn: float | None
+    fit_s: float
+    fit_id: int = 0
+    n_clusters: int = 0
+    created_at: float = 0.0
+
+
+class FitRecords:
+    """Rows of ``fits`` and ``clusters``, and what they say of the next fit."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def count_features(self) -> int:
+        """Count the files that a fit would use, from the counts that triggers keep.
+
+        They are the sorted ones, those in review, the kept duplicates, and the waiting
+        ones that were read: each has features, for those are stored in the transaction
+        that stores the hash. Only a broken file on its way to ``_set_aside`` is one too
+        many, for as long as its move is open.
+        """
+        return sum(
+            group.files
+            for group in file_groups(self._connection)
+            if group.is_read
+            and (
+                group.state in ("pending", "sorted", "review")
+                or (group.state == "duplicate" and group.cluster_id is not None)
+            )
+        )
+
+    def fitted_sizes(self, fit_id: int) -> list[tuple[int, int]]:
+        """Return (cluster id, pictures) of each cluster at a fit, by id."""
+        return self._connection.execute(
+            "SELECT cluster_id, size FROM centers WHERE fit_id = ? ORDER BY cluster_id", (fit_id,)
+        ).fetchall()
+
+    def next_cluster_id(self) -> int:
+        """Return the lowest number that no cluster has ever had."""
+        row = self._connection.execute("SELECT coalesce(max(id), -1) + 1 FROM clusters").fetchone()
+        return int(row[0])
+
+    def current_record(self) -> FitRecord | None:
+        """Return the facts of the fit in force, or None before the first one."""
+        row = self._connection.execute(
+            "SELECT fit_trigger, algorithm, n_images, random_state, inertia, churn, fit_s, id, "
+            "n_clusters, created_at FROM fits WHERE is_current = 1"
+        ).fetchone()
+        return None if row is None else FitRecord(FitTrigger(row[0]), *row[1:])
+
+    def facts(self) -> FitFacts:
+        """Return what the decision about the next fit needs to know."""
+        record = self.current_record()
+        count = self.count_features()
+        if record is None:
+            return FitFacts(count)
+        return FitFacts(count, record.n_images, max(0.0, time.time() - record.created_at))
