@@ -11,7 +11,7 @@ from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.core.lifecycle import FitTrigger, RefitRule, fit_due
 from imgsortd.core.records import ReadResult
-from imgsortd.fits import FitSummary, adopt_fit, compute_fit, load_fit_data
+from imgsortd.fits import FitSummary, adopt_fit, compute_fit, fit_source
 from imgsortd.intake import Intake
 from imgsortd.pipeline import BatchReport, process_batch, recover, route_waiting
 from support import ColourExtractor, make_config, make_library, read_all
@@ -81,9 +81,9 @@ class Line:
         return reports
 
     def fit(self, n_clusters: int | None = None, random_state: int = 42) -> FitSummary:
-        data = load_fit_data(self.library)
-        fit = compute_fit(data, n_clusters or self.config.clusters.n_clusters, random_state)
-        return adopt_fit(self.library, data, fit, FitTrigger.REQUEST)
+        number = n_clusters or self.config.clusters.n_clusters
+        fitted = compute_fit(fit_source(self.library), number, random_state)
+        return adopt_fit(self.library, fitted, FitTrigger.REQUEST)
 
     def counts(self) -> dict[str, int]:
         """Return the counts that are not 0."""

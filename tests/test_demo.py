@@ -19,7 +19,7 @@ from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import open_read_only
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.errors import ImgsortdError
-from imgsortd.fits import adopt_fit, compute_fit, load_fit_data
+from imgsortd.fits import adopt_fit, compute_fit, fit_source
 from imgsortd.intake import Intake
 from imgsortd.pipeline import process_batch, route_waiting
 from support import GREEN, make_config, make_library, paint, paint_groups
@@ -61,8 +61,7 @@ def sorted_library(tmp_path: Path) -> tuple[Path, Path]:
     reader = PictureReader(config.inbox, config.pictures.max_megapixels, threads=1)
     process_batch(library, [reader.read(candidate) for candidate in intake.queue])
     reader.close()
-    data = load_fit_data(library)
-    adopt_fit(library, data, compute_fit(data, 3, 0), FitTrigger.BOOTSTRAP)
+    adopt_fit(library, compute_fit(fit_source(library), 3, 0), FitTrigger.BOOTSTRAP)
     route_waiting(library)
     store.close()
     return config.database, config.target

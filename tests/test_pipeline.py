@@ -19,7 +19,7 @@ from PIL import Image
 
 from imgsortd.core.records import FileState, NotRead, Picture, Skipped
 from imgsortd.errors import MixedFeaturesError
-from imgsortd.fits import adopt_fit, compute_fit, load_fit_data, move_sorted
+from imgsortd.fits import adopt_fit, compute_fit, fit_source, move_sorted
 from imgsortd.pipeline import process_batch, recover, route_waiting
 from line import Line, files_below
 from support import BLUE, GREEN, RED, ColourExtractor, make_library, paint_groups, sums, tree
@@ -433,8 +433,8 @@ def test_a_dry_fit_changes_nothing(make_line: MakeLine) -> None:
     sort_three_colours(line)
     model, record = line.library.model, line.store.fits.current_record()
 
-    data = load_fit_data(line.library)
-    summary = adopt_fit(line.library, data, compute_fit(data, 5, 0), record.trigger, dry_run=True)
+    fitted = compute_fit(fit_source(line.library), 5, 0)
+    summary = adopt_fit(line.library, fitted, record.trigger, dry_run=True)
 
     assert summary.n_clusters == 5
     assert line.library.model is model
@@ -453,10 +453,9 @@ def test_move_sorted_brings_sorted_files_to_the_cluster_they_now_lie_in(
     taken = next((line.config.target / "cluster_0").glob("green-0.png"))
     taken.unlink()  # its owner deleted it: respected
 
-    data = load_fit_data(line.library)
-    fit = compute_fit(data, 3, 0)
-    adopt_fit(line.library, data, fit, line.store.fits.current_record().trigger)
-    report = move_sorted(line.library, data, fit)
+    fitted = compute_fit(fit_source(line.library), 3, 0)
+    adopt_fit(line.library, fitted, line.store.fits.current_record().trigger)
+    report = move_sorted(line.library, fitted)
     line.restart()
     line.run()
 

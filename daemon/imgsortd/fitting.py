@@ -1,4 +1,4 @@
-"""Fits in the background of routing: one at a time, in a thread that knows no store."""
+"""Fits in the background of routing: one at a time, in a thread that only reads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any
 
-from imgsortd.adapters.kmeans import Fit
 from imgsortd.adapters.store_control import Request
 from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_due
 from imgsortd.errors import ImgsortdError
-from imgsortd.fits import FitData, adopt_fit, compute_fit, load_fit_data, move_sorted
+from imgsortd.fits import FitSource, Fitted, adopt_fit, compute_fit, fit_source, move_sorted
 from imgsortd.pipeline import BatchReport, Library
 
 log = logging.getLogger(__name__)
@@ -22,13 +21,28 @@ log = logging.getLogger(__name__)
 _CHECK_EVERY_S = 0.5
 _ADOPT_AGAIN_S = 5.0
 _AFTER_FAILURE_S = 60.0
+_SHOW_EVERY_S = 1.0
+_LOG_EVERY_S = 10.0
+
+
+class _Progress:
+    """How far a fit has come: told by its thread, shown by the loop's."""
+
+    def __init__(self, now_s: float) -> None:
+        self.text = ""
+        self.shown = ""
+        self.next_row_s = now_s
+        self.next_log_s = now_s + _LOG_EVERY_S
+
+    def tell(self, text: str) -> None:
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     trigger: FitTrigger
-    data: FitData
-    future: Future[Fit]
+    future: Future[Fitted]
+    progress: _Progress
     request_id: int | None
     dry_run: bool
 
@@ -70,7 +84,10 @@ class BackgroundFits:
 
     def step(self, now_s: float) -> bool:
         """Adopt a finished fit, or start one; return whether there is a new model."""
-        if now_s < self._next_step_s or (self._job and not self._job.future.done()):
+        if self._job and not self._job.future.done():
+            self._show_progress(self._job, now_s)
+            return False
+        if now_s < self._next_step_s:
             return False
         if self._job is None:
             self._next_step_s = now_s + _CHECK_EVERY_S
@@ -85,14 +102,14 @@ class BackgroundFits:
     def _start_what_is_due(self, now_s: float) -> None:
         request = self._take_request()
         if request is not None:
-            self._start(FitTrigger.REQUEST, request)
+            self._start(now_s, FitTrigger.REQUEST, request)
             return
         if now_s < self._next_auto_s or self._due() is None:
             return
         self._count()  # the running count knows nothing of files taken away
         trigger = self._due()
         if trigger is not None:
-            self._start(trigger)
+            self._start(now_s, trigger)
 
     def _due(self) -> FitTrigger | None:
         age_s = None if self._fitted_at is None else max(0.0, time.time() - self._fitted_at)
@@ -118,21 +135,35 @@ class BackgroundFits:
                 control.answer(request.request_id, "failed", error)
         return None
 
-    def _start(self, trigger: FitTrigger, request: Request | None = None) -> None:
+    def _start(self, now_s: float, trigger: FitTrigger, request: Request | None = None) -> None:
         clusters = self._library.config.clusters
         params = request.params if request else {}
         n_clusters = params.get("n_clusters") or clusters.n_clusters
-        data = load_fit_data(self._library)
+        source = fit_source(self._library)
         log.info(
-            "fit started trigger=%s images=%d clusters=%d", trigger, len(data.vectors), n_clusters
+            "fit started trigger=%s images=%d clusters=%d", trigger, source.n_images, n_clusters
         )
+        progress = _Progress(now_s)
         self._job = _Job(
             trigger,
-            data,
-            _begin(data, n_clusters, clusters.random_state),
+            _begin(source, n_clusters, clusters.random_state, progress),
+            progress,
             request.request_id if request else None,
             bool(params.get("dry_run")),
         )
+
+    def _show_progress(self, job: _Job, now_s: float) -> None:
+        """Write how far a long fit is, for the command that waits, and now and then to the log."""
+        progress, text = job.progress, job.progress.text
+        if text == progress.shown or now_s < progress.next_row_s:
+            return
+        progress.shown, progress.next_row_s = text, now_s + _SHOW_EVERY_S
+        if now_s >= progress.next_log_s:
+            progress.next_log_s = now_s + _LOG_EVERY_S
+            log.info("fit goes on trigger=%s at=%r", job.trigger, text)
+        if job.request_id is not None:
+            with self._library.store.atomic():
+                self._library.store.control.progress(job.request_id, text)
 
     def _end(self, job: _Job, now_s: float) -> bool:
         error = job.future.exception()
@@ -145,8 +176,8 @@ class BackgroundFits:
             self._next_auto_s = now_s + _AFTER_FAILURE_S
         return False
 
-    def _adopt(self, job: _Job, fit: Fit) -> bool:
-        summary = adopt_fit(self._library, job.data, fit, job.trigger, dry_run=job.dry_run)
+    def _adopt(self, job: _Job, fitted: Fitted) -> bool:
+        summary = adopt_fit(self._library, fitted, job.trigger, dry_run=job.dry_run)
         log.info(
             "fit %s trigger=%s images=%d clusters=%d churn=%s fit_s=%.2f",
             "tried" if job.dry_run else "adopted",
@@ -157,7 +188,7 @@ class BackgroundFits:
             summary.fit_s,
         )
         if self._library.config.refit.move_sorted and not job.dry_run:
-            self._on_moved("sorted moved", move_sorted(self._library, job.data, fit))
+            self._on_moved("sorted moved", move_sorted(self._library, fitted))
         self._answer(job, "done", summary.as_dict())
         self._count()
         return not job.dry_run
@@ -168,13 +199,15 @@ class BackgroundFits:
                 self._library.store.control.answer(job.request_id, state, result)
 
 
-def _begin(data: FitData, n_clusters: int, random_state: int) -> Future[Fit]:
+def _begin(
+    source: FitSource, n_clusters: int, random_state: int, progress: _Progress
+) -> Future[Fitted]:
     """Fit in a thread of its own; unlike a pool's, it does not hold up the daemon's end."""
-    future: Future[Fit] = Future()
+    future: Future[Fitted] = Future()
 
     def work() -> None:
         try:
-            future.set_result(compute_fit(data, n_clusters, random_state))
+            future.set_result(compute_fit(source, n_clusters, random_state, progress.tell))
         except Exception as error:  # told by the loop; out of memory is no reason to stop sorting
             future.set_exception(error)
 

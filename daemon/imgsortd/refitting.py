@@ -14,7 +14,7 @@ from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Op
 from imgsortd.errors import FitError, StoreError
-from imgsortd.fits import adopt_fit, compute_fit, load_fit_data, move_sorted
+from imgsortd.fits import adopt_fit, compute_fit, fit_source, move_sorted
 from imgsortd.pipeline import open_library
 
 _LOOK_EVERY_S = 0.2
@@ -53,14 +53,14 @@ def _refit_here(
         store = open_store(config.database)
         try:
             library = open_library(config, store, extractor)
-            data = load_fit_data(library)
-            progress(f"fitting {len(data.vectors)} pictures")
-            clusters = config.clusters
-            fit = compute_fit(data, n_clusters or clusters.n_clusters, clusters.random_state)
-            summary = adopt_fit(library, data, fit, FitTrigger.REQUEST, dry_run=dry_run)
+            source = fit_source(library)
+            progress(f"fitting {source.n_images:,} pictures")
+            number, seed = n_clusters or config.clusters.n_clusters, config.clusters.random_state
+            fitted = compute_fit(source, number, seed, progress)
+            summary = adopt_fit(library, fitted, FitTrigger.REQUEST, dry_run=dry_run)
             if config.refit.move_sorted and not dry_run:
                 progress("moving sorted files")
-                move_sorted(library, data, fit)
+                move_sorted(library, fitted)
         finally:
             store.close()
     return summary.as_dict()

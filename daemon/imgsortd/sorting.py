@@ -19,9 +19,9 @@ from imgsortd.adapters.store import Store, open_store
 from imgsortd.config import Config, check_nesting
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Candidate, Op, ReadResult, Unreadable
-from imgsortd.core.routing import cluster_folder, nearest
+from imgsortd.core.routing import cluster_folder
 from imgsortd.errors import FitError, NoSpaceError
-from imgsortd.fits import adopt_fit, compute_fit, load_fit_data
+from imgsortd.fits import adopt_fit, compute_fit, fit_source, nearest_sizes
 from imgsortd.flow import Batch, Flow
 from imgsortd.intake import Intake
 from imgsortd.pipeline import (
@@ -206,15 +206,15 @@ class _Sort:
         self._report.set_aside.append({"file": os.fsdecode(name), "reason": reason})
 
     def _fit(self) -> None:
-        data = load_fit_data(self._library)
-        if not len(data.vectors):
+        source = fit_source(self._library)
+        if not source.n_images:
             raise FitError(f"{self._job.source}: no picture that can be read was found there")
         n_clusters = self._job.n_clusters or max(
-            1, min(DEFAULT_CLUSTERS, len(data.vectors) // PICTURES_A_CLUSTER)
+            1, min(DEFAULT_CLUSTERS, source.n_images // PICTURES_A_CLUSTER)
         )
         self._progress("fit", 0, 1)
-        fit = compute_fit(data, n_clusters, self._job.random_state)
-        summary = adopt_fit(self._library, data, fit, FitTrigger.SORT, dry_run=self._job.dry_run)
+        fitted = compute_fit(source, n_clusters, self._job.random_state)
+        summary = adopt_fit(self._library, fitted, FitTrigger.SORT, dry_run=self._job.dry_run)
         self._report.clusters = dict(summary.sizes)
         self._report.n_clusters = len(summary.sizes)
         self._progress("fit", 1, 1)
@@ -224,12 +224,7 @@ class _Sort:
         model = self._library.model
         if model is not None:
             self._report.n_clusters = len(model.cluster_ids)
-            data = load_fit_data(self._library)
-            labels, _ = nearest(data.vectors, model.centers)
-            self._report.clusters = {
-                cluster_id: int((labels == label).sum())
-                for label, cluster_id in enumerate(model.cluster_ids)
-            }
+            self._report.clusters = nearest_sizes(self._library, model)
         self._report.sorted = sum(self._report.clusters.values())
 
     def _route(self) -> None:

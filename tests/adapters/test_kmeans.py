@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from imgsortd.adapters.kmeans import MINI_BATCH_ABOVE_IMAGES, fit_kmeans
+from imgsortd.adapters.kmeans import fit_kmeans
 from imgsortd.core.records import Vectors
 from imgsortd.core.routing import nearest
 from imgsortd.errors import FitError
@@ -44,15 +44,6 @@ def test_its_labels_are_those_of_the_nearest_center() -> None:
     fit = fit_kmeans(features, 5, 0)
 
     np.testing.assert_array_equal(nearest(features, fit.centers)[0], fit.labels)
-
-
-def test_many_pictures_are_fitted_in_mini_batches() -> None:
-    features = blobs(MINI_BATCH_ABOVE_IMAGES // 3 + 1, dims=3)
-
-    fit = fit_kmeans(features, 3, 42)
-
-    assert fit.algorithm == "MiniBatchKMeans"
-    assert np.bincount(fit.labels).tolist() == [MINI_BATCH_ABOVE_IMAGES // 3 + 1] * 3
 
 
 @pytest.mark.filterwarnings("error")

@@ -187,6 +187,13 @@ class Files:
         ).fetchone()
         return None if row is None else Placed(row[0], row[1], row[2], FileState(row[3]))
 
+    def placed_clusters(self) -> Iterator[tuple[int, int]]:
+        """Yield (id, cluster id) of every file that was put into a cluster's folder."""
+        yield from self._connection.execute(
+            "SELECT id, cluster_id FROM files "
+            "WHERE state IN ('sorted', 'duplicate') AND cluster_id IS NOT NULL"
+        )
+
     def counts(self) -> Counts:
         """Count the files by state; files that their owner took away are not counted."""
         by_state: Counter[str] = Counter()

@@ -7,7 +7,7 @@ pool5 and fc2 vectors have length 1 and are kept as float16 (relative error up t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,19 @@ import numpy.typing as npt
 from imgsortd.adapters.store_records import FitRecord, FitRecords
 from imgsortd.core.records import Backbone, ExtractorId, Layer, Model, Vectors
 
-_FITTED = (
-    "FROM files JOIN features USING (sha256) WHERE extractor_id = ? AND "
-    "(state IN ('pending', 'sorted', 'review') OR "
-    "(state = 'duplicate' AND cluster_id IS NOT NULL))"
+_USED = (
+    "(state IN ('pending', 'sorted', 'review') OR (state = 'duplicate' AND cluster_id IS NOT NULL))"
 )
+_FITTED = f"FROM files JOIN features USING (sha256) WHERE extractor_id = ? AND {_USED}"
+# CROSS JOIN is SQLite's word for "in this order": down the primary key of features, which is
+# the order on disk, and never a sort of a million rows.
+_STREAMED = (
+    "SELECT features.sha256, files.id, vector FROM features "
+    "CROSS JOIN files ON files.sha256 = features.sha256 WHERE extractor_id = ? "
+    "AND features.sha256 >= ? AND NOT (features.sha256 = ? AND files.id <= ?) "
+    f"AND {_USED} ORDER BY features.sha256, files.id LIMIT ?"
+)
+_STREAM_BYTES = 2**24
 
 
 def stored_dtype(layer: Layer) -> np.dtype[np.float32] | np.dtype[np.float16]:
@@ -110,6 +118,33 @@ class Fits(FitRecords):
         for index, (_, vector) in enumerate(rows):
             vectors[index] = np.frombuffer(vector, dtype=dtype)
         return np.array([row[0] for row in rows], dtype=np.int64), vectors
+
+    def stream_features(
+        self, extractor: ExtractorId
+    ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
+        """Yield file ids, int64 [m], and vectors, float32 [m, d], in the order of the hashes.
+
+        The same rows as :meth:`load_features`, 16 MB at a time. Hashes know nothing of
+        what is in a picture, so the first rows are a random sample of all. Each part is
+        a read of its own: a reader that stays would keep the writer from committing.
+        Files that come or go meanwhile may be in it or not.
+        """
+        dtype = stored_dtype(extractor.layer)
+        row_id = self._find_extractor(extractor)
+        limit = max(1, _STREAM_BYTES // (4 * extractor.dims))
+        last: tuple[bytes, int] = (b"", 0)
+        while True:
+            rows = self._connection.execute(
+                _STREAMED, (row_id, last[0], last[0], last[1], limit)
+            ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][:2]
+            raw = np.frombuffer(b"".join([row[2] for row in rows]), dtype=dtype)
+            yield (
+                np.array([row[1] for row in rows], dtype=np.int64),
+                raw.reshape(len(rows), extractor.dims).astype(np.float32),
+            )
 
     def save(
         self,
