@@ -66,6 +66,17 @@ def test_a_file_is_queued_once_when_it_has_been_quiet(inbox: Path, intake: Intak
     assert queued(intake) == [b"a.jpg"]
 
 
+def test_a_flood_of_files_is_queued_in_portions_and_whole(inbox: Path, intake: Intake) -> None:
+    for number in range(5):
+        (inbox / f"{number}.jpg").write_bytes(b"x")
+    intake.scan(0.0)
+
+    portions = [intake.settle(10.0, at_most=2) for _ in range(4)]
+
+    assert portions == [2, 2, 1, 0]
+    assert sorted(queued(intake)) == [b"%d.jpg" % number for number in range(5)]
+
+
 def test_a_file_that_grew_without_an_event_waits_again(inbox: Path, intake: Intake) -> None:
     (inbox / "a.jpg").write_bytes(b"a")
     intake.scan(0.0)

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,36 @@ def test_a_fit_that_fails_in_any_way_is_told_and_sorting_goes_on(
     scene.store.control.ask("refit", {})
 
     scene.go(lambda: scene.counts() == (6, 6, 0), "a refit that is asked for waits for nothing")
+
+
+def test_how_far_a_long_fit_is_stands_in_its_request_and_in_the_log(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    paint_groups(scene.inbox, 2)
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+    seen = threading.Event()
+    real, real_source = fitting.compute_fit, fitting.fit_source
+
+    def slow(*arguments: Any) -> Any:
+        fitted = real(*arguments)
+        seen.wait(20)
+        return fitted
+
+    monkeypatch.setattr(fitting, "compute_fit", slow)
+    monkeypatch.setattr(
+        fitting, "fit_source", lambda library: replace(real_source(library), whole_up_to=3)
+    )
+    monkeypatch.setattr(fitting, "_LOG_EVERY_S", 0.0)
+    request = scene.store.control.ask("refit", {})
+    told = "pass 4 of 4, 6 of 6 pictures"
+
+    scene.go(lambda: scene.store.control.request(request).progress == told, "told")
+    seen.set()
+    scene.go(lambda: scene.store.control.request(request).state == "done", "answered")
+
+    assert f"fit goes on trigger=request at='{told}'" in caplog.text
+    assert scene.store.control.request(request).result["algorithm"] == "MiniBatchKMeans"
 
 
 def test_a_fit_that_cannot_be_stored_is_stored_later(

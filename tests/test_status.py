@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -182,3 +184,21 @@ def test_a_database_that_cannot_be_read_is_an_error_with_its_path(tmp_path: Path
 
     with pytest.raises(StoreError, match=r"imgsortd\.db: is damaged or not an imgsortd database"):
         read_status(config)
+
+
+def test_status_loads_nothing_heavy(line: Line) -> None:
+    code = (
+        "import sys; from imgsortd.cli import app; "
+        "app(['status', '-c', sys.argv[1]], standalone_mode=False); "
+        "print(sorted(set(sys.modules) & set(sys.argv[2:])))"
+    )
+    heavy = ["numpy", "scipy", "sklearn", "torch", "torchvision", "PIL", "sqlite_utils"]
+
+    shown = subprocess.run(
+        [sys.executable, "-c", code, line.config.inbox.with_name("config.yaml"), *heavy],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert shown.stdout.splitlines()[-1] == "[]"

@@ -12,7 +12,6 @@ import time
 from typing import Annotated, NoReturn
 
 import typer
-from rich.live import Live
 from rich.text import Text
 
 from imgsortd import __version__
@@ -98,6 +97,8 @@ def status(
     elif not watch:
         out.print(render(read_status(settings)))
     else:
+        from rich.live import Live
+
         with Live(render(read_status(settings)), console=out, auto_refresh=False) as live:
             try:
                 while True:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from imgsortd.config import Config, Engine, Precision, check_model
 from imgsortd.core.lifecycle import duration_text
@@ -122,6 +121,14 @@ def _weights_path(weights: str) -> str:
 @contextmanager
 def _sort_progress(quiet: bool) -> Iterator[Any]:
     """Show progress; Ctrl-C stops after the batch in hand, a second one at once."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     from imgsortd.sort_job import StoppedError
 
     bar = Progress(

@@ -79,10 +79,10 @@ class Intake:
         known = self._handled.get(name)
         return known is not None and known.same_content(stamp)
 
-    def settle(self, now_s: float) -> int:
-        """Queue the files that have become finished; return how many."""
+    def settle(self, now_s: float, at_most: int | None = None) -> int:
+        """Queue the files that have become finished, the first ``at_most``; return how many."""
         looks = []
-        quiet = self.tracker.quiet(now_s)
+        quiet = self.tracker.quiet(now_s)[:at_most]
         moving = self._store.journal.open_sources() if quiet else set()
         for name in quiet:
             stamp = self._inbox.look(name)

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _DECODE_LOOK_S = 0.005
 _REST_AFTER_S = 30.0
+_SETTLE_AT_ONCE = 5000  # a round of the loop takes a second or two, and then it pings
 _FIRST_BACKOFF_S = 2.0
 _LAST_BACKOFF_S = 60.0
 _ERRORS_TOLD = 3
@@ -116,7 +117,7 @@ class Loop:
         if not self._lookout.lost and self._backoff.take(now):
             self._retry()
         if not self._is_held():
-            self._intake.settle(now)
+            self._intake.settle(now, _SETTLE_AT_ONCE)
             self._work()
         if self._fits.step(now):
             self._waiting_to_route = True

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_S = 10.0
 _HEALTH_CHECK_S = 2.0
+_CACHE_KB = 16_384
 # At SQLite's usual 4,096 bytes, a row of `features` (1,062 bytes) does not fit into a page of
 # an index tree and takes one of its own besides: 4.7 KB an image instead of 1.2 to 1.4.
 _PAGE_BYTES = 8192
+_REWRITE_BYTES = 2**31  # above, it would take longer than systemd waits for a start
 _SQLITE_FULL = 13
 _SQLITE_BUSY = (5, 6)
 _SQLITE_CORRUPT = (11, 26)
@@ -242,7 +244,8 @@ def _check_health(connection: sqlite3.Connection) -> None:
 def _set_page_size(connection: sqlite3.Connection) -> None:
     """Give a new file pages that rows of features fit into; write an older file anew, once."""
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-    if page_bytes >= _PAGE_BYTES:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    if page_bytes >= _PAGE_BYTES or pages * page_bytes > _REWRITE_BYTES:
         return
     with suppress(sqlite3.OperationalError):  # no space, or someone reads: it works as it is
         connection.execute("PRAGMA journal_mode=DELETE")  # in WAL mode pages keep their size
@@ -256,6 +259,8 @@ def _set_durability(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA journal_mode={mode}")
     connection.execute(f"PRAGMA synchronous={synchronous}")
     connection.execute("PRAGMA foreign_keys=ON")
+    # With SQLite's usual 2 MB, a commit of thousands of rows writes and syncs half-way.
+    connection.execute(f"PRAGMA cache_size={-_CACHE_KB}")
 
 
 def _migrate(store: Store) -> None:
