@@ -51,6 +51,18 @@ def test_nearest_is_what_brute_force_finds(both: tuple[Vectors, Vectors]) -> Non
     np.testing.assert_allclose(distances, exact[rows, labels], atol=1e-5)
 
 
+def test_a_batch_is_labelled_as_the_same_features_among_many_are() -> None:
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(1000, 512)).astype(np.float32)
+    features = rng.normal(size=(100, 512)).astype(np.float32)
+    labels, distances = nearest(features, centers)
+
+    for size in (1, 16, 32):
+        few, near = nearest(features[:size], centers)
+        np.testing.assert_array_equal(few, labels[:size])
+        np.testing.assert_allclose(near, distances[:size], rtol=1e-5)
+
+
 def test_of_two_equally_near_centers_the_lower_label_is_taken() -> None:
     labels, _ = nearest(np.zeros((1, 2), np.float32), np.array([[1, 0], [0, 1]], np.float32))
 
