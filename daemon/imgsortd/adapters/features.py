@@ -28,7 +28,8 @@ def build_extractor(
     Parameters
     ----------
     folder
-        Where the calibration is kept (``state_dir``); None: it is made anew each time.
+        Where the calibration and an int8 model that was checked are kept (``state_dir``);
+        None: the calibration is made anew each time.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def _build(model: ModelConfig, folder: Path | None, on_progress: Progress | None
     if model.engine is Engine.OPENVINO:
         from imgsortd.adapters.openvino_engine import OpenVinoExtractor
 
-        extractor: Extractor = OpenVinoExtractor(network, model.precision, cpus)
+        extractor: Extractor = OpenVinoExtractor(network, model.precision, cpus, folder)
     else:
         device = choose_device(model.device)
         arithmetic = _arithmetic(network, device, model.precision, cpus, folder)
