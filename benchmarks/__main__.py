@@ -8,141 +8,97 @@ import sys
 import tempfile
 from collections.abc import Callable
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from benchmarks import latency, memory, quality, throughput
+from benchmarks import ceiling, latency, memory, quality, refit, throughput
+from benchmarks.figures import Part
+from benchmarks.latency import Drops
 from benchmarks.machine import describe_machine
+from benchmarks.options import Section, parse_options, plain
 from benchmarks.pictures import PictureSet, gather, make_camera_files, make_photographs
 from benchmarks.processes import ROOT, run_module
-from benchmarks.report import CAMERAS_TARGET, PHOTOS_TARGET, Part, render, write_json
-from benchmarks.throughput import Contest, Weights
+from benchmarks.report import WIDTH, render, write_json
+from benchmarks.targets import Kind
+from benchmarks.throughput import Contest
 
-# A file has no width to fold the table to.
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+# A file has no width of its own.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 notes = Console(stderr=True, highlight=False, soft_wrap=True, style="dim")
 
 
-class Section(StrEnum):
-    """What ``--only`` chooses from."""
-
-    THROUGHPUT = "throughput"
-    LATENCY = "latency"
-    MEMORY = "memory"
-    QUALITY = "quality"
-
-
-def parse_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Measure against the article's script and the targets.",
-    )
-    add = parser.add_argument
-    add(
-        "--photos",
-        type=Path,
-        metavar="DIR",
-        help="500-px photographs; made from scikit-image's if not given",
-    )
-    add(
-        "--cameras",
-        type=Path,
-        metavar="DIR",
-        help="camera JPEGs of 8-12 megapixels; made if not given",
-    )
-    add("--labelled", type=Path, metavar="DIR", help="class folders, for quality")
-    add("--images", type=int, default=96, help="photographs; half as many camera files")
-    add("--rounds", type=int, default=3, help="times that each of the two does each job")
-    add("--drops", type=int, default=20, help="single files dropped for the latency")
-    add("--rest", type=float, default=45, metavar="S", help="seconds until the daemon is at rest")
-    add("--weights", default="auto", help="imgsortd's model.weights")
-    add(
-        "--article-weights",
-        type=Path,
-        metavar="PTH",
-        help="vgg16-397923af.pth for the article's script; random if not given",
-    )
-    add("--only", type=Section, choices=list(Section), help="one part")
-    add("--work", type=Path, metavar="DIR", help="where the work is done; default: build/")
-    add("--json", type=Path, metavar="FILE", help="default: bench-DATE.json")
-    options = parser.parse_args()
-    if options.images < 8 or options.rounds < 1 or options.drops < 1:
-        parser.error("--images must be 8 or more, --rounds and --drops 1 or more")
-    return options
+def say(line: str) -> None:
+    """Tell what is being measured now."""
+    notes.print(line, markup=False)
 
 
 def run(options: argparse.Namespace, work: Path) -> list[Part]:
     """Measure the chosen parts, one after another, with nothing beside them."""
-
-    def say(line: str) -> None:
-        notes.print(line, markup=False)
-
-    drops = options.drops + latency.rested_drops(options.drops)
-    parts: dict[Section, Callable[[], Part]] = {
-        Section.THROUGHPUT: lambda: _throughput(options, work, say),
-        Section.LATENCY: lambda: latency.measure(
-            _photographs(options, options.images // 2 + drops, work / "drops"),
-            options.drops,
-            options.rest,
-            options.weights,
-            work,
-            say,
-        ),
-        Section.MEMORY: lambda: memory.measure(
-            _photographs(options, options.images + 1, work / "burst"),
-            options.rest,
-            options.weights,
-            work,
-            say,
-        ),
-        Section.QUALITY: lambda: _quality(options, work, say),
+    parts: dict[Section, Callable[[argparse.Namespace, Path], list[Part]]] = {
+        Section.THROUGHPUT: _throughput,
+        Section.LATENCY: _latency,
+        Section.MEMORY: _memory,
+        Section.REFIT: lambda o, w: [refit.measure(o.refit_sizes, w, say)],
+        Section.QUALITY: _quality,
     }
-    chosen = [options.only] if options.only else list(parts)
-    return [parts[section]() for section in chosen]
+    return [part for section in options.sections for part in parts[section](options, work)]
 
 
 def _photographs(options: argparse.Namespace, images: int, folder: Path) -> PictureSet:
+    say(f"{Kind.PHOTOS}: {images} files")
     if options.photos:
         return gather(options.photos, images, folder)
     return make_photographs(images, folder)
 
 
 def _camera_files(options: argparse.Namespace, images: int, folder: Path) -> PictureSet:
+    say(f"{Kind.CAMERAS}: {images} files")
     if options.cameras:
         return gather(options.cameras, images, folder)
     return make_camera_files(images, folder)
 
 
-def _throughput(options: argparse.Namespace, work: Path, say: Callable[[str], None]) -> Part:
-    say("making the pictures")
+def _throughput(options: argparse.Namespace, work: Path) -> list[Part]:
     photographs = _photographs(options, options.images, work / "photographs")
     cameras = _camera_files(options, options.images // 2, work / "cameras")
-    contests = [
-        Contest("500-px photographs", photographs, PHOTOS_TARGET),
-        Contest("camera JPEGs", cameras, CAMERAS_TARGET),
-    ]
     given = options.article_weights
     full = given or work / "random-vgg16.pth"
     if given is None:
         run_module("benchmarks.random_weights", full)
-    weights = Weights(full, options.weights)
-    part = throughput.measure(contests, weights, options.rounds, work, say)
+    subjects, rounds = options.subjects, options.rounds
+    parts = []
+    for contest in (Contest(Kind.PHOTOS, photographs), Contest(Kind.CAMERAS, cameras)):
+        parts += throughput.measure(contest, subjects, full, rounds, work, say)
+    for subject in subjects:
+        parts.append(ceiling.measure(photographs.folder, subject, full, rounds, say))
     if given is None:
-        part.notes.append(
+        parts[-1].notes.append(
             "the article's script ran with seeded random weights: for time the values do not matter"
         )
-    return part
+    return parts
 
 
-def _quality(options: argparse.Namespace, work: Path, say: Callable[[str], None]) -> Part:
+def _latency(options: argparse.Namespace, work: Path) -> list[Part]:
+    first = max(latency.N_CLUSTERS, options.images // 2)
+    drops = Drops(first, options.drops, options.burst, options.rest)
+    pictures = _photographs(options, drops.images, work / "drops")
+    return [latency.measure(pictures, drops, subject, work, say) for subject in options.subjects]
+
+
+def _memory(options: argparse.Namespace, work: Path) -> list[Part]:
+    pictures = _photographs(options, options.images + 1, work / "burst")
+    starts, rest_s = options.rounds, options.rest
+    return [
+        memory.measure(pictures, starts, rest_s, subject, work, say) for subject in options.subjects
+    ]
+
+
+def _quality(options: argparse.Namespace, work: Path) -> list[Part]:
     if options.labelled is None:
-        return Part("quality", notes=["skipped: give --labelled DIR with one folder a class"])
-    weights, full = options.weights, options.article_weights
-    return quality.measure(options.labelled, weights, full, work, say)
+        return [Part("quality", notes=["skipped: give --labelled DIR with one folder a class"])]
+    full = options.article_weights
+    return [quality.measure(options.labelled, options.subjects, full, work, say)]
 
 
 def main() -> None:
@@ -158,15 +114,8 @@ def main() -> None:
         parts = run(options, Path(work))
     console.print(render(parts, machine))
     path = options.json or Path(f"bench-{datetime.now():%Y%m%d-%H%M%S}.json")
-    write_json(path, parts, machine, _plain(options))
-    console.print(f"written  {path}", markup=False)
-
-
-def _plain(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        name: str(value) if isinstance(value, (Path, Section)) else value
-        for name, value in vars(options).items()
-    }
+    write_json(path, parts, machine, plain(options))
+    console.print(f"written  {path}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""From the drop of one file into the idle daemon's inbox to its cluster folder.
+"""From drop to folder: single files into the idle daemon, then many at once.
 
-Most drops come a few seconds after the one before; some after a long rest, when the
-daemon has given memory back to the system and must fetch it again.
+Most single drops come a few seconds after the one before; some after a long rest, when
+the daemon has given memory back to the system and must fetch it again.
 """
 
 from __future__ import annotations
@@ -10,60 +10,86 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.burst import burst_figures, drop_at_once
+from benchmarks.figures import Figure, Part, Unit, figure_of, percentile_figures
 from benchmarks.pictures import PictureSet, picture_paths
-from benchmarks.processes import RunningDaemon, count_sorted, daemon, wait_until
-from benchmarks.report import LATENCY_TARGET, Figure, Part, Unit, figure_of
+from benchmarks.processes import count_sorted, wait_until
+from benchmarks.running import RunningDaemon, daemon
+from benchmarks.subject import Subject
+from benchmarks.targets import LATENCY_TARGET
 from imgsortd.config import Config
 
 SETTLE_S = float(Config.model_fields["settle_s"].default)
+N_CLUSTERS = 4
 # The daemon calls itself idle two seconds after its last work.
 _IDLE_AFTER_S = 2.5
 _TIMEOUT_S = 60.0
 _LOOK_EVERY_S = 0.002
 
 
-def rested_drops(drops: int) -> int:
-    """Return how many drops come after a rest: a fifth as many as the others."""
-    return max(1, drops // 5)
+@dataclass(frozen=True, slots=True)
+class Drops:
+    """How many files are dropped: to make the first fit, singly, after a rest, and at once."""
+
+    first: int
+    single: int
+    burst: int
+    rest_s: float
+
+    @property
+    def rested(self) -> int:
+        """Drops after a rest: a fifth as many as the others."""
+        return max(1, self.single // 5)
+
+    @property
+    def images(self) -> int:
+        """All of them."""
+        return self.first + self.single + self.rested + self.burst
 
 
 def measure(
-    pictures: PictureSet,
-    drops: int,
-    rest_s: float,
-    weights: str,
-    work: Path,
-    say: Callable[[str], None],
+    pictures: PictureSet, drops: Drops, subject: Subject, work: Path, say: Callable[[str], None]
 ) -> Part:
-    """Let a daemon sort and fit all but the last pictures, then drop those one by one."""
+    """Let a daemon sort and fit the first pictures, then drop the others."""
     paths = picture_paths(pictures.folder)
-    rested = rested_drops(drops)
-    first, later = paths[: -drops - rested], paths[-drops - rested :]
-    clusters = {"n_clusters": 4, "min_images": len(first)}
+    first, later = paths[: drops.first], paths[drops.first : drops.images - drops.burst]
+    clusters = {"n_clusters": N_CLUSTERS, "min_images": len(first)}
     # A refit in the middle would be measured as latency; it is counted in no promise.
     refit = {"interval": "off", "growth": "off"}
-    model = {"weights": weights}
-    with daemon(work / "latency", clusters=clusters, refit=refit, model=model) as running:
+    folder = work / f"latency-{subject.file_name}"
+    with daemon(folder, clusters=clusters, refit=refit, model=subject.settings) as running:
         for path in first:
             shutil.copy(path, running.inbox)
         running.wait_sorted(len(first))
-        say(f"latency: {drops} drops, and {rested} after {rest_s:g} s of rest")
-        chance = random.Random(0)
-        waits_s = [_IDLE_AFTER_S + chance.random() for _ in range(drops)] + [rest_s] * rested
-        seconds = []
-        for path, wait_s in zip(later, waits_s, strict=True):
-            time.sleep(wait_s)
-            seconds.append(_drop(running, path))
-        if count_sorted(running.target) != len(paths):
+        say(
+            f"latency, {subject.name}: {drops.single} single drops, {drops.rested} after "
+            f"{drops.rest_s:g} s of rest, then {drops.burst} at once"
+        )
+        seconds = _drop_singly(running, later, drops)
+        part = summarise(seconds[: drops.single], seconds[drops.single :], drops.rest_s)
+        part.name = f"latency, {subject.name}"
+        burst = drop_at_once(running, paths[drops.images - drops.burst :])
+        if count_sorted(running.target) != drops.images:
             raise SystemExit("a dropped file is not in a cluster folder")
-        runs_on = running.runs_on()
-    part = summarise(seconds[:drops], seconds[drops:], rest_s)
-    part.notes.append(f"the model ran as {runs_on}")
+        part.notes.append(f"the model ran as {running.runs_on()}")
+    part.figures += burst_figures(burst, SETTLE_S)
+    part.notes += burst.notes(SETTLE_S)
+    part.raw["burst"] = burst.as_dict()
     return part
+
+
+def _drop_singly(running: RunningDaemon, paths: Sequence[Path], drops: Drops) -> list[float]:
+    chance = random.Random(0)
+    waits_s = [_IDLE_AFTER_S + chance.random() for _ in range(drops.single)]
+    waits_s += [drops.rest_s] * drops.rested
+    seconds = []
+    for path, wait_s in zip(paths, waits_s, strict=True):
+        time.sleep(wait_s)
+        seconds.append(_drop(running, path))
+    return seconds
 
 
 def _drop(running: RunningDaemon, path: Path) -> float:
@@ -78,18 +104,16 @@ def _drop(running: RunningDaemon, path: Path) -> float:
 
 
 def summarise(seconds: Sequence[float], rested: Sequence[float], rest_s: float) -> Part:
-    """Turn drop-to-folder seconds into figures beyond ``settle_s``."""
+    """Turn drop-to-folder seconds of single drops into figures beyond ``settle_s``."""
     beyond = [value - SETTLE_S for value in seconds]
-    p50, p95 = (float(np.percentile(beyond, share)) for share in (50, 95))
     beyond_rested = [value - SETTLE_S for value in rested]
-    name = "drop to folder beyond settle_s"
-    return Part(
-        "latency",
-        [
-            Figure(f"{name}, p50", p50, Unit.SECONDS, min(beyond), max(beyond), LATENCY_TARGET),
-            Figure(f"{name}, p95", p95, Unit.SECONDS),
-            figure_of(f"  after {rest_s:g} s of rest, p50", beyond_rested, Unit.SECONDS),
-        ],
-        [f"{len(beyond)} single drops into the idle daemon, settle_s={SETTLE_S:g}, op move"],
-        {"settle_s": SETTLE_S, "drop_to_folder_s": list(seconds), "rested_s": list(rested)},
-    )
+    figures: list[Figure] = [
+        *percentile_figures("idle", beyond, {50: LATENCY_TARGET}),
+        figure_of(f"idle, after {rest_s:g} s of rest, p50", beyond_rested, Unit.SECONDS),
+    ]
+    notes = [
+        f"seconds from drop to folder beyond settle_s={SETTLE_S:g}, op move",
+        f"idle: {len(beyond)} single drops, and {len(rested)} after a rest",
+    ]
+    raw = {"settle_s": SETTLE_S, "drop_to_folder_s": list(seconds), "rested_s": list(rested)}
+    return Part("latency", figures, notes, raw)

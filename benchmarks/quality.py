@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.figures import Figure, Part, Unit
 from benchmarks.pictures import picture_paths
 from benchmarks.processes import run_module
-from benchmarks.report import LARGEST_TARGET, NMI_TARGET, Figure, Part, Unit
+from benchmarks.subject import Subject
+from benchmarks.targets import LARGEST_TARGET, NMI_TARGET
 from benchmarks.throughput import sort
 
-# The promise was given for this set.
-_PROMISED_FOR = "caltech22"
+# The promise was given for this set, sorted by VGG16.
+_PROMISED_FOR = ("caltech22", "vgg16")
 
 
 def purity(labels: Sequence[str], clusters: Sequence[str]) -> float:
@@ -55,12 +57,12 @@ def quality_figures(
 
 def measure(
     labelled: Path,
-    weights: str,
+    subjects: Sequence[Subject],
     article_weights: Path | None,
     work: Path,
     say: Callable[[str], None],
 ) -> Part:
-    """Sort a folder of class folders with k = the number of classes.
+    """Sort a folder of class folders with k = the number of classes, by each subject.
 
     Parameters
     ----------
@@ -71,16 +73,17 @@ def measure(
     classes = sorted(path for path in labelled.iterdir() if path.is_dir())
     flat = _flatten(classes, work / "labelled")
     images = len(os.listdir(flat))
-    say(f"quality: {images} pictures of {len(classes)} classes")
     part = Part("quality")
-    target = work / "quality"
-    done = sort(flat, target, len(classes), weights)
-    _add(part, "imgsortd sort", target, images, promised=labelled.name == _PROMISED_FOR)
-    part.raw["imgsortd sort"] = done.values
-    part.notes.append(
-        f"{labelled}: {images} pictures, k={len(classes)} = the number of classes; "
-        f"{done.values['images_per_s']:.1f} images/s"
-    )
+    part.notes.append(f"{labelled}: {images} pictures, k={len(classes)} = the number of classes")
+    for subject in subjects:
+        say(f"quality, {subject.name}: {images} pictures of {len(classes)} classes")
+        target = work / f"quality-{subject.file_name}"
+        done = sort(flat, target, len(classes), subject)
+        promised = (labelled.name, subject.backbone) == _PROMISED_FOR
+        _add(part, subject.name, target, images, promised=promised)
+        shutil.rmtree(target)
+        part.raw[subject.name] = done.values
+        part.notes.append(f"{subject.name}: {done.values['images_per_s']:.1f} images/s")
     if article_weights is None:
         part.notes.append(
             "the article's own quality is not measured: it needs the real full weights, "

@@ -1,157 +1,103 @@
-"""Figures, the targets beside them, the table and the JSON file."""
+"""The table with the targets, and the JSON file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.figures import Figure, Part, Unit
 
-class Unit(StrEnum):
-    """How a figure is written."""
-
-    RATIO = "ratio"
-    SHARE = "share"
-    INDEX = "index"
-    SECONDS = "s"
-    MILLISECONDS = "ms/image"
-    MEGABYTES = "MB"
-
-
-class Goal(StrEnum):
-    """On which side of its target a figure should lie."""
-
-    AT_LEAST = "≥"
-    AT_MOST = "≤"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A number that was promised."""
-
-    goal: Goal
-    value: float
-
-
-PHOTOS_TARGET = Target(Goal.AT_LEAST, 2.8)
-CAMERAS_TARGET = Target(Goal.AT_LEAST, 3.5)
-NMI_TARGET = Target(Goal.AT_LEAST, 0.92)
-LARGEST_TARGET = Target(Goal.AT_MOST, 0.20)
-RSS_TARGET = Target(Goal.AT_MOST, 900.0)
-LATENCY_TARGET = Target(Goal.AT_MOST, 0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured number: the median where it was measured several times.
-
-    ``low`` and ``high`` are the least and the greatest single measurement.
-    """
-
-    name: str
-    value: float
-    unit: Unit
-    low: float | None = None
-    high: float | None = None
-    target: Target | None = None
-
-    @property
-    def is_met(self) -> bool | None:
-        """Tell whether the target is reached; None without a target."""
-        if self.target is None:
-            return None
-        if self.target.goal is Goal.AT_LEAST:
-            return self.value >= self.target.value
-        return self.value <= self.target.value
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values for JSON."""
-        return {**asdict(self), "is_met": self.is_met}
-
-
-def figure_of(
-    name: str, values: Sequence[float], unit: Unit, target: Target | None = None
-) -> Figure:
-    """Sum several measurements up in one figure."""
-    return Figure(name, median(values), unit, min(values), max(values), target)
-
-
-@dataclass(slots=True)
-class Part:
-    """One part of the benchmark: its figures, lines to read with them, all raw numbers."""
-
-    name: str
-    figures: list[Figure] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    raw: dict[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values for JSON."""
-        return {
-            "figures": [figure.as_dict() for figure in self.figures],
-            "notes": self.notes,
-            "raw": self.raw,
-        }
+WIDTH = 100
+_NAME_WIDTH = 40
 
 
 def render(parts: Sequence[Part], machine: dict[str, Any]) -> RenderableType:
-    """Lay the figures out for a terminal."""
+    """Lay the figures out for a terminal of 100 columns: one table, and the notes below it."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
-    for title in ("measured", "spread", "target"):
+    table.add_column("", no_wrap=True, width=_NAME_WIDTH, overflow="ellipsis")
+    for title in ("measured", "spread", "article", "target"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("")
-    for part in parts:
-        table.add_section()
+    table.add_column("", no_wrap=True)
+    for number, part in enumerate(parts):
+        if number:
+            table.add_row()
         table.add_row(Text(part.name, style="bold"))
         for figure in part.figures:
             table.add_row(*_cells(figure))
-    notes = [Text(f"{part.name}: {note}") for part in parts for note in part.notes]
-    return Group(Text(describe(machine)), Text(), table, Text(), *notes)
+    blocks: list[RenderableType] = [Text(describe(machine)), Text(), table, Text(), _legend(parts)]
+    for part in parts:
+        if part.notes:
+            blocks += [Text(part.name, style="bold"), *_indented(part.notes)]
+    return Group(*blocks)
+
+
+def _indented(notes: Sequence[str]) -> list[RenderableType]:
+    return [Padding(Text(note), (0, 0, 0, 2)) for note in notes]
+
+
+def _legend(parts: Sequence[Part]) -> Text:
+    compared = any(figure.ratios for part in parts for figure in part.figures)
+    text = "measured: the median; spread: the least and the greatest measurement."
+    if compared:
+        text += " article: how many times as long its script takes for one image, by rounds."
+    return Text(text + "\n", style="dim")
 
 
 def _cells(figure: Figure) -> tuple[Text, ...]:
     spread = ""
     if figure.low is not None and figure.high is not None and figure.low != figure.high:
-        spread = f"{_text(figure.low, figure.unit)} … {_text(figure.high, figure.unit)}"
+        spread = f"{_number(figure.low, figure.unit)} … {_number(figure.high, figure.unit)}"
     target, verdict = "", Text()
     if figure.target is not None:
-        target = f"{figure.target.goal} {_text(figure.target.value, figure.unit)}"
+        target = f"{figure.target.goal} {_number(figure.target.value, figure.unit)}"
         verdict = Text("met", style="green") if figure.is_met else Text("not met", style="red")
+    ratio = "" if figure.ratio is None else f"{_short(figure.ratio)} ×"
     return (
         Text(f"  {figure.name}"),
-        Text(_text(figure.value, figure.unit), style="bold"),
+        Text(_number(figure.value, figure.unit) + _suffix(figure.unit), style="bold"),
         Text(spread, style="dim"),
+        Text(ratio),
         Text(target),
         verdict,
     )
 
 
-def _text(value: float, unit: Unit) -> str:
-    if unit is Unit.RATIO:
-        return f"{value:.2f} ×"
+def _suffix(unit: Unit) -> str:
+    signs = {Unit.RATIO: " ×", Unit.SHARE: " %", Unit.INDEX: ""}
+    return signs.get(unit, f" {unit}")
+
+
+def _number(value: float, unit: Unit) -> str:
     if unit is Unit.SHARE:
-        return f"{100 * value:.1f} %"
+        return f"{100 * value:.1f}"
     if unit is Unit.INDEX:
         return f"{value:.3f}"
-    return f"{value:,.0f} MB" if unit is Unit.MEGABYTES else f"{value:.2f} {unit}"
+    return f"{value:,.0f}" if unit is Unit.MEGABYTES else _short(value)
+
+
+def _short(value: float) -> str:
+    """Write a number with two decimals, those of 100 and more with fewer."""
+    for limit, decimals in ((100.0, 2), (1000.0, 1)):
+        if abs(value) < limit:
+            return f"{value:.{decimals}f}"
+    return f"{value:,.0f}"
 
 
 def describe(machine: dict[str, Any]) -> str:
-    """Say in one line where the figures come from."""
+    """Say in two lines where the figures come from."""
     flags = " ".join(name for name, there in machine["cpu_flags"].items() if there) or "none"
     return (
         f"{machine['cpu_model']}, {machine['cores']} cores ({flags}), "
-        f"torch {machine['versions']['torch']} ({machine['torch_build']}), {machine['date']}, "
-        f"load {machine['load_average'][0]:.1f}"
+        f"load {machine['load_average'][0]:.1f}, {machine['date']}\n"
+        f"torch {machine['versions']['torch']} ({machine['torch_build']}), "
+        f"{machine['torch_threads']} threads"
     )
 
 

@@ -1,27 +1,33 @@
-"""How much faster: the whole job against the article's script, the model alone, the stages."""
+"""How much faster: the article's script, imgsortd's stages and the whole ``sort``, in turns."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from benchmarks.figures import Figure, Part, Unit, figure_of
 from benchmarks.pictures import PictureSet
 from benchmarks.processes import Finished, count_sorted, run_module
-from benchmarks.report import Figure, Part, Target, Unit, figure_of
+from benchmarks.stage_names import STAGE_TITLES
+from benchmarks.subject import Subject
+from benchmarks.targets import MODEL_SPEED_TARGET, Kind, whole_sort_target
 
 PICTURES_A_CLUSTER = 10
+
+Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """What is sorted by both: one set of pictures into one number of clusters."""
+    """What is sorted by all: one set of pictures into one number of clusters."""
 
-    name: str
+    kind: Kind
     pictures: PictureSet
-    target: Target
 
     @property
     def n_clusters(self) -> int:
@@ -30,89 +36,154 @@ class Contest:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """What the two work with: a full .pth file, and imgsortd's ``--weights``."""
+class Round:
+    """One subject's measurements of one round, with the article's of the same round.
 
-    article: Path
-    imgsortd: str
+    ``stages_ms`` is milliseconds an image by stage, each alone; ``sort_images_per_s`` is of
+    the whole job's part from the first file read to the last features stored.
+    """
+
+    article_work_s: float
+    article_wall_s: float
+    sort_work_s: float
+    sort_wall_s: float
+    sort_images_per_s: float
+    stages_ms: dict[str, float]
+
+
+def in_turns(jobs: Sequence[T], number: int) -> list[T]:
+    """Order the jobs of a round: A B C, then C B A, so that drift of the machine cancels."""
+    return list(jobs) if number % 2 == 0 else list(reversed(jobs))
 
 
 def measure(
-    contests: list[Contest], weights: Weights, rounds: int, work: Path, say: Callable[[str], None]
-) -> Part:
-    """Run both in turns, each in a fresh process, and compare them round by round."""
-    part = Part("throughput")
-    for contest in contests:
-        _measure_job(part, contest, weights, rounds, work, say)
-    _measure_model(part, contests[0], weights, rounds, say)
-    for contest in contests:
-        say(f"stages, {contest.name}")
-        _measure_stages(part, contest, weights, work)
-    return part
-
-
-def _measure_job(
-    part: Part,
     contest: Contest,
-    weights: Weights,
+    subjects: Sequence[Subject],
+    article_weights: Path,
     rounds: int,
     work: Path,
-    say: Callable[[str], None],
-) -> None:
-    runs: list[dict[str, float]] = []
-    for number in range(rounds):
-        say(f"{contest.name}, round {number + 1} of {rounds}")
-        # A B, B A, …: neither always finds the machine as the other has left it.
-        order = (_run_article, _run_imgsortd) if number % 2 == 0 else (_run_imgsortd, _run_article)
-        seconds: dict[str, float] = {}
-        for run in order:
-            seconds |= run(contest, weights, work)
-        runs.append(seconds)
-        say("  " + " ".join(f"{name}={value:.2f}" for name, value in seconds.items()))
-    part.figures += job_figures(contest, runs)
-    part.raw[contest.name] = {
-        "pictures": contest.pictures.origin,
-        "images": contest.pictures.images,
-        "n_clusters": contest.n_clusters,
-        "rounds": runs,
+    say: Say,
+) -> list[Part]:
+    """Run all in turns, each in a fresh process, and compare them round by round."""
+    jobs: dict[str, Callable[[], Finished]] = {
+        "article": partial(_run_article, contest, article_weights, work)
     }
-    part.notes.append(
-        f"{contest.name}: {contest.pictures.images} files, k={contest.n_clusters}, "
-        f"{contest.pictures.origin}"
+    for subject in subjects:
+        jobs[f"stages, {subject.name}"] = partial(_run_stages, contest, subject, work)
+        jobs[f"sort, {subject.name}"] = partial(_run_sort, contest, subject, work)
+    results: list[dict[str, Finished]] = []
+    for number in range(rounds):
+        results.append({})
+        for name in in_turns(list(jobs), number):
+            results[-1][name] = jobs[name]()
+            say(
+                f"{contest.kind}, round {number + 1} of {rounds}: {name}, "
+                f"{results[-1][name].wall_s:.1f} s in all"
+            )
+    return [_part(contest, subject, results) for subject in subjects]
+
+
+def _part(contest: Contest, subject: Subject, results: Sequence[dict[str, Finished]]) -> Part:
+    stages = [result[f"stages, {subject.name}"].values for result in results]
+    rounds = [
+        _round(result["article"], result[f"sort, {subject.name}"], own)
+        for result, own in zip(results, stages, strict=True)
+    ]
+    pictures = contest.pictures
+    ran_as = ", ".join(sorted({own["runs_on"] for own in stages}))
+    notes = [
+        f"{pictures.images} files, k={contest.n_clusters}, {pictures.origin}",
+        # Each process measures anew which arithmetic is fastest; on a busy machine it may err.
+        f"in the stages the model ran as {ran_as}",
+    ]
+    raw = {
+        "pictures": pictures.origin,
+        "images": pictures.images,
+        "n_clusters": contest.n_clusters,
+        "rounds": [
+            {name: {**done.values, "wall_s": done.wall_s} for name, done in result.items()}
+            for result in results
+        ],
+    }
+    figures = [*job_figures(contest, subject, rounds), *stage_figures(pictures.images, rounds)]
+    return Part(f"throughput, {contest.kind}, {subject.name}", figures, notes, raw)
+
+
+def _round(article: Finished, sort: Finished, stages: dict[str, Any]) -> Round:
+    return Round(
+        article.values["work_s"],
+        article.wall_s,
+        sort.values["total_s"],
+        sort.wall_s,
+        sort.values["images_per_s"],
+        stages["ms_per_image"],
     )
 
 
-def job_figures(contest: Contest, runs: list[dict[str, float]]) -> list[Figure]:
+def job_figures(contest: Contest, subject: Subject, rounds: Sequence[Round]) -> list[Figure]:
     """Turn the seconds of the rounds into ratios; one ratio a round, so that drift cancels."""
-    work = [run["article_work_s"] / run["imgsortd_work_s"] for run in runs]
-    whole = [run["article_wall_s"] / run["imgsortd_wall_s"] for run in runs]
-    rate = [1000 * run["imgsortd_work_s"] / contest.pictures.images for run in runs]
+    images, target = contest.pictures.images, whole_sort_target(subject, contest.kind)
+    work = [run.article_work_s / run.sort_work_s for run in rounds]
+    wall = [run.article_wall_s / run.sort_wall_s for run in rounds]
+    # The bare loop over the model is the same round's stage: prepared pictures, nothing beside.
+    speed = [run.sort_images_per_s * run.stages_ms["model"] / 1000 for run in rounds]
+
+    def per_image(name: str, seconds: list[float], ratios: Sequence[float] = ()) -> Figure:
+        milliseconds = [1000 * value / images for value in seconds]
+        return figure_of(name, milliseconds, Unit.MILLISECONDS, ratios=ratios)
+
     return [
-        figure_of(f"whole job, {contest.name}", work, Unit.RATIO, contest.target),
-        figure_of("  with start and loading of the model", whole, Unit.RATIO),
-        figure_of("  imgsortd sort", rate, Unit.MILLISECONDS),
+        figure_of("whole sort against the article", work, Unit.RATIO, target),
+        figure_of("  with start and loading of the model", wall, Unit.RATIO),
+        per_image("the article's script", [run.article_work_s for run in rounds]),
+        per_image("imgsortd sort", [run.sort_work_s for run in rounds], work),
+        figure_of("  features at the model's own speed", speed, Unit.SHARE, MODEL_SPEED_TARGET),
     ]
 
 
-def _run_article(contest: Contest, weights: Weights, work: Path) -> dict[str, float]:
+def stage_figures(images: int, rounds: Sequence[Round]) -> list[Figure]:
+    """Return a row for each stage, and one for all of them one after another."""
+    article_ms = [1000 * run.article_work_s / images for run in rounds]
+
+    def row(title: str, values: Sequence[float]) -> Figure:
+        ratios = [whole / max(value, 1e-9) for whole, value in zip(article_ms, values, strict=True)]
+        return figure_of(title, values, Unit.MILLISECONDS, ratios=ratios)
+
+    rows = [
+        row(f"  {title}", [run.stages_ms[stage] for run in rounds])
+        for stage, title in STAGE_TITLES.items()
+    ]
+    return [row("stages alone, in sum", [sum(run.stages_ms.values()) for run in rounds]), *rows]
+
+
+def _run_article(contest: Contest, weights: Path, work: Path) -> Finished:
     target = work / "by-article"
     folder, k = contest.pictures.folder, str(contest.n_clusters)
-    done = run_module("benchmarks.article", folder, target, "-k", k, "--weights", weights.article)
+    done = run_module("benchmarks.article", folder, target, "-k", k, "--weights", weights)
     _check(contest, "the article's script", target)
-    return {"article_work_s": done.values["work_s"], "article_wall_s": done.wall_s}
+    return done
 
 
-def _run_imgsortd(contest: Contest, weights: Weights, work: Path) -> dict[str, float]:
+def _run_stages(contest: Contest, subject: Subject, work: Path) -> Finished:
+    folder = work / "by-stages"
+    folder.mkdir()
+    try:
+        return run_module("benchmarks.stages", contest.pictures.folder, folder, *subject.arguments)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _run_sort(contest: Contest, subject: Subject, work: Path) -> Finished:
     target = work / "by-imgsortd"
-    done = sort(contest.pictures.folder, target, contest.n_clusters, weights.imgsortd)
+    done = sort(contest.pictures.folder, target, contest.n_clusters, subject)
     _check(contest, "imgsortd sort", target)
-    return {"imgsortd_work_s": done.values["total_s"], "imgsortd_wall_s": done.wall_s}
+    return done
 
 
-def sort(source: Path, target: Path, n_clusters: int, weights: str) -> Finished:
+def sort(source: Path, target: Path, n_clusters: int, subject: Subject) -> Finished:
     """Run ``imgsortd sort`` in a process of its own; return its report."""
-    arguments = (source, target, "-k", str(n_clusters), "--weights", weights, "--json")
-    return run_module("imgsortd", "sort", *arguments)
+    options = ("-k", str(n_clusters), *subject.arguments, "--json")
+    return run_module("imgsortd", "sort", source, target, *options)
 
 
 def _check(contest: Contest, who: str, target: Path) -> None:
@@ -120,35 +191,4 @@ def _check(contest: Contest, who: str, target: Path) -> None:
     done, asked = count_sorted(target), contest.pictures.images
     shutil.rmtree(target)
     if done != asked:
-        raise SystemExit(f"{contest.name}: expected {who} to place {asked} pictures, got {done}")
-
-
-def _measure_model(
-    part: Part, contest: Contest, weights: Weights, rounds: int, say: Callable[[str], None]
-) -> None:
-    say("model alone")
-    arguments = ("--article-weights", weights.article, "--weights", weights.imgsortd)
-    more = ("--rounds", str(max(3, 2 * rounds)))
-    values = run_module("benchmarks.model_alone", contest.pictures.folder, *arguments, *more).values
-    ratios = [
-        article / ours
-        for article, ours in zip(values["article_s"], values["imgsortd_s"], strict=True)
-    ]
-    part.figures.append(figure_of("model alone", ratios, Unit.RATIO))
-    part.notes.append(f"model alone: imgsortd's ran as {values['runs_on']}")
-    part.raw["model alone"] = values
-
-
-def _measure_stages(part: Part, contest: Contest, weights: Weights, work: Path) -> None:
-    target = work / "by-stages"
-    arguments = (contest.pictures.folder, target, "-k", str(contest.n_clusters))
-    values = run_module("benchmarks.stages", *arguments, "--weights", weights.imgsortd).values
-    shutil.rmtree(target)
-    stages: dict[str, Any] = values["ms_per_image"]
-    part.figures += [
-        Figure(f"{contest.name}: {stage}", value, Unit.MILLISECONDS)
-        for stage, value in stages.items()
-    ]
-    # Each process measures anew which arithmetic is fastest; on a busy machine it may err.
-    part.notes.append(f"stages, {contest.name}: the model ran as {values['runs_on']}")
-    part.raw[f"stages, {contest.name}"] = values
+        raise SystemExit(f"{contest.kind}: expected {who} to place {asked} pictures, got {done}")
