@@ -98,7 +98,7 @@ def _quality(options: argparse.Namespace, work: Path) -> list[Part]:
     if options.labelled is None:
         return [Part("quality", notes=["skipped: give --labelled DIR with one folder a class"])]
     full = options.article_weights
-    return [quality.measure(options.labelled, options.subjects, full, work, say)]
+    return quality.measure(options.labelled, options.subjects, full, work, say)
 
 
 def main() -> None:

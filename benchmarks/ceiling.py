@@ -68,7 +68,7 @@ def summarise(subject: Subject, values: dict[str, Any]) -> Part:
 
 def _roofline_figures(achieved: Sequence[float], shape: str, best: float) -> list[Figure]:
     return [
-        figure_of("imgsortd's model", achieved, Unit.GFLOPS),
+        figure_of("imgsortd's model, achieved", achieved, Unit.GFLOPS),
         Figure(f"best matrix product, {shape}", best, Unit.GFLOPS),
         figure_of("roofline: model ÷ product", [rate / best for rate in achieved], Unit.SHARE),
     ]

@@ -34,7 +34,7 @@ def largest_share(clusters: Sequence[str]) -> float:
 
 
 def quality_figures(
-    name: str, labels: Sequence[str], clusters: Sequence[str], *, promised: bool
+    labels: Sequence[str], clusters: Sequence[str], *, promised: bool
 ) -> list[Figure]:
     """Compare a partition with the labels."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -43,11 +43,11 @@ def quality_figures(
     ari = float(adjusted_rand_score(labels, clusters))
     share = largest_share(clusters)
     return [
-        Figure(f"NMI, {name}", nmi, Unit.INDEX, target=NMI_TARGET if promised else None),
-        Figure(f"ARI, {name}", ari, Unit.INDEX),
-        Figure(f"purity, {name}", purity(labels, clusters), Unit.SHARE),
+        Figure("NMI", nmi, Unit.INDEX, target=NMI_TARGET if promised else None),
+        Figure("ARI", ari, Unit.INDEX),
+        Figure("purity", purity(labels, clusters), Unit.SHARE),
         Figure(
-            f"largest cluster, {name}",
+            "largest cluster",
             share,
             Unit.SHARE,
             target=LARGEST_TARGET if promised else None,
@@ -61,7 +61,7 @@ def measure(
     article_weights: Path | None,
     work: Path,
     say: Callable[[str], None],
-) -> Part:
+) -> list[Part]:
     """Sort a folder of class folders with k = the number of classes, by each subject.
 
     Parameters
@@ -73,28 +73,28 @@ def measure(
     classes = sorted(path for path in labelled.iterdir() if path.is_dir())
     flat = _flatten(classes, work / "labelled")
     images = len(os.listdir(flat))
-    part = Part("quality")
-    part.notes.append(f"{labelled}: {images} pictures, k={len(classes)} = the number of classes")
+    parts = []
     for subject in subjects:
         say(f"quality, {subject.name}: {images} pictures of {len(classes)} classes")
         target = work / f"quality-{subject.file_name}"
         done = sort(flat, target, len(classes), subject)
         promised = (labelled.name, subject.backbone) == _PROMISED_FOR
-        _add(part, subject.name, target, images, promised=promised)
-        shutil.rmtree(target)
-        part.raw[subject.name] = done.values
-        part.notes.append(f"{subject.name}: {done.values['images_per_s']:.1f} images/s")
-    if article_weights is None:
-        part.notes.append(
+        part = _part(subject.name, target, images, promised=promised)
+        part.notes = [f"{done.values['images_per_s']:.1f} images/s", *part.notes]
+        part.raw = done.values
+        parts.append(part)
+    if article_weights is not None:
+        target = work / "quality-article"
+        arguments = ("-k", str(len(classes)), "--weights", article_weights)
+        run_module("benchmarks.article", flat, target, *arguments)
+        parts.append(_part("the article's script", target, images, promised=False))
+    else:
+        parts[-1].notes.append(
             "the article's own quality is not measured: it needs the real full weights, "
             "--article-weights vgg16-397923af.pth"
         )
-        return part
-    target = work / "quality-article"
-    arguments = ("-k", str(len(classes)), "--weights", article_weights)
-    run_module("benchmarks.article", flat, target, *arguments)
-    _add(part, "the article's script", target, images, promised=False)
-    return part
+    parts[0].notes.insert(0, f"{labelled}: {images} pictures, k = {len(classes)} classes")
+    return parts
 
 
 def _flatten(classes: Sequence[Path], flat: Path) -> Path:
@@ -106,10 +106,11 @@ def _flatten(classes: Sequence[Path], flat: Path) -> Path:
     return flat
 
 
-def _add(part: Part, name: str, target: Path, images: int, *, promised: bool) -> None:
+def _part(name: str, target: Path, images: int, *, promised: bool) -> Part:
     placed = sorted(target.glob("cluster_*/*"))
     labels = [path.name.split("@")[0] for path in placed]
     clusters = [path.parent.name for path in placed]
-    part.figures += quality_figures(name, labels, clusters, promised=promised)
+    part = Part(f"quality, {name}", quality_figures(labels, clusters, promised=promised))
     if len(placed) != images:
-        part.notes.append(f"{name}: only {len(placed)} of {images} pictures were placed")
+        part.notes.append(f"only {len(placed)} of {images} pictures were placed")
+    return part

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -15,39 +15,40 @@ from rich.text import Text
 from benchmarks.figures import Figure, Part, Unit
 
 WIDTH = 100
-_NAME_WIDTH = 40
+# Fixed, so that the columns of all parts stand below one another; with gaps of two they
+# fill the width.
+_COLUMNS = {"": 39, "measured": 14, "spread": 15, "article": 8, "target": 7, "verdict": 7}
+_RIGHT = ("measured", "spread", "article", "target")
 
 
 def render(parts: Sequence[Part], machine: dict[str, Any]) -> RenderableType:
-    """Lay the figures out for a terminal of 100 columns: one table, and the notes below it."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True, width=_NAME_WIDTH, overflow="ellipsis")
-    for title in ("measured", "spread", "article", "target"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for number, part in enumerate(parts):
-        if number:
-            table.add_row()
-        table.add_row(Text(part.name, style="bold"))
-        for figure in part.figures:
-            table.add_row(*_cells(figure))
-    blocks: list[RenderableType] = [Text(describe(machine)), Text(), table, Text(), _legend(parts)]
+    """Lay the figures out for a terminal of 100 columns, the notes of each part below them."""
+    blocks: list[RenderableType] = [Text(describe(machine)), _legend(parts)]
     for part in parts:
-        if part.notes:
-            blocks += [Text(part.name, style="bold"), *_indented(part.notes)]
-    return Group(*blocks)
+        blocks += [Text(), Text(part.name, style="bold"), _table(part.figures)]
+        blocks += [Padding(Text(note, style="dim"), (0, 0, 0, 2)) for note in part.notes]
+    return Group(*blocks, Text())
 
 
-def _indented(notes: Sequence[str]) -> list[RenderableType]:
-    return [Padding(Text(note), (0, 0, 0, 2)) for note in notes]
+def _table(figures: Sequence[Figure]) -> RenderableType:
+    if not figures:
+        return Group()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title, width in _COLUMNS.items():
+        justify: JustifyMethod = "right" if title in _RIGHT else "left"
+        shown = "" if title == "verdict" else title
+        table.add_column(shown, justify=justify, width=width, no_wrap=True, overflow="ellipsis")
+    for figure in figures:
+        table.add_row(*_cells(figure))
+    return table
 
 
 def _legend(parts: Sequence[Part]) -> Text:
     compared = any(figure.ratios for part in parts for figure in part.figures)
-    text = "measured: the median; spread: the least and the greatest measurement."
+    text = "measured: median · spread: least and greatest"
     if compared:
-        text += " article: how many times as long its script takes for one image, by rounds."
-    return Text(text + "\n", style="dim")
+        text += " · article: how many times as long its script takes an image"
+    return Text(text, style="dim")
 
 
 def _cells(figure: Figure) -> tuple[Text, ...]:

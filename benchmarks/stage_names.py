@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+# Beside the stages: in the job it is part of the first transaction, with fewer centers.
+ASSIGN, ASSIGN_TITLE = "assign", "nearest of 1,000 centers, alone"
+
 STAGE_TITLES = {
     "read and hash": "read and hash",
     "decode": "decode",
     "transform": "transform: resize, crop, normalise",
     "model": "model",
-    "assign": "nearest of 1,000 centers",
     "SQLite": "SQLite, 2 transactions a batch",
     "move": "move, journalled",
 }

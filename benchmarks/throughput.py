@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from benchmarks.figures import Figure, Part, Unit, figure_of
 from benchmarks.pictures import PictureSet
 from benchmarks.processes import Finished, count_sorted, run_module
-from benchmarks.stage_names import STAGE_TITLES
+from benchmarks.stage_names import ASSIGN, ASSIGN_TITLE, STAGE_TITLES
 from benchmarks.subject import Subject
 from benchmarks.targets import MODEL_SPEED_TARGET, Kind, whole_sort_target
 
@@ -153,7 +153,9 @@ def stage_figures(images: int, rounds: Sequence[Round]) -> list[Figure]:
         row(f"  {title}", [run.stages_ms[stage] for run in rounds])
         for stage, title in STAGE_TITLES.items()
     ]
-    return [row("stages alone, in sum", [sum(run.stages_ms.values()) for run in rounds]), *rows]
+    in_sum = [sum(run.stages_ms[stage] for stage in STAGE_TITLES) for run in rounds]
+    assign = [run.stages_ms[ASSIGN] for run in rounds]
+    return [row("stages alone, in sum", in_sum), *rows, row(ASSIGN_TITLE, assign)]
 
 
 def _run_article(contest: Contest, weights: Path, work: Path) -> Finished:
