@@ -108,7 +108,7 @@ def main() -> None:
     options = parse_options()
     machine = describe_machine()
     # On a disk as a person's pictures are, not in /tmp, which is often memory.
-    parent = options.work or ROOT / "build"
+    parent = (options.work or ROOT / "build").resolve()
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as work:
         parts = run(options, Path(work))

@@ -83,6 +83,7 @@ def read_status(config_file: Path) -> dict[str, Any]:
 
 def write_config(folder: Path, **settings: Any) -> Path:
     """Make inbox, target and a configuration in ``folder``, with ``settings`` over the defaults."""
+    folder = folder.resolve()  # a relative path in the file would be relative to the file
     places = {"inbox": folder / "inbox", "target": folder / "sorted", "state_dir": folder / "state"}
     for path in places.values():
         path.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import article, latency, processes, stages
+from benchmarks import article, ceiling, clocks, latency, processes, refit, roofline, synthetic
+from benchmarks.burst import Burst, burst_figures, waits
+from benchmarks.figures import (
+    Figure,
+    Goal,
+    Part,
+    Target,
+    Unit,
+    figure_of,
+    percentile_figures,
+)
 from benchmarks.machine import describe_machine
+from benchmarks.options import parse_options, plain
 from benchmarks.pictures import (
     PictureSet,
     gather,
@@ -20,25 +32,22 @@ from benchmarks.pictures import (
     picture_paths,
 )
 from benchmarks.quality import largest_share, purity, quality_figures
-from benchmarks.report import (
-    LARGEST_TARGET,
-    PHOTOS_TARGET,
-    Figure,
-    Part,
-    Unit,
-    figure_of,
-    render,
-    write_json,
-)
-from benchmarks.throughput import Contest, job_figures
+from benchmarks.report import WIDTH, render, write_json
+from benchmarks.running import busy_share, read_status, write_config
+from benchmarks.stage_names import ASSIGN, STAGE_TITLES
+from benchmarks.subject import Subject, subjects_of
+from benchmarks.targets import LARGEST_TARGET, Kind, whole_sort_target
+from benchmarks.throughput import Contest, Round, in_turns, job_figures, stage_figures
 from PIL import Image
 from rich.console import Console
 
+from imgsortd.adapters.images import decode
+from imgsortd.core.routing import nearest
 from support import BLUE, GREEN, RED, paint, tree
 
 
 def text_of(parts: list[Part]) -> str:
-    console = Console(width=120, color_system=None)
+    console = Console(width=WIDTH, color_system=None)
     with console.capture() as capture:
         console.print(render(parts, describe_machine()))
     return capture.get()
@@ -48,31 +57,100 @@ def squeezed(line: str) -> str:
     return " ".join(line.split())
 
 
+def line_with(text: str, table: str) -> str:
+    return squeezed(next(line for line in table.splitlines() if text in line))
+
+
 def test_a_figure_is_met_only_on_its_targets_side() -> None:
-    assert Figure("whole job", 2.8, Unit.RATIO, target=PHOTOS_TARGET).is_met is True
-    assert Figure("whole job", 2.7, Unit.RATIO, target=PHOTOS_TARGET).is_met is False
+    times = Target(Goal.AT_LEAST, 3.3)
+
+    assert Figure("whole sort", 3.3, Unit.RATIO, target=times).is_met is True
+    assert Figure("whole sort", 3.2, Unit.RATIO, target=times).is_met is False
     assert Figure("largest", 0.21, Unit.SHARE, target=LARGEST_TARGET).is_met is False
     assert Figure("largest", 0.05, Unit.SHARE, target=LARGEST_TARGET).is_met is True
     assert Figure("model alone", 1.0, Unit.RATIO).is_met is None
 
 
 def test_the_table_shows_each_figure_beside_its_target() -> None:
-    ratio = figure_of("whole job, photographs", [3.0, 2.9, 3.4], Unit.RATIO, PHOTOS_TARGET)
+    ratio = figure_of("whole sort", [3.0, 2.9, 3.4], Unit.RATIO, Target(Goal.AT_LEAST, 3.3))
+    stage = figure_of("decode", [2.0], Unit.MILLISECONDS, ratios=[99.0, 80.0, 100.0])
     share = Figure("largest cluster", 0.4, Unit.SHARE, target=LARGEST_TARGET)
 
-    table = text_of([Part("throughput", [ratio]), Part("quality", [share], ["k=22"])])
+    table = text_of([Part("throughput", [ratio, stage]), Part("quality", [share], ["22 classes"])])
 
-    line = next(line for line in table.splitlines() if "whole job" in line)
-    assert squeezed(line) == "whole job, photographs 3.00 × 2.90 × … 3.40 × ≥ 2.80 × met"
-    line = next(line for line in table.splitlines() if "largest" in line)
-    assert squeezed(line) == "largest cluster 40.0 % ≤ 20.0 % not met"
-    assert "quality: k=22" in table
+    assert line_with("whole sort", table) == "whole sort 3.00 × 2.90 … 3.40 ≥ 3.30 not met"
+    assert line_with("decode", table) == "decode 2.00 ms/image 99.00 ×"
+    assert line_with("largest", table) == "largest cluster 40.0 % ≤ 20.0 not met"
+    assert line_with("22 classes", table) == "22 classes"
+
+
+def test_no_line_of_the_widest_table_is_cut_or_folded() -> None:
+    lite = Subject("efficientnet_lite0", "openvino")
+    contest = Contest(Kind.PHOTOS, PictureSet(Path(), 10, "made"))
+    runs = [round_of(slow) for slow in (1e3, 1e4)]
+    names = [
+        *job_figures(contest, lite, runs),
+        *stage_figures(10, runs),
+        *ceiling.summarise(Subject(), model_alone_values()).figures,
+        *refit.size_figures(1_000_000, REFIT_VALUES),
+        *latency.summarise([2.1], [2.4], rest_s=45).figures,
+        *burst_figures(Burst((3.0,) * 1000, 9.0, 0.97, None), 2.0),
+    ]
+    target, ratios = Target(Goal.AT_LEAST, 1.999), (9999.0,)
+    wide = [
+        Figure(f.name, value, f.unit, value, value + 0.01, target, ratios)
+        for f in names
+        for value in [1.41 if f.unit is Unit.SHARE else 1234.5]
+    ]
+
+    lines = text_of([Part("throughput, " + Kind.PHOTOS + ", " + lite.name, wide)]).splitlines()
+
+    assert max(map(len, lines)) <= WIDTH
+    assert not [line for line in lines if "…" in line.replace(" … ", "")]
+    assert all(
+        any(f.name in line and line.rstrip().endswith("met") for line in lines) for f in names
+    )
+
+
+def round_of(slow: float) -> Round:
+    return Round(
+        article_work_s=30.0 * slow,
+        article_wall_s=40.0 * slow,
+        sort_work_s=10.0 * slow,
+        sort_wall_s=20.0 * slow,
+        sort_images_per_s=0.9 / slow,
+        stages_ms={**dict.fromkeys(STAGE_TITLES, 100.0 * slow), "model": 1000.0 * slow, ASSIGN: 1},
+    )
+
+
+def model_alone_values() -> dict[str, Any]:
+    return {
+        "runs_on": "cpu fp32 winograd",
+        "precision": "fp32",
+        "threads": 2,
+        "batch_images": 16,
+        "gflop_per_image": 30.7,
+        "article_s": [0.2, 0.4, 0.2],
+        "imgsortd_s": [0.1, 0.2, 0.1],
+        "products_gflop_s": [{"64x64x64": 90.0, "8x8x8": 1.0}, {"64x64x64": 100.0, "8x8x8": 2.0}],
+    }
+
+
+REFIT_VALUES: dict[str, Any] = {
+    "algorithm": "MiniBatchKMeans",
+    "refit_s": 60.0,
+    "peak_bytes": 1_900_000_000,
+    "fit_bytes": 1_200_000_000,
+    "status_s": [0.2, 0.4, 0.25],
+    "program_start_s": [0.1],
+}
 
 
 def test_the_json_file_holds_machine_options_figures_and_raw_numbers(tmp_path: Path) -> None:
     part = latency.summarise([2.1, 2.2, 2.3], [2.4], rest_s=45)
 
-    write_json(tmp_path / "bench.json", [part], describe_machine(), {"rounds": 1})
+    options = plain(parse_options(["--images", "8"]))
+    write_json(tmp_path / "bench.json", [part], describe_machine(), options)
 
     read = json.loads((tmp_path / "bench.json").read_text())
     assert set(read) == {"machine", "options", "parts"}
@@ -81,52 +159,272 @@ def test_the_json_file_holds_machine_options_figures_and_raw_numbers(tmp_path: P
     )
     assert set(read["machine"]["cpu_flags"]) == {"avx2", "avx512", "avx512_bf16", "amx"}
     assert {"torch", "imgsortd"} <= set(read["machine"]["versions"])
+    assert read["options"]["subjects"] == ["vgg16 on torch"]
     figure = read["parts"]["latency"]["figures"][0]
     assert figure["value"] == pytest.approx(2.2 - latency.SETTLE_S)
     assert figure["is_met"] is True
     assert read["parts"]["latency"]["raw"]["drop_to_folder_s"] == [2.1, 2.2, 2.3]
 
 
-def test_ratios_are_taken_round_by_round_so_that_a_slow_round_cancels_out() -> None:
-    contest = Contest("photographs", PictureSet(Path(), 10, "made"), PHOTOS_TARGET)
-    rounds = [
-        {
-            "article_work_s": 30.0 * slow,
-            "imgsortd_work_s": 10.0 * slow,
-            "article_wall_s": 40.0 * slow,
-            "imgsortd_wall_s": 20.0 * slow,
-        }
-        for slow in (1, 5, 1.5)
-    ]
+def test_percentiles_lie_between_measurements() -> None:
+    figures = percentile_figures("burst", [float(number) for number in range(101)])
 
-    work, whole, rate = job_figures(contest, rounds)
+    assert [figure.name for figure in figures] == ["burst, p50", "burst, p95", "burst, p99"]
+    assert [figure.value for figure in figures] == [50.0, 95.0, 99.0]
+    assert (figures[0].low, figures[0].high) == (0.0, 100.0)
+    assert percentile_figures("two", [1.0, 2.0])[1].value == pytest.approx(1.95)
+
+
+def test_ratios_are_taken_round_by_round_so_that_a_slow_round_cancels_out() -> None:
+    contest = Contest(Kind.PHOTOS, PictureSet(Path(), 10, "made"))
+    rounds = [round_of(slow) for slow in (1, 5, 1.5)]
+
+    work, wall, article_rate, sort_rate, speed = job_figures(contest, Subject(), rounds)
 
     assert (work.value, work.low, work.high) == (3.0, 3.0, 3.0)
-    assert whole.value == 2.0
-    assert rate.value == 1500.0  # ms an image
+    assert wall.value == 2.0
+    assert (article_rate.value, sort_rate.value) == (4500.0, 1500.0)  # ms an image
+    assert sort_rate.ratios == (3.0, 3.0, 3.0)
+    assert speed.value == pytest.approx(0.9)
 
 
-def test_the_stages_of_the_working_thread_add_up_to_the_whole() -> None:
-    seconds = {"read and decode": 3.0, "decode": 2.0, "model": 6.0, "store": 1.0}
+def test_each_stage_is_compared_with_the_whole_of_the_article_in_the_same_round() -> None:
+    in_sum, *rows = stage_figures(10, [round_of(1), round_of(2)])
 
-    table = stages.stage_table(seconds, total_s=8.0, images=10)
+    model = next(row for row in rows if row.name.strip() == "model")
+    assert in_sum.low == 1000 + 100 * (len(STAGE_TITLES) - 1)
+    assert model.ratios == (3.0, 3.0)
 
-    assert table["read and hash, in threads"] == 100.0
-    assert table["model"] + table["store"] + table["waiting, listing"] == table["whole"] == 800.0
+
+def test_a_round_and_the_next_one_run_in_opposite_order() -> None:
+    assert [in_turns("ABC", number) for number in range(3)] == [
+        ["A", "B", "C"],
+        ["C", "B", "A"],
+        ["A", "B", "C"],
+    ]
 
 
-def test_stages_and_the_sort_they_time_see_every_picture(
+@pytest.mark.parametrize(
+    ("subject", "kind", "times"),
+    [
+        (Subject(), Kind.PHOTOS, 3.3),
+        (Subject(), Kind.CAMERAS, 4.2),
+        (Subject(engine="openvino"), Kind.CAMERAS, 7.5),
+        (Subject("efficientnet_lite0"), Kind.PHOTOS, 8.0),
+    ],
+)
+def test_the_whole_sort_has_a_target_for_each_model(
+    subject: Subject, kind: Kind, times: float
+) -> None:
+    assert whole_sort_target(subject, kind) == Target(Goal.AT_LEAST, times)
+
+
+def test_the_roofline_divides_the_models_rate_by_the_best_product() -> None:
+    part = ceiling.summarise(Subject(), model_alone_values())
+
+    assert roofline.product_gflop((512, 4608, 784)) == pytest.approx(3.699, abs=1e-3)
+    assert part.raw["roofline"] == {"achieved": 307.0, "best": 100.0, "shape": "64x64x64"}
+    assert part.notes[1] == (
+        "roofline: model 307.0 GFLOP/s ÷ best matrix product 100.0 GFLOP/s "
+        "(fp32, 2 threads) = 307.0 %"
+    )
+    assert any("may exceed 100 %" in note for note in part.notes)
+
+
+def test_without_a_number_of_operations_there_is_no_roofline() -> None:
+    values = {**model_alone_values(), "gflop_per_image": None}
+
+    part = ceiling.summarise(Subject("efficientnet_lite0"), values)
+
+    assert [figure.unit for figure in part.figures].count(Unit.GFLOPS) == 0
+    assert "does not tell its gflop_per_image" in part.notes[-1]
+
+
+def test_operations_device_and_precision_are_the_extractors_own() -> None:
+    class Small:
+        gflop_per_image = 0.8
+
+    assert roofline.gflop_per_image(Small(), "efficientnet_lite0") == 0.8
+    assert roofline.gflop_per_image(object(), "vgg16") == roofline.VGG16_GFLOP
+    assert roofline.gflop_per_image(object(), "efficientnet_lite0") is None
+    assert roofline.arithmetic("cpu fp32 winograd") == ("cpu", "fp32")
+    assert roofline.arithmetic("cuda fp16 direct") == ("cuda", "fp16")
+    assert roofline.arithmetic("openvino int8") == ("cpu", "int8")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_products_are_computed_in_each_precision(precision: str) -> None:
+    rates = roofline.Products("cpu", precision, [(64, 64, 64)]).rates()
+
+    assert rates["64x64x64"] > 0
+
+
+def test_only_what_is_not_the_default_is_asked_of_imgsortd() -> None:
+    usual, other = Subject(), Subject("efficientnet_lite0", "openvino")
+
+    assert usual.arguments == ["--weights", "auto"]
+    assert usual.settings == {"weights": "auto"}
+    assert other.arguments[2:] == ["--backbone", "efficientnet_lite0", "--engine", "openvino"]
+    assert set(other.settings) == {"weights", "backbone", "engine"}
+
+
+def test_options_take_lists_with_commas_and_by_repetition(tmp_path: Path) -> None:
+    given = ["--only", "refit,latency", "--only", "memory", "--refit-sizes", "1000,2000"]
+
+    options = parse_options([*given, "--images", "10", "--photos", str(tmp_path)])
+
+    assert options.sections == ["refit", "latency", "memory"]
+    assert options.refit_sizes == [1000, 2000]
+    assert options.burst == 10
+    assert [subject.name for subject in options.subjects] == ["vgg16 on torch"]
+    assert len(parse_options([]).sections) == 5
+
+
+def test_every_backbone_is_measured_on_every_engine_with_weights_that_fit() -> None:
+    subjects = subjects_of(["vgg16", "efficientnet_lite0"], ["torch", "openvino"], "my.pth")
+
+    assert [(s.backbone, s.engine, s.weights) for s in subjects] == [
+        ("vgg16", "torch", "my.pth"),
+        ("vgg16", "openvino", "my.pth"),
+        ("efficientnet_lite0", "torch", "auto"),
+        ("efficientnet_lite0", "openvino", "auto"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--photos", "/no/such"], "--photos: expected an existing folder, got '/no/such'"),
+        (["--weights", "/no.pth"], "--weights: expected an existing file, got '/no.pth'"),
+        (["--backbone", "vgg19"], "expected vgg16, efficientnet_lite0, got 'vgg19'"),
+        (["--only", "speed"], "expected throughput, latency, memory, refit, quality, got 'speed'"),
+        (["--refit-sizes", "10k"], "expected whole numbers from 1000"),
+        (["--images", "2"], "--images must be 8 or more"),
+        (["--burst", "0"], "--burst must be 1 or more"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_was_expected(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_options(arguments)
+
+    assert ended.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_the_first_event_splits_a_call_and_later_ones_do_not_count() -> None:
+    halves = clocks.Halves()
+
+    def work() -> str:
+        halves.event()
+        halves.event()
+        return "done"
+
+    assert halves.call(work) == "done"
+    assert halves.before_s > 0
+    assert halves.after_s > 0
+    after_s = halves.after_s
+    halves.call(lambda: None)  # no event: all of it is before
+    assert halves.after_s == after_s
+
+
+def test_a_decode_is_split_where_the_resize_begins(tmp_path: Path) -> None:
+    data = paint(tmp_path / "red.jpg", RED, 0, size=300).read_bytes()
+    halves = clocks.Halves()
+
+    with clocks.at_first_resize(halves):
+        pixels = halves.call(decode, data)
+
+    assert np.array_equal(pixels, decode(data))
+    assert halves.before_s > 0
+    assert halves.after_s > 0
+
+
+def test_a_bursts_latencies_are_in_the_order_of_the_drops() -> None:
+    assert waits({"b": 1.0, "a": 1.5}, {"a": 3.5, "b": 2.0}) == (1.0, 2.0)
+
+
+def test_a_bursts_rate_leaves_out_the_wait_for_files_to_settle() -> None:
+    burst = Burst((3.0, 4.0, 7.0), whole_s=8.0, busy=None, logged_busy=0.9)
+
+    figures = {figure.name: figure for figure in burst_figures(burst, settle_s=2.0)}
+
+    assert figures["burst, rate"].value == 0.5
+    assert figures["burst of 3, p50"].value == 2.0
+    assert figures["burst, model busy"].value == 0.9
+    assert figures["burst, model busy"].is_met is False
+
+
+def test_a_busy_share_that_is_not_told_is_left_out() -> None:
+    burst = Burst((3.0,), whole_s=3.0, busy=None, logged_busy=None)
+
+    assert "burst, model busy" not in {figure.name for figure in burst_figures(burst, 2.0)}
+    assert "does not tell the model's busy share" in burst.notes(2.0)[-1]
+
+
+def test_the_logged_busy_share_is_averaged_over_pictures() -> None:
+    log = (
+        "INFO batch routed images=30 sorted=30 total_s=1.00 busy=1.00\n"
+        "INFO batch routed images=10 sorted=10 total_s=1.00 busy=0.60\n"
+    )
+
+    assert busy_share(log) == pytest.approx(0.9)
+    assert busy_share("INFO batch routed images=30 sorted=30 total_s=1.00") is None
+
+
+def test_targets_of_refit_and_status_are_for_a_million() -> None:
+    small = refit.size_figures(10_000, REFIT_VALUES)
+    large = {figure.name.strip(): figure for figure in refit.size_figures(10**6, REFIT_VALUES)}
+
+    assert all(figure.is_met is None for figure in small)
+    assert large["peak memory"].is_met is True
+    assert large["status"].is_met is True
+
+
+def test_synthetic_features_are_unit_vectors_near_their_centers() -> None:
+    centers = synthetic.make_centers()
+    labels = np.arange(1000) % len(centers)
+
+    features = synthetic.make_features(centers, labels, seed=1)
+
+    assert features.shape == (1000, 512)
+    assert features.dtype == np.float32
+    assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
+    assert np.array_equal(nearest(features, centers)[0], labels)
+
+
+def test_a_synthetic_store_is_as_a_library_leaves_it_and_can_be_refitted(tmp_path: Path) -> None:
+    config_file = write_config(tmp_path, clusters={"n_clusters": 10, "min_images": 10})
+    processes.run_module("benchmarks.synthetic", config_file, "-n", "1000")
+
+    before = read_status(config_file)
+    values = processes.run_module("benchmarks.refit_alone", config_file).values
+
+    assert before["counts"]["sorted"] == before["counts"]["seen"] == 1000
+    assert sum(cluster["files"] for cluster in before["clusters"]) == 1000
+    assert before["last_fit"]["n_clusters"] == synthetic.N_CENTERS
+    assert before["open_moves"] == []
+    assert (values["images"], values["n_clusters"]) == (1000, 10)
+    assert values["peak_bytes"] >= values["before_bytes"] > 0
+    assert read_status(config_file)["last_fit"]["trigger"] == "request"
+
+
+def test_every_stage_is_measured_and_leaves_the_pictures_where_they_are(
     tmp_path: Path, conv_weights: Path
 ) -> None:
     for number, colour in enumerate((RED, GREEN, BLUE)):
         paint(tmp_path / "in" / f"{number}.png", colour, number)
-    arguments = (tmp_path / "in", tmp_path / "out", "-k", "2", "--weights", conv_weights)
+    (tmp_path / "work").mkdir()
+    arguments = (tmp_path / "in", tmp_path / "work", "--weights", conv_weights)
 
     values = processes.run_module("benchmarks.stages", *arguments).values
 
     assert values["images"] == 3
-    assert all(values["ms_per_image"][name] > 0 for name in ("decode, in threads", "model", "fit"))
-    assert processes.count_sorted(tmp_path / "out") == 3
+    assert set(values["ms_per_image"]) == {*STAGE_TITLES, ASSIGN}
+    assert all(value > 0 for value in values["ms_per_image"].values())
+    assert processes.count_sorted(tmp_path / "work" / "sorted") == 3
+    assert len(picture_paths(tmp_path / "in")) == 3
 
 
 def test_a_process_that_fails_ends_the_benchmark_with_its_text(tmp_path: Path) -> None:
@@ -151,9 +449,9 @@ def test_purity_and_largest_share_count_pictures() -> None:
 
 
 def test_a_partition_like_the_labels_is_perfect_whatever_the_clusters_are_called() -> None:
-    figures = quality_figures("toy", ["cat", "cat", "dog", "fox"], list("9904"), promised=True)
+    figures = quality_figures(["cat", "cat", "dog", "fox"], list("9904"), promised=True)
 
-    values = {figure.name.split(",")[0]: figure.value for figure in figures}
+    values = {figure.name: figure.value for figure in figures}
     assert values == pytest.approx({"NMI": 1, "ARI": 1, "purity": 1, "largest cluster": 0.5})
     assert [figure.is_met for figure in figures] == [True, None, None, False]
 
