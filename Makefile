@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PHOTOS ?=
+# More for `make bench`, such as BENCH="--only refit,latency --burst 1000".
+BENCH ?=
 
 .PHONY: demo test check fix bench clean
 
@@ -25,7 +27,7 @@ fix: .venv/.installed
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 bench: .venv/.installed
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf .venv build dist demo-run
