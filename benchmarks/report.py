@@ -47,7 +47,7 @@ def _legend(parts: Sequence[Part]) -> Text:
     compared = any(figure.ratios for part in parts for figure in part.figures)
     text = "measured: median · spread: least and greatest"
     if compared:
-        text += " · article: how many times as long its script takes an image"
+        text += " · article: how many times as long its script takes"
     return Text(text, style="dim")
 
 
