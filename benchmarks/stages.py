@@ -30,7 +30,8 @@ from imgsortd.config import Config, ModelConfig
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Candidate, ExtractorId, Op, Picture, Pixels, Vectors
 from imgsortd.core.routing import nearest
-from imgsortd.pipeline import FeatureExtractor, Library, open_library, process_batch
+from imgsortd.library import FeatureExtractor, Library, open_library
+from imgsortd.pipeline import process_batch
 
 MANY_CENTERS = 1000
 

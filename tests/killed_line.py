@@ -29,7 +29,8 @@ from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, parse_config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.intake import Intake
-from imgsortd.pipeline import Library, open_library, process_batch, recover
+from imgsortd.library import Library, open_library
+from imgsortd.pipeline import process_batch, recover
 from support import BLUE, GREEN, RED, ColourExtractor, read_all
 
 

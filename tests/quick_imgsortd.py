@@ -16,7 +16,7 @@ from support import ColourExtractor
 
 def build_extractor(config: ModelConfig, folder: Path | None = None) -> ColourExtractor:
     """Take the weights' name for their digest, so that other weights give other features."""
-    return ColourExtractor(digest=str(config.weights))
+    return ColourExtractor(digest=str(config.weights), backbone=config.backbone)
 
 
 class KMeans:

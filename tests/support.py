@@ -21,8 +21,16 @@ from PIL import Image
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store, open_store
 from imgsortd.config import Config, parse_config
-from imgsortd.core.records import Candidate, ExtractorId, Layer, Pixels, ReadResult, Vectors
-from imgsortd.pipeline import Library, open_library
+from imgsortd.core.records import (
+    Backbone,
+    Candidate,
+    ExtractorId,
+    Layer,
+    Pixels,
+    ReadResult,
+    Vectors,
+)
+from imgsortd.library import Library, open_library
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -83,8 +91,13 @@ def wait_until(
 class ColourExtractor:
     """A FeatureExtractor without VGG16: the mean colour, length 1. Quick and exact."""
 
-    def __init__(self, digest: str = "colour", layer: Layer = Layer.POOL5) -> None:
-        self.id = ExtractorId(digest, layer, 3)
+    def __init__(
+        self,
+        digest: str = "colour",
+        layer: Layer = Layer.POOL5,
+        backbone: Backbone = Backbone.VGG16,
+    ) -> None:
+        self.id = ExtractorId(digest, layer, 3, backbone)
         self.batch_images = 16
         self.extracted = 0
         self.unloaded = False

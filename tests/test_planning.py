@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Candidate, FileState, Op, Root, Stamp, Unreadable
-from imgsortd.pipeline import Library
+from imgsortd.library import Library
 from imgsortd.planning import Planner
 from support import make_config, make_library
 

@@ -18,7 +18,8 @@ from rich.console import Console
 from imgsortd.adapters.locking import Locks
 from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.errors import StoreError
-from imgsortd.status import StatusReport, read_status, render
+from imgsortd.status import StatusReport, read_status
+from imgsortd.status_view import render
 from line import Line
 from support import make_config, paint_groups
 

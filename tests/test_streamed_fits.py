@@ -26,7 +26,7 @@ from imgsortd.fits import (
     move_sorted,
     nearest_sizes,
 )
-from imgsortd.pipeline import Library
+from imgsortd.library import Library
 from support import ColourExtractor, make_config, make_library
 from synthetic import fill, groups
 

@@ -72,11 +72,16 @@ def _root(
 
 
 @app.command()
-def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
+def run(
+    config: ConfigOption = DEFAULT_CONFIG,
+    once: Annotated[
+        bool, typer.Option("--once", help="Sort what is in the inbox now, then exit: for cron.")
+    ] = False,
+) -> None:
     """Run the daemon in the foreground, for systemd or a terminal."""
     from imgsortd.daemon import run_daemon
 
-    run_daemon(config)
+    run_daemon(config, once=once)
 
 
 app.command()(sort)
@@ -89,7 +94,8 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
 ) -> None:
     """Show what the daemon is at; works when it is down, too."""
-    from imgsortd.status import read_status, render
+    from imgsortd.status import read_status
+    from imgsortd.status_view import render
 
     settings = load_config(config)
     if as_json:

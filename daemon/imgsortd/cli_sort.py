@@ -14,7 +14,6 @@ import typer
 from imgsortd.config import Config, Engine, Precision, check_model
 from imgsortd.core.lifecycle import duration_text
 from imgsortd.core.records import Backbone, Layer, Op
-from imgsortd.errors import ConfigError
 from imgsortd.terminal import JsonOption, err, out, print_json, printable
 
 
@@ -97,11 +96,6 @@ def sort(
         }
     )
     check_model(config.model, "sort")
-    if precision is Precision.INT8:
-        raise ConfigError(
-            "sort: --precision must be auto, fp32, bf16 or fp16, got int8; int8 is checked on the "
-            "clusters of a library that grows: imgsortd run, with model.precision: int8"
-        )
     fsops.allow_leases()
     extractor = build_extractor(config.model, default_cache_dir())
     with _sort_progress(quiet=as_json) as progress:
@@ -182,6 +176,12 @@ def _print_sort_report(report: Any) -> None:
         f"{duration_text(report.total_s)}"
         + (f", {report.images_per_s:.1f} images/s" if report.images_per_s else "")
     )
+    if report.int8 is not None:
+        verb = "computed in" if report.int8["passed"] else "not computed in"
+        out.print(
+            f"{verb} int8: {100 * report.int8['agreement']:.1f} % of "
+            f"{report.int8['n_images']} pictures keep their cluster"
+        )
     if report.duplicates:
         out.print(f"{report.duplicates:,} of them have the bytes of another one")
     if report.clusters:

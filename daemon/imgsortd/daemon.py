@@ -22,11 +22,11 @@ from imgsortd.adapters.watching import Watcher, filesystem_of, is_network_filesy
 from imgsortd.config import Config, Polling, load_config
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Op
-from imgsortd.errors import ConfigError, ImgsortdError
+from imgsortd.errors import ConfigError, ImgsortdError, MoveError
 from imgsortd.intake import Intake
+from imgsortd.library import FeatureExtractor, open_library
 from imgsortd.logs import set_up_logs
 from imgsortd.loop import Loop
-from imgsortd.pipeline import FeatureExtractor, open_library
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,14 @@ class Daemon:
         Read at the start and again on SIGHUP.
     notifier
         systemd's ear; does nothing in a terminal.
+    once
+        Sort what is in the inbox, fit where a fit is due, and return.
     """
 
-    def __init__(self, config_file: Path, notifier: Notifier) -> None:
+    def __init__(self, config_file: Path, notifier: Notifier, *, once: bool = False) -> None:
         self._config_file = config_file
+        self._once = once
+        self._is_done = False
         self._notifier = notifier
         self._loop: Loop | None = None
         self._reload_wanted = False
@@ -52,14 +56,17 @@ class Daemon:
         self._shown = ""
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT.
+        """Work until SIGTERM or SIGINT, or once.
 
         Raises
         ------
         ImgsortdError
-            The configuration, weights, locks or store cannot be used at the start.
+            The configuration, weights, locks or store cannot be used at the start; or
+            the one run had to stop before all was sorted.
         """
         config = load_config(self._config_file)
+        if self._once:  # one listing finds what is there
+            config = config.model_copy(update={"polling": Polling.ON})
         set_up_logs(config.log_level)
         fsops.allow_leases()
         self._listen()
@@ -68,11 +75,12 @@ class Daemon:
             self._notifier.status(f"loading {config.model.backbone.product_name}")
             extractor = build_extractor(config.model, config.state_dir)
             setup = _Setup(config, extractor, locks.held)
-            while not self._stopped_by:
+            while not (self._stopped_by or self._is_done):
                 setup = self._work(setup, locks)
                 locks.only(setup.locked)
         self._notifier.stopping()
-        log.info("daemon stopped signal=%s", signal.Signals(self._stopped_by).name)
+        why = signal.Signals(self._stopped_by).name if self._stopped_by else "none, all is done"
+        log.info("daemon stopped signal=%s", why)
 
     def _listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,6 +115,11 @@ class Daemon:
             store.close()
 
     def _run(self, loop: Loop, setup: _Setup, store: Store, locks: Locks) -> _Setup:
+        if self._once:
+            self._is_done = True
+            if reason := loop.run_once():
+                raise MoveError(f"not all was sorted: {reason}")
+            return setup
         while True:
             if not (self._stopped_by or self._reload_wanted):
                 loop.run()
@@ -171,12 +184,12 @@ def _folders(config: Config) -> tuple[Path, Path | None]:
 def _check_features(new: _Setup, old: _Setup, store: Store) -> None:
     """Refuse, before anything is switched, a model that the stored clusters do not fit."""
     if new.config.state_dir.resolve() == old.config.state_dir.resolve():
-        open_library(new.config, store, new.extractor)
+        open_library(new.config, store, new.extractor, may_reextract=True)
         return
     # A second connection to the same file would drop the first one's locks when it closes.
     other = open_store(new.config.database)
     try:
-        open_library(new.config, other, new.extractor)
+        open_library(new.config, other, new.extractor, may_reextract=True)
     finally:
         other.close()
 
@@ -188,7 +201,7 @@ def _build_loop(
     on_move: Callable[[], None],
 ) -> Loop:
     config = setup.config
-    library = open_library(config, store, setup.extractor)
+    library = open_library(config, store, setup.extractor, may_reextract=True)
     library.mover.after_each = on_move
     if config.op is Op.MOVE:
         for name in return_orphans(config.inbox, store.journal.unfinished()):
@@ -208,8 +221,8 @@ def _build_loop(
     )
 
 
-def run_daemon(config_file: Path) -> None:
-    """Run the daemon in the foreground, for systemd or a terminal.
+def run_daemon(config_file: Path, *, once: bool = False) -> None:
+    """Run the daemon in the foreground, for systemd or a terminal; or once, for cron.
 
     Raises
     ------
@@ -218,7 +231,7 @@ def run_daemon(config_file: Path) -> None:
     """
     notifier = Notifier.from_environment(os.environ)
     try:
-        Daemon(config_file, notifier).run()
+        Daemon(config_file, notifier, once=once).run()
     except ConfigError as error:
         notifier.status(str(error).splitlines()[0])
         raise

@@ -29,7 +29,8 @@ from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import ExtractorId, Model, Move, Vectors
 from imgsortd.core.routing import nearest
 from imgsortd.errors import FitError
-from imgsortd.pipeline import BatchReport, Library, make_moves
+from imgsortd.library import Library
+from imgsortd.pipeline import BatchReport, make_moves
 from imgsortd.planning import Planner
 
 Tell = Callable[[str], None]
@@ -182,22 +183,16 @@ def adopt_fit(
     library: Library, fitted: Fitted, trigger: FitTrigger, *, dry_run: bool = False
 ) -> FitSummary:
     """Match a fit's clusters to the ones in force, and switch to it in one transaction."""
-    old, store, fit = library.model, library.store, fitted.fit
+    store, fit = library.store, fitted.fit
+    old, overlap = _old_clusters(library, fitted)
     moved: float | None = None
     if old is None:
         start = store.fits.next_cluster_id()
         ids = tuple(range(start, start + len(fit.centers)))
     else:
-        old_labels = fitted.old_labels
-        assert old_labels is not None, "the clusters in force are not those of the fit's start"
-        ids = match_ids(
-            old_labels,
-            fit.labels,
-            old.cluster_ids,
-            len(fit.centers),
-            store.fits.next_cluster_id(),
-        )
-        moved = churn(old_labels, fit.labels, old.cluster_ids, ids)
+        next_id = store.fits.next_cluster_id()
+        ids = match_ids(*overlap, old.cluster_ids, len(fit.centers), next_id)
+        moved = churn(*overlap, old.cluster_ids, ids)
     sizes = np.bincount(fit.labels, minlength=len(fit.centers)).tolist()
     record = FitRecord(
         trigger,
@@ -211,7 +206,7 @@ def adopt_fit(
     if not dry_run:
         with store.atomic():
             model = store.fits.save(library.extractor.id, fit.centers, ids, sizes, record)
-        library.model = model  # not before the commit: it may fail on a full disk
+        library.model, library.former = model, None  # after the commit: the disk may be full
         fault_point("fit_saved")
     before = set(old.cluster_ids) if old else set()
     return FitSummary(
@@ -229,6 +224,37 @@ def adopt_fit(
         fit_s=fit.fit_s,
         dry_run=dry_run,
     )
+
+
+_Labels = npt.NDArray[np.intp]
+
+
+def _old_clusters(library: Library, fitted: Fitted) -> tuple[Model | None, tuple[_Labels, _Labels]]:
+    """Return the clusters whose ids are to be kept, and old and new labels of the same files.
+
+    After a change of backbone the old centers say nothing about the new features: what
+    a file's old cluster was is told by the folder it stands in.
+    """
+    former, labels = library.former, fitted.fit.labels
+    if former is None:
+        if library.model is None:
+            return None, (labels, labels)
+        assert fitted.old_labels is not None, "the clusters in force are not those at its start"
+        return library.model, (fitted.old_labels, labels)
+    placed = _placed(library.store.files)
+    placed = placed[np.isin(placed[:, 1], former.cluster_ids)]
+    _, at, rows = np.intersect1d(
+        placed[:, 0], fitted.file_ids, assume_unique=True, return_indices=True
+    )
+    order = np.argsort(former.cluster_ids)
+    found = np.searchsorted(former.cluster_ids, placed[at, 1], sorter=order)
+    return former, (order[found], labels[rows])
+
+
+def _placed(files: Files) -> npt.NDArray[np.int64]:
+    """Return file id and cluster id, int64 [n, 2], of all files in clusters' folders."""
+    numbers = (number for row in files.placed_clusters() for number in row)
+    return np.fromiter(numbers, dtype=np.int64).reshape(-1, 2)
 
 
 def move_sorted(library: Library, fitted: Fitted) -> BatchReport:
@@ -250,8 +276,7 @@ def move_sorted(library: Library, fitted: Fitted) -> BatchReport:
 
 def _misplaced(files: Files, model: Model, fitted: Fitted) -> list[tuple[int, int]]:
     """Return (file id, label) of files that stand in a cluster other than the nearest."""
-    numbers = (number for row in files.placed_clusters() for number in row)
-    placed = np.fromiter(numbers, dtype=np.int64).reshape(-1, 2)
+    placed = _placed(files)
     _, at, rows = np.intersect1d(
         placed[:, 0], fitted.file_ids, assume_unique=True, return_indices=True
     )

@@ -14,7 +14,8 @@ from imgsortd.adapters.store_control import Request
 from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_due
 from imgsortd.errors import ImgsortdError
 from imgsortd.fits import FitSource, Fitted, adopt_fit, compute_fit, fit_source, move_sorted
-from imgsortd.pipeline import BatchReport, Library
+from imgsortd.library import Library
+from imgsortd.pipeline import BatchReport
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class BackgroundFits:
         Told (event, report) of files moved after a fit (``refit.move_sorted``).
     on_error
         Told (event, detail) of a fit that could not be made.
+    on_hold
+        Says why no fit may be made now; empty where one may.
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class BackgroundFits:
         library: Library,
         on_moved: Callable[[str, BatchReport], None],
         on_error: Callable[[str, str], None],
+        on_hold: Callable[[], str] = lambda: "",
     ) -> None:
         config = library.config
         self._library = library
         self._on_moved = on_moved
         self._on_error = on_error
+        self._on_hold = on_hold
         self._rule = RefitRule(
             config.clusters.min_images, config.refit.interval, config.refit.growth
         )
@@ -81,6 +86,12 @@ class BackgroundFits:
     def heard_of(self, images: int) -> None:
         """Learn that so many pictures got features; the store counts them only when it matters."""
         self._facts = replace(self._facts, n_features=self._facts.n_features + images)
+
+    def is_quiet(self, now_s: float) -> bool:
+        """Tell whether no fit is being made, due or asked for; one that failed waits."""
+        if self._job is not None or self._library.store.control.has_new():
+            return False
+        return now_s < self._next_auto_s or self._due() is None
 
     def step(self, now_s: float) -> bool:
         """Adopt a finished fit, or start one; return whether there is a new model."""
@@ -101,6 +112,13 @@ class BackgroundFits:
 
     def _start_what_is_due(self, now_s: float) -> None:
         request = self._take_request()
+        reason = self._on_hold()
+        if reason:
+            if request is not None:
+                error = {"error": f"{reason}; ask again when it is done"}
+                with self._library.store.atomic():
+                    self._library.store.control.answer(request.request_id, "failed", error)
+            return
         if request is not None:
             self._start(now_s, FitTrigger.REQUEST, request)
             return
@@ -112,6 +130,8 @@ class BackgroundFits:
             self._start(now_s, trigger)
 
     def _due(self) -> FitTrigger | None:
+        if self._library.former is not None:
+            return FitTrigger.BACKBONE
         age_s = None if self._fitted_at is None else max(0.0, time.time() - self._fitted_at)
         return fit_due(self._rule, replace(self._facts, fit_age_s=age_s))
 

@@ -11,8 +11,9 @@ from itertools import takewhile
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.core.batching import BatchRule, batch_size
 from imgsortd.core.records import Candidate, ReadResult
+from imgsortd.library import Library
 from imgsortd.model_thread import BusyShare, Computed, ModelThread
-from imgsortd.pipeline import Extraction, Library, begin_batch
+from imgsortd.pipeline import Extraction, begin_batch
 
 _AHEAD = 2  # batches read ahead of the model, and handed to it ahead of its need
 

@@ -17,16 +17,13 @@ from imgsortd.core.records import Op, Root
 from imgsortd.errors import ImgsortdError, NoSpaceError
 from imgsortd.fitting import BackgroundFits
 from imgsortd.flow import Batch, Flow
+from imgsortd.int8 import Int8Trial
 from imgsortd.intake import Intake
+from imgsortd.library import Library
 from imgsortd.lookout import Lookout
-from imgsortd.pipeline import (
-    BatchReport,
-    Library,
-    end_batch,
-    recover,
-    route_waiting,
-)
+from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
 from imgsortd.pulse import BUSY_S, Pulse
+from imgsortd.reextraction import Reextraction
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +42,6 @@ class Loop:
 
     Parameters
     ----------
-    library
-        Store, mover, model and the resident VGG16.
     intake, watcher, reader
         The inbox's three sides: what is known, what is heard, what is read.
     on_tick
@@ -71,8 +66,12 @@ class Loop:
         self._intake = intake
         self._pulse = Pulse(library.store, on_tick)
         self._lookout = Lookout(config, intake, watcher, self._pulse.tell_error)
-        self._fits = BackgroundFits(library, self._account, self._pulse.tell_error)
+        self._fits = BackgroundFits(
+            library, self._account, self._pulse.tell_error, lambda: self._reextraction.note
+        )
         self._flow = Flow(library, reader, watcher.hints.wake)
+        self._reextraction = Reextraction(library, self._flow.model)
+        self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._paused = ""  # why no file is sorted; empty while files are
         self._waiting_to_route = True
@@ -94,12 +93,35 @@ class Loop:
     def run(self) -> None:
         """Work until ``stopping`` is set, then finish the batch in hand and return."""
         while not self.stopping:
-            for part in (self.step, self._beat):
-                try:
-                    with foreign_errors(self._library.store.path):
-                        part()
-                except NoSpaceError as error:
-                    self._pause(str(error))
+            self._round()
+
+    def run_once(self) -> str:
+        """Sort what is in the inbox now; return why it could not go on, empty where it could.
+
+        A file that is still being written when the others have settled is left to the
+        next run.
+        """
+        config = self._library.config
+        settled_s = time.monotonic() + config.settle_s + config.batch.max_wait_s
+        while not (self.stopping or self.held):
+            self._round()
+            if time.monotonic() > settled_s and self._is_through():
+                break
+        return self.held
+
+    def _round(self) -> None:
+        for part in (self.step, self._beat):
+            try:
+                with foreign_errors(self._library.store.path):
+                    part()
+            except NoSpaceError as error:
+                self._pause(str(error))
+
+    def _is_through(self) -> bool:
+        is_read = not self._intake.queue and not self._flow.images
+        is_routed = not self._waiting_to_route or self._library.model is None
+        is_fitted = self._reextraction.is_over and self._fits.is_quiet(time.monotonic())
+        return is_read and is_routed and is_fitted
 
     def close(self) -> None:
         """Say that the daemon stopped, and stop the threads."""
@@ -109,6 +131,7 @@ class Loop:
             log.error("stop not stored reason=%s", error)
         self._lookout.stop()
         self._flow.close()
+        self._reextraction.close()
 
     def step(self) -> None:
         """Do one round: hear, retry, settle, read, sort, fit, rest."""
@@ -116,30 +139,35 @@ class Loop:
         now = time.monotonic()
         if not self._lookout.lost and self._backoff.take(now):
             self._retry()
-        if not self._is_held():
+        if not self.held:
             self._intake.settle(now, _SETTLE_AT_ONCE)
             self._work()
+        self._int8.step(now)
         if self._fits.step(now):
             self._waiting_to_route = True
         self._rest(now)
 
     def _patience_s(self, now: float) -> float:
         """Return how long the loop may sleep if nothing is heard; the model wakes it, too."""
-        if self._is_held():
+        if self.held:
             return _TICK_S
         if self._intake.queue and self._flow.has_room:
             return 0.0
         if self._flow.is_decoding:
             return _DECODE_LOOK_S
-        if self._flow.images:
+        if self._flow.images or self._reextraction.is_computing:
             return _TICK_S
+        if not self._reextraction.is_over:
+            return _DECODE_LOOK_S
         if self._waiting_to_route and self._library.model is not None:
             return 0.0
         due = self._intake.tracker.next_due_s()
         return _TICK_S if due is None else max(0.0, min(due - now, _TICK_S))
 
-    def _is_held(self) -> bool:
-        return bool(self._lookout.lost or self._paused)
+    @property
+    def held(self) -> str:
+        """Why no file is sorted now; empty while files are."""
+        return self._lookout.lost or self._paused
 
     def _work(self) -> None:
         """Take a batch that is computed, and feed the model before its files are moved."""
@@ -151,6 +179,9 @@ class Loop:
             report = route_waiting(self._library)
             self._waiting_to_route = report.images > 0 and not report.errors
             self._account("waiting routed", report)
+        inbox_is_empty = not self._intake.queue and not self._flow.images
+        if self._reextraction.step(may_begin=inbox_is_empty):
+            self._last_work_s = time.monotonic()
 
     def _finish(self, batch: Batch) -> None:
         computed = batch.computed.result()
@@ -234,7 +265,7 @@ class Loop:
 
     def _rest(self, now: float) -> None:
         """Give memory back, once, when nothing has been done for a while."""
-        if self._flow.images:
+        if self._flow.images or self._int8.is_running or not self._reextraction.is_over:
             return
         idle_s = now - self._last_work_s
         unload_after_s = self._library.config.model.unload_after_s
@@ -248,7 +279,7 @@ class Loop:
     def _beat(self, phase: Phase | None = None) -> None:
         self._pulse.beat(
             phase or self._current_phase(),
-            note=self._lookout.lost or self._paused,
+            note=self.held or self._reextraction.note,
             queue=len(self._intake.queue) + self._flow.images,
             images_per_s=self._rate,
             model_busy=self._flow.busy.last,
@@ -261,6 +292,8 @@ class Loop:
             return Phase.INBOX_LOST
         if self._paused:
             return Phase.PAUSED
+        if not self._reextraction.is_over:
+            return Phase.REEXTRACTING
         if time.monotonic() - self._last_work_s < BUSY_S or self._flow.images:
             return Phase.SORTING
         return Phase.IDLE if self._library.model is not None else Phase.WAITING

@@ -12,7 +12,7 @@ from threading import Event, Thread
 import numpy as np
 
 from imgsortd.core.records import Pixels, Vectors
-from imgsortd.pipeline import FeatureExtractor
+from imgsortd.library import FeatureExtractor
 
 
 @dataclass(frozen=True, slots=True)

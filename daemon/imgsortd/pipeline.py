@@ -10,19 +10,13 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from imgsortd.adapters.faults import fault_point
-from imgsortd.adapters.mover import Mover
-from imgsortd.adapters.store import CommittedJournal, Store
-from imgsortd.config import Config
 from imgsortd.core.records import (
     Candidate,
-    ExtractorId,
     FileState,
-    Model,
     Move,
     MovePhase,
     MoveResult,
@@ -37,44 +31,10 @@ from imgsortd.core.records import (
     Vectors,
 )
 from imgsortd.core.routing import nearest
-from imgsortd.errors import MixedFeaturesError
+from imgsortd.library import Library
 from imgsortd.planning import Planner
 
 MOVES_AT_ONCE = 64
-
-
-class FeatureExtractor(Protocol):
-    """Whatever turns pixels into features."""
-
-    id: ExtractorId
-    batch_images: int
-    """Pictures in one batch that suit the device."""
-
-    def extract(self, pixels: Sequence[Pixels]) -> Vectors:
-        """Map uint8 [224, 224, 3] pictures to float32 [n, d] features."""
-
-    def describe(self) -> str:
-        """Say on what and how it runs, in a few words."""
-
-    def unload(self) -> None:
-        """Free its memory until it is needed again."""
-
-
-@dataclass(slots=True)
-class Library:
-    """What the pipeline works with. ``model`` is None before the first fit."""
-
-    config: Config
-    store: Store
-    mover: Mover
-    extractor: FeatureExtractor
-    model: Model | None = None
-
-    @property
-    def max_images(self) -> int:
-        """Pictures in one batch: as configured, or what suits the device."""
-        configured = self.config.batch.max_images
-        return self.extractor.batch_images if configured == "auto" else configured
 
 
 @dataclass(slots=True)
@@ -98,32 +58,6 @@ class BatchReport:
     no_space: bool = False
     extract_s: float = 0.0
     total_s: float = 0.0
-
-
-def open_library(config: Config, store: Store, extractor: FeatureExtractor) -> Library:
-    """Put the parts together; refuse features that another extractor made.
-
-    Raises
-    ------
-    MixedFeaturesError
-        The current fit was made with other weights or another layer.
-    """
-    model = store.fits.current()
-    if model is not None and model.extractor != extractor.id:
-        raise MixedFeaturesError(
-            f"{store.path}: the clusters were fitted on {_describe(model.extractor)}, but the "
-            f"configuration now gives {_describe(extractor.id)}; distances between the two mean "
-            f"nothing. Set model.weights and model.layer back, or give a new state_dir and "
-            f"extract again"
-        )
-    with store.atomic():  # hashed, but not extracted by this extractor: read again
-        store.files.restart(store.fits.lacking(extractor.id))
-    mover = Mover(config.inbox, config.target, CommittedJournal(store))
-    return Library(config, store, mover, extractor, model)
-
-
-def _describe(extractor: ExtractorId) -> str:
-    return f"{extractor.layer} features of weights {extractor.weights_digest[:12]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 BUSY_S = 2.0
 _IDLE_S = 15.0
+_BUSY = (Phase.SORTING, Phase.REEXTRACTING)
 _TELL_AGAIN_S = 600.0
 _REMEMBERED = 1000
 
@@ -60,7 +61,7 @@ class Pulse:
         if phase is self._phase and now < self._next_beat_s:
             return
         self._phase = phase
-        self._next_beat_s = now + (BUSY_S if phase is Phase.SORTING else _IDLE_S)
+        self._next_beat_s = now + (BUSY_S if phase in _BUSY else _IDLE_S)
         heartbeat = Heartbeat(
             pid=os.getpid(),
             phase=phase,

@@ -15,7 +15,7 @@ from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Op
 from imgsortd.errors import FitError, StoreError
 from imgsortd.fits import adopt_fit, compute_fit, fit_source, move_sorted
-from imgsortd.pipeline import open_library
+from imgsortd.library import open_library
 
 _LOOK_EVERY_S = 0.2
 

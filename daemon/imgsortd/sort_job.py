@@ -59,6 +59,7 @@ class SortReport:
     runs_on: str = ""
     images_per_s: float = 0.0
     model_busy: float | None = None
+    int8: dict[str, Any] | None = None
     total_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:

@@ -8,31 +8,29 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.inbox import Inbox
+from imgsortd.adapters.int8_checks import read_check
+from imgsortd.adapters.kmeans import fit_kmeans
 from imgsortd.adapters.locking import Locks
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store, open_store
-from imgsortd.config import Config, check_nesting
+from imgsortd.adapters.weight_sources import default_cache_dir
+from imgsortd.config import Config, Precision, check_nesting
 from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.core.records import Candidate, Op, ReadResult, Unreadable
+from imgsortd.core.records import Candidate, Op, Picture, ReadResult, Unreadable
 from imgsortd.core.routing import cluster_folder
 from imgsortd.errors import FitError, NoSpaceError
 from imgsortd.fits import adopt_fit, compute_fit, fit_source, nearest_sizes
 from imgsortd.flow import Batch, Flow
+from imgsortd.int8 import TRIAL_IMAGES, make_and_check, openvino_of
 from imgsortd.intake import Intake
-from imgsortd.pipeline import (
-    BatchReport,
-    FeatureExtractor,
-    Library,
-    end_batch,
-    open_library,
-    recover,
-    route_waiting,
-)
+from imgsortd.library import FeatureExtractor, Library, open_library
+from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
 from imgsortd.sort_job import (
     DEFAULT_CLUSTERS,
     PICTURES_A_CLUSTER,
@@ -41,6 +39,8 @@ from imgsortd.sort_job import (
     SortReport,
 )
 
+# To make and check an int8 model takes as long as some hundred pictures.
+_INT8_PAYS_FROM_IMAGES = 1000
 _NAMES = {"inbox": "SOURCE", "target": "TARGET", "state_dir": "the state folder"}
 
 Progress = Callable[[str, int, int], None]
@@ -149,6 +149,8 @@ class _Sort:
         self._read_all(intake.queue, reader)
 
     def _read_all(self, queue: deque[Candidate], reader: PictureReader) -> None:
+        if self._library.config.model.precision is Precision.INT8:
+            self._try_int8(list(queue), reader)
         total, done = len(queue), 0
         flow = Flow(self._library, reader)
         started = time.perf_counter()
@@ -167,6 +169,32 @@ class _Sort:
             self._report.model_busy = flow.busy.last
         finally:
             flow.close()
+
+    def _try_int8(self, candidates: Sequence[Candidate], reader: PictureReader) -> None:
+        """Before a large job: make and check an int8 model, unless an earlier job has.
+
+        There are no clusters yet, so it is checked on clusters of its own pictures.
+        """
+        engine = openvino_of(self._library.extractor)
+        if engine is None:
+            return
+        file = engine.int8_file(default_cache_dir())
+        check = read_check(file)
+        if check is None and len(candidates) >= _INT8_PAYS_FROM_IMAGES:
+            self._progress("int8", 0, 1)
+            read = (reader.read(candidate) for candidate in candidates)
+            pictures = (result.pixels for result in read if isinstance(result, Picture))
+            pixels = list(islice(pictures, TRIAL_IMAGES))
+            if len(pixels) == TRIAL_IMAGES:
+                n_clusters = min(self._n_clusters(len(candidates)), TRIAL_IMAGES // 10)
+                exact = engine.extract_exactly(pixels)
+                centers = fit_kmeans(exact, n_clusters, self._job.random_state).centers
+                check = make_and_check(engine, pixels, centers, file)
+            self._progress("int8", 1, 1)
+        self._report.int8 = None if check is None else asdict(check)
+
+    def _n_clusters(self, images: int) -> int:
+        return self._job.n_clusters or max(1, min(DEFAULT_CLUSTERS, images // PICTURES_A_CLUSTER))
 
     def _without_unreadable(self, results: Sequence[ReadResult]) -> Sequence[ReadResult]:
         """A dry run notes what it would set aside, and leaves it at that."""
@@ -209,9 +237,7 @@ class _Sort:
         source = fit_source(self._library)
         if not source.n_images:
             raise FitError(f"{self._job.source}: no picture that can be read was found there")
-        n_clusters = self._job.n_clusters or max(
-            1, min(DEFAULT_CLUSTERS, source.n_images // PICTURES_A_CLUSTER)
-        )
+        n_clusters = self._n_clusters(source.n_images)
         self._progress("fit", 0, 1)
         fitted = compute_fit(source, n_clusters, self._job.random_state)
         summary = adopt_fit(self._library, fitted, FitTrigger.SORT, dry_run=self._job.dry_run)

@@ -7,23 +7,18 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
+from imgsortd.adapters.int8_checks import newest_check
 from imgsortd.adapters.locking import running_pid
 from imgsortd.adapters.store import Store, open_read_only
 from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.store_files import Counts
 from imgsortd.adapters.store_records import FitRecord
-from imgsortd.config import Config
-from imgsortd.core.lifecycle import FitFacts, Phase, RefitRule, describe_next_fit, duration_text
+from imgsortd.config import Config, Precision
+from imgsortd.core.lifecycle import FitFacts, Phase, RefitRule, describe_next_fit
 from imgsortd.core.records import FileState
-from imgsortd.terminal import printable
 
 STALE_S = 60.0
 _ERRORS = 5
-_CLUSTER_ROWS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +32,13 @@ class StatusReport:
         or ``not running``.
     counts
         Files by state; ``seen`` is the sum of the others.
+    runs_on
+        Backbone, engine, device and arithmetic of the running daemon's model.
+    model_busy
+        Share (0 to 1) of the time with files in which the model computed, in the last
+        burst; None where there was none.
+    int8
+        What came of the check of ``model.precision: int8``; None while it is to be made.
     clusters
         One dict a cluster: id, name, files in its folder, pictures at the fit.
     """
@@ -50,6 +52,9 @@ class StatusReport:
     heartbeat_age_s: float | None
     queue: int
     images_per_s: float | None
+    runs_on: str
+    model_busy: float | None
+    int8: dict[str, Any] | None
     counts: dict[str, int]
     clusters: list[dict[str, Any]]
     last_fit: dict[str, Any] | None
@@ -97,6 +102,9 @@ def _never_ran(config: Config) -> StatusReport:
         heartbeat_age_s=None,
         queue=0,
         images_per_s=None,
+        runs_on="",
+        model_busy=None,
+        int8=None,
         counts=asdict(Counts()),
         clusters=[],
         last_fit=None,
@@ -130,6 +138,9 @@ def _report(config: Config, store: Store) -> StatusReport:
         heartbeat_age_s=time.time() - last.beat_at if last and (beat or pid is None) else None,
         queue=beat.queue if beat and alive else 0,
         images_per_s=beat.images_per_s if beat and alive else None,
+        runs_on=beat.runs_on if beat and alive else "",
+        model_busy=beat.model_busy if beat and alive else None,
+        int8=_int8(config),
         counts=asdict(store.files.counts()),
         clusters=_clusters(store, record),
         last_fit=_last_fit(record),
@@ -148,6 +159,13 @@ def _report(config: Config, store: Store) -> StatusReport:
         database=str(config.database),
         journal_mode=store.journal_mode(),
     )
+
+
+def _int8(config: Config) -> dict[str, Any] | None:
+    if config.model.precision is not Precision.INT8:
+        return None
+    check = newest_check(config.state_dir)
+    return None if check is None else asdict(check)
 
 
 def _is_of_this_run(beat: Heartbeat, pid: int | None) -> bool:
@@ -190,100 +208,3 @@ def _last_fit(record: FitRecord | None) -> dict[str, Any] | None:
     if record is None:
         return None
     return {**asdict(record), "age_s": max(0.0, time.time() - record.created_at)}
-
-
-def render(report: StatusReport) -> RenderableType:
-    """Lay the report out for a terminal."""
-    parts: list[RenderableType] = [_headline(report), _counts_table(report)]
-    if report.clusters:
-        parts.append(_clusters_table(report))
-    parts.append(_fit_lines(report))
-    parts.extend(_trouble(report))
-    return Group(*parts)
-
-
-def _headline(report: StatusReport) -> Text:
-    colour = {"running": "green", "not responding": "red"}.get(report.daemon, "yellow")
-    text = Text.assemble(("● ", colour), ("imgsortd ", "bold"), (report.daemon, f"bold {colour}"))
-    facts = []
-    if report.pid is not None:
-        facts += [report.phase, f"pid {report.pid or 'not to be seen from here'}"]
-    elif report.phase == "never started":
-        facts.append("it has never been started: imgsortd run -c …")
-    if report.uptime_s is not None:
-        facts.append(f"up {duration_text(report.uptime_s)}")
-    if report.heartbeat_age_s is not None:
-        facts.append(f"heartbeat {duration_text(report.heartbeat_age_s)} ago")
-    if report.watching:
-        facts.append(report.watching)
-    if report.images_per_s:
-        facts.append(f"{report.images_per_s:.1f} images/s")
-    if facts:
-        text.append("  " + " · ".join(facts))
-    if report.note:
-        text.append(f"\n  {printable(report.note)}", style="red")
-    return text
-
-
-def _counts_table(report: StatusReport) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column("seen", justify="right", style="bold")
-    names = ("sorted", "review", "set_aside", "duplicates", "pending")
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
-    table.add_column("queue", justify="right", style="dim")
-    counts = [f"{report.counts[name]:,}" for name in ("seen", *names)]
-    table.add_row(*counts, f"{report.queue:,}")
-    return table
-
-
-def _clusters_table(report: StatusReport) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("cluster")
-    table.add_column("files", justify="right")
-    table.add_column("share", justify="right", style="dim")
-    table.add_column("")
-    by_size = sorted(report.clusters, key=lambda cluster: -cluster["files"])
-    total = sum(cluster["files"] for cluster in by_size)
-    largest = max((cluster["files"] for cluster in by_size), default=0)
-    for cluster in by_size[:_CLUSTER_ROWS]:
-        bar = "█" * round(24 * cluster["files"] / largest) if largest else ""
-        share = f"{100 * cluster['files'] / total:.0f} %" if total else ""
-        table.add_row(cluster["folder"], f"{cluster['files']:,}", share, Text(bar, style="blue"))
-    rest = by_size[_CLUSTER_ROWS:]
-    if rest:
-        files = sum(cluster["files"] for cluster in rest)
-        table.add_row(f"{len(rest)} more", f"{files:,}", "", "")
-    return table
-
-
-def _fit_lines(report: StatusReport) -> Text:
-    text = Text()
-    fit = report.last_fit
-    if fit is not None:
-        churn = "" if fit["churn"] is None else f", {100 * fit['churn']:.1f} % changed cluster"
-        text.append(
-            f"last fit {duration_text(fit['age_s'])} ago: {fit['n_images']:,} pictures in "
-            f"{fit['n_clusters']} clusters by {fit['algorithm']} ({fit['trigger']}{churn})\n"
-        )
-    label = "next fit" if fit is not None else "no fit yet:"
-    text.append(f"{label} {report.next_fit}")
-    return text
-
-
-def _trouble(report: StatusReport) -> list[RenderableType]:
-    parts: list[RenderableType] = []
-    for title, lines in (
-        ("waiting for another try", [f"{m['file']}: {m['error']}" for m in report.open_moves[:5]]),
-        ("set aside, newest", [f"{s['file']}: {s['reason']}" for s in report.set_aside]),
-        ("last errors", [_error_line(error) for error in report.errors]),
-    ):
-        if lines:
-            parts.append(Text(title, style="bold yellow"))
-            parts.extend(Text(f"  {printable(line)}") for line in lines)
-    return parts
-
-
-def _error_line(error: dict[str, Any]) -> str:
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(error["at"]))
-    return f"{at} {error['event']}: {error['detail']}"

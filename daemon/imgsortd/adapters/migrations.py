@@ -150,22 +150,12 @@ _SECOND = """
 ALTER TABLE extractors ADD COLUMN backbone TEXT NOT NULL DEFAULT 'vgg16';
 ALTER TABLE heartbeat ADD COLUMN model_busy REAL;
 ALTER TABLE heartbeat ADD COLUMN runs_on TEXT NOT NULL DEFAULT '';
-CREATE TABLE int8_checks(
-  id INTEGER PRIMARY KEY,
-  extractor_id INTEGER NOT NULL REFERENCES extractors(id),
-  agreement REAL NOT NULL,
-  min_cosine REAL NOT NULL,
-  n_images INTEGER NOT NULL,
-  passed INTEGER NOT NULL,
-  engine TEXT NOT NULL,
-  created_at REAL NOT NULL
-);
 """
 
 
 @migrations()
-def m002_backbones_and_engines(db: Database) -> None:
-    """Say which network made a row, what the model runs on, and what came of int8."""
+def m002_backbones(db: Database) -> None:
+    """Say which network made a row, and what the daemon's model runs on."""
     _run(db, _SECOND)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
+from imgsortd.adapters.store_backbones import Backbones
 from imgsortd.adapters.store_control import Control
 from imgsortd.adapters.store_files import Files
 from imgsortd.adapters.store_journal import Journal
@@ -58,6 +59,8 @@ class Store:
         command line speak.
     records, fits
         What is told of fits; the same with features and centers.
+    backbones
+        Sorted files to be read again.
     db
         The connection as sqlite-utils sees it.
     """
@@ -69,6 +72,7 @@ class Store:
         self.journal = Journal(connection)
         self.records = FitRecords(connection)
         self.control = Control(connection)
+        self.backbones = Backbones(connection)
 
     # These two are imported when they are asked for: `status` takes less time than they do.
     @cached_property

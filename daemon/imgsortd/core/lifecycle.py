@@ -14,6 +14,7 @@ class Phase(StrEnum):
     WAITING = "waiting"  # too few pictures for the first fit
     IDLE = "idle"
     SORTING = "sorting"
+    REEXTRACTING = "re-extracting"  # after a change of backbone
     PAUSED = "paused"  # a disk is full, or the target refuses files
     INBOX_LOST = "inbox_lost"
     STOPPED = "stopped"
@@ -27,6 +28,7 @@ class FitTrigger(StrEnum):
     INTERVAL = "interval"
     REQUEST = "request"
     SORT = "sort"
+    BACKBONE = "backbone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,105 @@
+"""A library: configuration, store, mover, model and clusters that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from imgsortd.adapters.mover import Mover
+from imgsortd.adapters.store import CommittedJournal, Store
+from imgsortd.config import Config
+from imgsortd.core.records import ExtractorId, Model, Pixels, Vectors
+from imgsortd.errors import MixedFeaturesError
+
+
+class FeatureExtractor(Protocol):
+    """Whatever turns pixels into features."""
+
+    id: ExtractorId
+    batch_images: int
+    """Pictures in one batch that suit the device."""
+
+    def extract(self, pixels: Sequence[Pixels]) -> Vectors:
+        """Map uint8 [224, 224, 3] pictures to float32 [n, d] features."""
+
+    def describe(self) -> str:
+        """Say on what and how it runs, in a few words."""
+
+    def unload(self) -> None:
+        """Free its memory until it is needed again."""
+
+
+@dataclass(slots=True)
+class Library:
+    """What the pipeline works with.
+
+    Attributes
+    ----------
+    model
+        The fit in force; None before the first one.
+    former
+        After a change of backbone, the fit that was in force: its clusters keep their
+        numbers in the next one, and until then files wait. None otherwise.
+    """
+
+    config: Config
+    store: Store
+    mover: Mover
+    extractor: FeatureExtractor
+    model: Model | None = None
+    former: Model | None = None
+
+    @property
+    def max_images(self) -> int:
+        """Pictures in one batch: as configured, or what suits the device."""
+        configured = self.config.batch.max_images
+        return self.extractor.batch_images if configured == "auto" else configured
+
+
+def open_library(
+    config: Config, store: Store, extractor: FeatureExtractor, *, may_reextract: bool = False
+) -> Library:
+    """Put the parts together; refuse features that another extractor made.
+
+    Parameters
+    ----------
+    may_reextract
+        Whether clusters of another backbone become the library's ``former`` ones.
+
+    Raises
+    ------
+    MixedFeaturesError
+        The current fit was made with other weights, another layer or backbone.
+    """
+    model, former = store.fits.current(), None
+    if model is not None and model.extractor != extractor.id:
+        other_backbone = model.extractor.backbone is not extractor.id.backbone
+        if not (may_reextract and other_backbone):
+            raise MixedFeaturesError(_mixed(store, model, extractor, other_backbone))
+        model, former = None, model
+    with store.atomic():  # hashed, but not extracted by this extractor: read again
+        store.files.restart(store.fits.lacking(extractor.id))
+    mover = Mover(config.inbox, config.target, CommittedJournal(store))
+    return Library(config, store, mover, extractor, model, former)
+
+
+def _mixed(store: Store, model: Model, extractor: FeatureExtractor, other_backbone: bool) -> str:
+    remedy = (
+        "Start the daemon, which extracts the features anew and keeps the clusters' numbers, "
+        "or set model.backbone back"
+        if other_backbone
+        else "Set model.weights and model.layer back, or give a new state_dir and extract again"
+    )
+    return (
+        f"{store.path}: the clusters were fitted on {_describe(model.extractor)}, but the "
+        f"configuration now gives {_describe(extractor.id)}; distances between the two mean "
+        f"nothing. {remedy}"
+    )
+
+
+def _describe(extractor: ExtractorId) -> str:
+    return (
+        f"{extractor.layer} features of weights {extractor.weights_digest[:12]} "
+        f"({extractor.backbone})"
+    )

@@ -1,0 +1,129 @@
+"""The status as it is shown in a terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from imgsortd.core.lifecycle import Phase, duration_text
+from imgsortd.status import StatusReport
+from imgsortd.terminal import printable
+
+_CLUSTER_ROWS = 30
+
+
+def render(report: StatusReport) -> RenderableType:
+    """Lay the report out for a terminal."""
+    parts: list[RenderableType] = [_headline(report), _counts_table(report)]
+    if report.clusters:
+        parts.append(_clusters_table(report))
+    parts.append(_fit_lines(report))
+    parts.extend(_trouble(report))
+    return Group(*parts)
+
+
+def _headline(report: StatusReport) -> Text:
+    colour = {"running": "green", "not responding": "red"}.get(report.daemon, "yellow")
+    text = Text.assemble(("● ", colour), ("imgsortd ", "bold"), (report.daemon, f"bold {colour}"))
+    facts = []
+    if report.pid is not None:
+        facts += [report.phase, f"pid {report.pid or 'not to be seen from here'}"]
+    elif report.phase == "never started":
+        facts.append("it has never been started: imgsortd run -c …")
+    if report.uptime_s is not None:
+        facts.append(f"up {duration_text(report.uptime_s)}")
+    if report.heartbeat_age_s is not None:
+        facts.append(f"heartbeat {duration_text(report.heartbeat_age_s)} ago")
+    if report.watching:
+        facts.append(report.watching)
+    if report.images_per_s:
+        facts.append(f"{report.images_per_s:.1f} images/s")
+    if facts:
+        text.append("  " + " · ".join(facts))
+    if report.runs_on:
+        text.append(f"\n  model {_model(report)}", style="dim")
+    if report.note:
+        busy = report.phase == Phase.REEXTRACTING
+        text.append(f"\n  {printable(report.note)}", style="yellow" if busy else "red")
+    return text
+
+
+def _model(report: StatusReport) -> str:
+    facts = [report.runs_on]
+    if report.model_busy is not None:
+        facts.append(f"busy {100 * report.model_busy:.0f} % of the last burst")
+    if report.int8 is not None:
+        state = "on" if report.int8["passed"] else "off"
+        facts.append(
+            f"int8 {state}: {100 * report.int8['agreement']:.1f} % of "
+            f"{report.int8['n_images']} pictures keep their cluster"
+        )
+    return " · ".join(facts)
+
+
+def _counts_table(report: StatusReport) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    table.add_column("seen", justify="right", style="bold")
+    names = ("sorted", "review", "set_aside", "duplicates", "pending")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_column("queue", justify="right", style="dim")
+    counts = [f"{report.counts[name]:,}" for name in ("seen", *names)]
+    table.add_row(*counts, f"{report.queue:,}")
+    return table
+
+
+def _clusters_table(report: StatusReport) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("cluster")
+    table.add_column("files", justify="right")
+    table.add_column("share", justify="right", style="dim")
+    table.add_column("")
+    by_size = sorted(report.clusters, key=lambda cluster: -cluster["files"])
+    total = sum(cluster["files"] for cluster in by_size)
+    largest = max((cluster["files"] for cluster in by_size), default=0)
+    for cluster in by_size[:_CLUSTER_ROWS]:
+        bar = "█" * round(24 * cluster["files"] / largest) if largest else ""
+        share = f"{100 * cluster['files'] / total:.0f} %" if total else ""
+        table.add_row(cluster["folder"], f"{cluster['files']:,}", share, Text(bar, style="blue"))
+    rest = by_size[_CLUSTER_ROWS:]
+    if rest:
+        files = sum(cluster["files"] for cluster in rest)
+        table.add_row(f"{len(rest)} more", f"{files:,}", "", "")
+    return table
+
+
+def _fit_lines(report: StatusReport) -> Text:
+    text = Text()
+    fit = report.last_fit
+    if fit is not None:
+        churn = "" if fit["churn"] is None else f", {100 * fit['churn']:.1f} % changed cluster"
+        text.append(
+            f"last fit {duration_text(fit['age_s'])} ago: {fit['n_images']:,} pictures in "
+            f"{fit['n_clusters']} clusters by {fit['algorithm']} ({fit['trigger']}{churn})\n"
+        )
+    label = "next fit" if fit is not None else "no fit yet:"
+    text.append(f"{label} {report.next_fit}")
+    return text
+
+
+def _trouble(report: StatusReport) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for title, lines in (
+        ("waiting for another try", [f"{m['file']}: {m['error']}" for m in report.open_moves[:5]]),
+        ("set aside, newest", [f"{s['file']}: {s['reason']}" for s in report.set_aside]),
+        ("last errors", [_error_line(error) for error in report.errors]),
+    ):
+        if lines:
+            parts.append(Text(title, style="bold yellow"))
+            parts.extend(Text(f"  {printable(line)}") for line in lines)
+    return parts
+
+
+def _error_line(error: dict[str, Any]) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(error["at"]))
+    return f"{at} {error['event']}: {error['detail']}"
