@@ -1,0 +1,121 @@
+"""``run --once``: what is there is sorted, what is still being written is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from support import make_config, paint_groups, tree
+
+QUICK = str(Path(__file__).with_name("quick_imgsortd.py"))
+
+
+def run_once(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the program once on ``folder``'s configuration, with quick stand-ins for the model."""
+    command = [sys.executable, QUICK, "run", "--once", "-c", str(folder / "config.yaml")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_what_is_there_is_fitted_sorted_and_the_program_ends(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    paint_groups(config.inbox, each=4)
+
+    done = run_once(tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert sum(len(files) for files in tree(config.target).values()) == 12
+    assert "daemon stopped signal=none, all is done" in done.stderr
+
+
+def test_too_few_for_a_first_fit_wait_in_the_inbox_for_the_next_run(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    paint_groups(config.inbox, each=1)
+
+    first = run_once(tmp_path)
+    waiting = sorted(os.listdir(config.inbox))
+    paint_groups(config.inbox, each=4, seed=50)
+    second = run_once(tmp_path)
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert waiting == ["blue-0.png", "green-0.png", "red-0.png"]
+    assert os.listdir(config.inbox) == []
+
+
+def test_an_empty_inbox_is_no_error(tmp_path: Path) -> None:
+    make_config(tmp_path)
+
+    assert run_once(tmp_path).returncode == 0
+
+
+def test_a_file_that_is_still_written_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    config = make_config(tmp_path, settle_s=1)
+    paint_groups(config.inbox, each=4)
+    done = threading.Event()
+
+    def write() -> None:
+        with open(config.inbox / "growing.png", "wb", buffering=0) as file:
+            while not done.wait(0.1):
+                file.write(b"x")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        result = run_once(tmp_path)
+    finally:
+        done.set()
+        writer.join()
+
+    assert result.returncode == 0, result.stderr
+    assert os.listdir(config.inbox) == ["growing.png"]
+
+
+def test_a_target_that_takes_no_file_is_exit_code_1_with_the_reason(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    paint_groups(config.inbox, each=4)
+    config.target.rmdir()
+    config.target.symlink_to("/proc/self")  # a folder in which nobody can make one
+
+    done = run_once(tmp_path)
+
+    assert done.returncode == 1
+    assert "not all was sorted" in done.stderr
+    assert len(os.listdir(config.inbox)) == 12
+
+
+def test_a_second_one_is_refused_while_a_daemon_runs(tmp_path: Path) -> None:
+    make_config(tmp_path)
+    command = [sys.executable, QUICK, "run", "-c", str(tmp_path / "config.yaml")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stderr is not None
+        for line in daemon.stderr:
+            if "daemon ready" in line:
+                break
+        try:
+            refused = run_once(tmp_path)
+        finally:
+            daemon.send_signal(signal.SIGTERM)
+
+    assert refused.returncode == 1
+    assert str(daemon.pid) in refused.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_early(tmp_path: Path, number: signal.Signals) -> None:
+    make_config(tmp_path, settle_s=600)
+    command = [sys.executable, QUICK, "run", "--once", "-c", str(tmp_path / "config.yaml")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as once:
+        assert once.stderr is not None
+        for line in once.stderr:
+            if "daemon ready" in line:
+                break
+        once.send_signal(number)
+        rest = once.stderr.read()
+
+    assert once.returncode == 0
+    assert f"daemon stopped signal={number.name}" in rest
