@@ -99,6 +99,7 @@ class ColourExtractor:
     ) -> None:
         self.id = ExtractorId(digest, layer, 3, backbone)
         self.batch_images = 16
+        self.on_cpu = True
         self.extracted = 0
         self.unloaded = False
 

@@ -216,7 +216,9 @@ def _build_loop(
         library,
         Intake(inbox, store, config.settle_s),
         Watcher(config.inbox, config.recursive),
-        PictureReader(config.inbox, config.pictures.max_megapixels),
+        PictureReader(
+            config.inbox, config.pictures.max_megapixels, model_on_cpu=setup.extractor.on_cpu
+        ),
         on_tick,
     )
 

@@ -19,6 +19,8 @@ class FeatureExtractor(Protocol):
     id: ExtractorId
     batch_images: int
     """Pictures in one batch that suit the device."""
+    on_cpu: bool
+    """Whether it needs the CPUs that also decode."""
 
     def extract(self, pixels: Sequence[Pixels]) -> Vectors:
         """Map uint8 [224, 224, 3] pictures to float32 [n, d] features."""

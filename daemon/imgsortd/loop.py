@@ -121,7 +121,7 @@ class Loop:
         is_read = not self._intake.queue and not self._flow.images
         is_routed = not self._waiting_to_route or self._library.model is None
         is_fitted = self._reextraction.is_over and self._fits.is_quiet(time.monotonic())
-        return is_read and is_routed and is_fitted
+        return is_read and is_routed and is_fitted and not self._int8.is_running
 
     def close(self) -> None:
         """Say that the daemon stopped, and stop the threads."""

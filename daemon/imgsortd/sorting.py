@@ -145,7 +145,9 @@ class _Sort:
         intake.settle(0.0)
         self._report.known_before = self._library.store.files.count_waiting()
         self._report.found = len(intake.queue) + self._report.known_before
-        reader = PictureReader(config.inbox, config.pictures.max_megapixels)
+        on_cpu = self._library.extractor.on_cpu
+        megapixels = config.pictures.max_megapixels
+        reader = PictureReader(config.inbox, megapixels, model_on_cpu=on_cpu)
         self._read_all(intake.queue, reader)
 
     def _read_all(self, queue: deque[Candidate], reader: PictureReader) -> None:

@@ -28,6 +28,8 @@ FILE_NAME = "calibration.json"
 _ROUNDS = 5
 _ROUNDS_OF_MANY = 2
 _STEPS = (2, 4, 8, 16, 32)
+# On a busy machine all takes longer, and the measured differences mean less.
+_BUDGET_S = 6.0
 # A larger step costs memory and the first picture's patience: it has to pay.
 _WORTH = 0.97
 _CPU = torch.device("cpu")
@@ -47,6 +49,7 @@ def calibrate(network: Network, precision: Precision, cpus: int) -> Arithmetic:
     cpus
         As many may be used: all for the same pictures, or each for pictures of its own.
     """
+    deadline_s = time.perf_counter() + _BUDGET_S
     with torch.inference_mode():
         maps = _maps_before_the_last_stage(network)
         way = _fastest_way(network) if precision is Precision.AUTO else (precision, Kernel.DIRECT)
@@ -54,7 +57,7 @@ def calibrate(network: Network, precision: Precision, cpus: int) -> Arithmetic:
         maps = maps.to(DTYPES[way[0]])
         ways = {count: _deep_run(deep, maps, _STEPS[0], count) for count in {1, cpus}}
         workers = _quickest(ways, _ROUNDS_OF_MANY)
-        return Arithmetic(*way, _fastest_step(deep, maps, workers), workers)
+        return Arithmetic(*way, _fastest_step(deep, maps, workers, deadline_s), workers)
 
 
 def _maps_before_the_last_stage(network: Network) -> torch.Tensor:
@@ -82,12 +85,13 @@ def _fastest_way(network: Network) -> tuple[Precision, Kernel]:
     return _quickest(ways, _ROUNDS)
 
 
-def _fastest_step(deep: nn.Sequential, maps: torch.Tensor, workers: int) -> int:
-    """Time more and more images at a time, until that no longer pays."""
+def _fastest_step(deep: nn.Sequential, maps: torch.Tensor, workers: int, deadline_s: float) -> int:
+    """Time more and more images at a time, until that no longer pays or took long enough."""
     best, best_s = _STEPS[0], float("inf")
     for step in _STEPS:
+        if time.perf_counter() > deadline_s:
+            break
         run = _deep_run(deep, maps, step, workers)
-        run()  # the first one makes buffers
         seconds = min(run() for _ in range(_ROUNDS_OF_MANY))
         if seconds > best_s * _WORTH:
             break

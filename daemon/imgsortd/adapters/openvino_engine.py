@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class OpenVinoExtractor:
     ) -> None:
         self._core = _load_openvino().Core()
         self.id = network.id
+        self.on_cpu = True
         self.gflop_per_image = network.gflop_per_image
         self.batch_images = network.batch_images
         self._unit_length = network.unit_length
@@ -232,9 +234,10 @@ def _load_openvino() -> Any:
 
 
 @contextmanager
-def _quiet() -> Any:
-    """Keep tools that print progress bars and warnings of their own out of the daemon's log."""
-    with warnings.catch_warnings():
+def _quiet() -> Iterator[None]:
+    """Keep the progress bars and remarks of these tools out of the daemon's log."""
+    for name in ("nncf", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        logging.getLogger("nncf").setLevel(logging.WARNING)
         yield

@@ -19,7 +19,7 @@ from imgsortd.errors import PictureError
 
 MAX_FILE_BYTES = 512 << 20
 # Each holds a file and a picture in memory, and shares the CPUs with the model it feeds.
-_MAX_DEFAULT_THREADS = 8
+_MAX_THREADS_BESIDE_MODEL = 8
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -34,14 +34,24 @@ class PictureReader:
         Limit given to :func:`imgsortd.adapters.images.decode`.
     threads
         Pictures decoded at a time; where None, as many as this process may use CPUs
-        (:func:`imgsortd.adapters.cpus.usable_cpus`), but not above 8. A model on a
-        GPU leaves the CPUs free and may need more: then pass the number.
+        (:func:`imgsortd.adapters.cpus.usable_cpus`), but not above 8 where the model
+        needs them, too.
+    model_on_cpu
+        Whether it does.
     """
 
-    def __init__(self, inbox: Path, max_megapixels: float, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        inbox: Path,
+        max_megapixels: float,
+        threads: int | None = None,
+        *,
+        model_on_cpu: bool = True,
+    ) -> None:
         self._inbox = inbox
         self._max_megapixels = max_megapixels
-        count = threads or min(_MAX_DEFAULT_THREADS, usable_cpus())
+        cpus = usable_cpus()
+        count = threads or (min(_MAX_THREADS_BESIDE_MODEL, cpus) if model_on_cpu else cpus)
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
 
     def submit(self, candidate: Candidate) -> Future[ReadResult]:

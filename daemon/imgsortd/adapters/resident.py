@@ -22,12 +22,15 @@ class Extractor(Protocol):
         What rows made by it are marked with.
     batch_images
         Pictures in one batch of the pipeline that suit network and device.
+    on_cpu
+        Whether it computes on the CPUs that also decode.
     gflop_per_image
         Work of one picture's convolutions, plainly computed.
     """
 
     id: ExtractorId
     batch_images: int
+    on_cpu: bool
     gflop_per_image: float
 
     def extract(self, pixels: Sequence[Pixels]) -> Vectors:
@@ -55,6 +58,7 @@ class Resident:
         self._loaded: Extractor | None = build()
         self.id = self._loaded.id
         self.batch_images = self._loaded.batch_images
+        self.on_cpu = self._loaded.on_cpu
         self.gflop_per_image = self._loaded.gflop_per_image
         self._description = self._loaded.describe()
 

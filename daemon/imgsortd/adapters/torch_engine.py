@@ -108,6 +108,8 @@ class TorchExtractor:
         What rows made by this extractor are marked with.
     batch_images
         Pictures in one batch of the pipeline that suit network and device.
+    on_cpu
+        Whether it computes on the CPUs that also decode.
     gflop_per_image
         As the network's.
     """
@@ -116,12 +118,12 @@ class TorchExtractor:
         self.id = network.id
         self.gflop_per_image = network.gflop_per_image
         self.arithmetic = arithmetic
-        self._device, on_cpu = device, device.type == "cpu"
-        self.batch_images = network.batch_images if on_cpu else GPU_IMAGES
+        self._device, self.on_cpu = device, device.type == "cpu"
+        self.batch_images = network.batch_images if self.on_cpu else GPU_IMAGES
         self._mean = torch.tensor(network.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(network.std, device=device).view(1, 3, 1, 1)
         self._unit_length = network.unit_length
-        self._shallow_stages = network.shallow_stages if on_cpu else 0
+        self._shallow_stages = network.shallow_stages if self.on_cpu else 0
         self._stages = [place_stage(stage, device, arithmetic) for stage in network.stages]
         self._workers = Workers(arithmetic.workers)
         if device.type == "cuda":
