@@ -1,5 +1,30 @@
-"""``python -m imgsortd`` is the command line."""
+"""Where the program begins: ``imgsortd``, or ``python -m imgsortd``."""
 
-from imgsortd.cli import main
+from __future__ import annotations
 
-main()
+import gc
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line.
+
+    A plain ``status`` goes past typer, whose import alone takes longer than the answer.
+    """
+    gc.disable()  # what is imported stays: looking through it again and again finds nothing
+    if "status" in sys.argv[1:2]:
+        from imgsortd.cli_status import plain_status, show_status
+        from imgsortd.terminal import run_to_exit
+
+        plain = plain_status(sys.argv[1:])
+        if plain is not None:
+            run_to_exit(lambda: show_status(*plain))
+    from imgsortd.cli import main as run_command_line
+
+    gc.enable()
+    run_command_line()
+
+
+if __name__ == "__main__":
+    main()

@@ -6,28 +6,16 @@ and :mod:`imgsortd.cli_setup`.
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from typing import Annotated, NoReturn
 
 import typer
-from rich.text import Text
 
 from imgsortd import __version__
+from imgsortd.cli_options import ConfigOption, JsonOption
 from imgsortd.cli_setup import init, service_app, weights_app
 from imgsortd.cli_sort import sort
 from imgsortd.config import load_config
-from imgsortd.errors import ImgsortdError
-from imgsortd.terminal import (
-    DEFAULT_CONFIG,
-    ConfigOption,
-    JsonOption,
-    err,
-    out,
-    print_json,
-    printable,
-)
+from imgsortd.terminal import DEFAULT_CONFIG, err, out, print_json, run_to_exit
 
 app = typer.Typer(
     name="imgsortd",
@@ -43,16 +31,7 @@ app.add_typer(service_app, name="service")
 
 def main() -> NoReturn:
     """Run the command line; every error of ours becomes its text and its exit code."""
-    try:
-        app()
-    except ImgsortdError as error:
-        for line in str(error).splitlines():
-            err.print(Text.assemble(("imgsortd: ", "bold red"), printable(line)))
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    sys.exit(0)
+    run_to_exit(app)
 
 
 def _version(wanted: bool) -> None:
@@ -94,24 +73,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
 ) -> None:
     """Show what the daemon is at; works when it is down, too."""
-    from imgsortd.status import read_status
-    from imgsortd.status_view import render
+    from imgsortd.cli_status import show_status
 
-    settings = load_config(config)
-    if as_json:
-        print_json(read_status(settings).as_dict())
-    elif not watch:
-        out.print(render(read_status(settings)))
-    else:
-        from rich.live import Live
-
-        with Live(render(read_status(settings)), console=out, auto_refresh=False) as live:
-            try:
-                while True:
-                    time.sleep(1)
-                    live.update(render(read_status(settings)), refresh=True)
-            except KeyboardInterrupt:
-                pass
+    show_status(config, as_json, watch)
 
 
 @app.command()

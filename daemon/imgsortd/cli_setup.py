@@ -11,11 +11,12 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from imgsortd.cli_options import ConfigOption, JsonOption
 from imgsortd.config import Config, ModelConfig, load_config, read_config
 from imgsortd.config_text import example_yaml
 from imgsortd.core.records import Layer
 from imgsortd.errors import ConfigError
-from imgsortd.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, err, out, print_json
+from imgsortd.terminal import DEFAULT_CONFIG, err, out, print_json
 
 weights_app = typer.Typer(
     help="Fetch VGG16's weights, or show where they are.", no_args_is_help=True

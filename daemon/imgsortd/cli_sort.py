@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from imgsortd.cli_options import JsonOption
 from imgsortd.config import Config, Engine, Precision, check_model
 from imgsortd.core.lifecycle import duration_text
 from imgsortd.core.records import Backbone, Layer, Op
-from imgsortd.terminal import JsonOption, err, out, print_json, printable
+from imgsortd.terminal import err, out, print_json, printable
 
 
 def sort(

@@ -1,23 +1,37 @@
-"""What the commands share: two consoles, JSON, and options that several of them have."""
+"""What the commands share: two consoles, JSON, and how an error of ours ends the program."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, NoReturn
 
-import typer
 from rich.console import Console
+from rich.text import Text
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+from imgsortd.errors import ImgsortdError
 
 DEFAULT_CONFIG = Path("config.yaml")
-ConfigOption = Annotated[
-    Path, typer.Option("-c", "--config", help="The configuration file.", show_default=True)
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def run_to_exit(command: Callable[[], object]) -> NoReturn:
+    """Run a command; every error of ours becomes its text and its exit code."""
+    try:
+        command()
+    except ImgsortdError as error:
+        for line in str(error).splitlines():
+            err.print(Text.assemble(("imgsortd: ", "bold red"), printable(line)))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(0)
 
 
 def printable(text: str) -> str:

@@ -6,8 +6,6 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from imgsortd.adapters.weight_files import write_atomically
-
 
 @dataclass(frozen=True, slots=True)
 class Int8Check:
@@ -34,6 +32,8 @@ class Int8Check:
 
 def keep_check(model_file: Path, check: Int8Check) -> None:
     """Write a check beside its model, which need not be there."""
+    from imgsortd.adapters.weight_files import write_atomically  # more than `status` needs
+
     write_atomically(_beside(model_file), [json.dumps(asdict(check)).encode()])
 
 
