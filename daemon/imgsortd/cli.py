@@ -117,10 +117,12 @@ def refit(
 @app.command("check-config")
 def check_config(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Check a configuration file, the folders and the weights it names included."""
-    from imgsortd.adapters.weights import describe_weights
+    from imgsortd.adapters.extras import require_extras
+    from imgsortd.adapters.weight_sources import describe_model_weights
 
     settings = load_config(config)
-    plan = describe_weights(settings.model.weights)
+    require_extras(settings.model)
+    plan = describe_model_weights(settings.model.backbone, settings.model.weights)
     if as_json:
         print_json(settings.model_dump(mode="json"))
         return

@@ -14,7 +14,7 @@ from rich.text import Text
 from imgsortd.cli_options import ConfigOption, JsonOption
 from imgsortd.config import Config, ModelConfig, load_config, read_config
 from imgsortd.config_text import example_yaml
-from imgsortd.core.records import Layer
+from imgsortd.core.records import Backbone, Layer
 from imgsortd.errors import ConfigError
 from imgsortd.terminal import DEFAULT_CONFIG, err, out, print_json
 
@@ -72,6 +72,9 @@ def weights_fetch(
 
     model = read_config(config).model if config else ModelConfig()
     spec = weights or model.weights
+    if model.backbone is Backbone.EFFICIENTNET_LITE0:
+        _check_lite(model, spec, as_json)
+        return
     layer = Layer.LOGITS if spec == "imagenet1k_v1" else model.layer
     bar = Progress(
         TextColumn("fetching weights"),
@@ -95,6 +98,23 @@ def weights_fetch(
     out.print(f"digest {loaded.digest}")
 
 
+def _check_lite(model: ModelConfig, spec: str, as_json: bool) -> None:
+    """EfficientNet-Lite0's weights come with a package or a file: they are only checked."""
+    from imgsortd.adapters.efficientnet import efficientnet_lite0_network
+    from imgsortd.adapters.extras import require_extras
+    from imgsortd.adapters.weight_sources import describe_lite_weights
+
+    require_extras(model)
+    digest = efficientnet_lite0_network(spec).id.weights_digest
+    place = describe_lite_weights(spec).places[0]
+    if as_json:
+        source, path = str(place.source), str(place.path)
+        print_json({"weights": spec, "source": source, "path": path, "digest": digest})
+        return
+    out.print(f"{spec}: from {place.source} {place.path}", markup=False)
+    out.print(f"digest {digest}")
+
+
 @weights_app.command("show")
 def weights_show(
     weights: WeightsOption = None,
@@ -102,10 +122,11 @@ def weights_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show where the weights would come from; nothing is fetched."""
-    from imgsortd.adapters.weights import describe_weights
+    from imgsortd.adapters.weight_sources import describe_model_weights
 
-    spec = weights or (read_config(config).model if config else ModelConfig()).weights
-    plan = describe_weights(spec)
+    model = read_config(config).model if config else ModelConfig()
+    spec = weights or model.weights
+    plan = describe_model_weights(model.backbone, spec)
     places = [
         {"source": str(p.source), "path": str(p.path), "ready": p.ready, "detail": p.detail}
         for p in plan.places

@@ -10,6 +10,7 @@ import torch
 
 from imgsortd.adapters.calibration import CalibrationFile, calibrate, calibration_key
 from imgsortd.adapters.cpus import limit_threads, usable_cpus
+from imgsortd.adapters.extras import require_extras
 from imgsortd.adapters.networks import Network
 from imgsortd.adapters.resident import Extractor, Resident
 from imgsortd.adapters.torch_engine import GPU_IMAGES, Arithmetic, TorchExtractor, choose_device
@@ -36,13 +37,14 @@ def build_extractor(
     WeightsError
         The weights cannot be had or do not fit the backbone and layer.
     ConfigError
-        The configured device or the package of the engine is not there.
+        The configured device or a package that the configuration needs is not there.
     """
     return Resident(lambda: _build(model, folder, on_progress))
 
 
 def _build(model: ModelConfig, folder: Path | None, on_progress: Progress | None) -> Extractor:
     started = time.perf_counter()
+    require_extras(model)
     cpus = usable_cpus()
     limit_threads(cpus)
     network = _network(model, on_progress)

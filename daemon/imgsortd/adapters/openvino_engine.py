@@ -8,7 +8,6 @@ sent anywhere.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import logging
 import sys
@@ -53,7 +52,7 @@ class OpenVinoExtractor:
     Raises
     ------
     ConfigError
-        The package is not installed, or the CPU has no bf16 and it was asked for.
+        The CPU has no bf16 and it was asked for.
     """
 
     def __init__(
@@ -96,17 +95,7 @@ class OpenVinoExtractor:
         Source: NNCF's post-training quantisation, ``nncf.quantize``. Ranges are from the
         least to the greatest value seen: with NNCF's default, a mean of both, VGG16's
         worst picture kept a cosine of 0.992 to its float32 features, so 0.999.
-
-        Raises
-        ------
-        ConfigError
-            The package nncf is not installed.
         """
-        if importlib.util.find_spec("nncf") is None:
-            raise ConfigError(
-                "model.precision: int8 needs the package nncf, which is not installed; "
-                "pip install 'imgsortd[openvino]', or set model.precision: auto"
-            )
         with _quiet():
             import nncf
 
@@ -223,11 +212,6 @@ def _convert(network: Network) -> Any:
 
 
 def _load_openvino() -> Any:
-    if importlib.util.find_spec("openvino") is None:
-        raise ConfigError(
-            "model.engine: openvino needs the package openvino, which is not installed; "
-            "pip install 'imgsortd[openvino]', or set model.engine: torch"
-        )
     import openvino
 
     return openvino

