@@ -94,7 +94,8 @@ class WinogradConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, workspace: Workspace) -> None:
         super().__init__()
-        if conv.kernel_size != (3, 3) or conv.stride != (1, 1) or conv.padding != (1, 1):
+        kind = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
+        if kind != ((3, 3), (1, 1), (1, 1), (1, 1), 1):
             raise ValueError(f"expected a 3x3 convolution, stride 1, padding 1, got {conv}")
         assert conv.bias is not None
         weight = torch.kron(_G, _G) @ conv.weight.detach().double().permute(2, 3, 1, 0).reshape(
