@@ -72,6 +72,7 @@ def efficientnet_lite0_network(spec: str) -> Network:
     model.load_state_dict(tensors, assign=True)
     model.eval()
     fold_batch_norms(model)
+    model.to(memory_format=torch.channels_last)  # as it is computed: in memory once
     layers = (model.conv_stem, model.bn1, *model.blocks, model.conv_head, model.bn2, MeanOfMaps())
     return Network(
         id=ExtractorId(digest, Layer.POOL5, _DIMS, Backbone.EFFICIENTNET_LITE0),

@@ -187,11 +187,15 @@ def place_stage(
 ) -> nn.Sequential:
     """Return a stage ready to run: on its device, in its arithmetic, layers fused.
 
-    The stage that is given stays as it is; in float32 on a CPU its tensors are shared.
+    The stage that is given stays as it is. In float32 on a CPU the memory of its tensors
+    is shared where it is channels last already.
     """
     dtype = DTYPES[arithmetic.precision]
-    tensors = (*stage.parameters(), *stage.buffers())
-    shared = {id(tensor): tensor for tensor in tensors if tensor.dtype is dtype}
+    # Tensors of their own around the same memory: another memory format given to the
+    # very tensors of the stage would be given to the stage, too.
+    shared = {
+        id(t): nn.Parameter(t.detach(), False) for t in stage.parameters() if t.dtype is dtype
+    }
     placed = copy.deepcopy(stage, shared if device.type == "cpu" else None).to(device, dtype)
     if arithmetic.kernel is Kernel.WINOGRAD:
         placed = use_winograd(placed)

@@ -40,6 +40,7 @@ def vgg16_network(weights: Weights, layer: Layer) -> Network:
         head = nn.Sequential(model.avgpool, nn.Flatten(), *model.classifier)
     used = {name: weights.tensors[name] for name in model.state_dict()}
     model.load_state_dict(used, assign=True)
+    model.to(memory_format=torch.channels_last)  # as it is computed: in memory once
     ends = [at + 1 for at, part in enumerate(model.features) if isinstance(part, nn.MaxPool2d)]
     end = ends[_POOLS_OF_SHALLOW_BLOCKS - 1]
     return Network(
