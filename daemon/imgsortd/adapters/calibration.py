@@ -147,9 +147,10 @@ class CalibrationFile:
         try:
             row = self._read()[key]
             way = Precision(row["precision"]), Kernel(row["kernel"])
-            return Arithmetic(*way, int(row["step_images"]), int(row["workers"]))
-        except (KeyError, TypeError, ValueError):
+            step_images, workers = int(row["step_images"]), int(row["workers"])
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
+        return Arithmetic(*way, step_images, workers) if min(step_images, workers) > 0 else None
 
     def keep(self, key: str, arithmetic: Arithmetic) -> None:
         """Write a result down; without it all works, only slower at the next start."""
