@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import numpy as np
 
@@ -41,16 +41,24 @@ class ModelThread:
         self._on_done = on_done
         self._jobs: SimpleQueue[tuple[Sequence[Pixels], Future[Computed]] | None] = SimpleQueue()
         self._stopping = Event()
+        # Together: read between the two, a batch would be counted twice, or not at all.
+        self._clock = Lock()
         self._busy_s = 0.0
         self._since_s: float | None = None
         self._thread: Thread | None = None
 
     def submit(self, pixels: Sequence[Pixels]) -> Future[Computed]:
-        """Hand pictures in; their features come out, or what the model raised."""
+        """Hand pictures in; their features come out, or what the model raised.
+
+        CancelledError comes out of what a close gave up.
+        """
         future: Future[Computed] = Future()
         if not pixels:
             nothing = np.empty((0, self._extractor.id.dims), dtype=np.float32)
             future.set_result(Computed(nothing, 0.0))
+            return future
+        if self._stopping.is_set():
+            future.set_exception(CancelledError())
             return future
         if self._thread is None:
             self._thread = Thread(target=self._run, name="model", daemon=True)
@@ -61,8 +69,9 @@ class ModelThread:
     @property
     def busy_s(self) -> float:
         """Seconds spent computing, up to now."""
-        since = self._since_s
-        return self._busy_s + (0.0 if since is None else time.perf_counter() - since)
+        with self._clock:
+            since_s = self._since_s
+            return self._busy_s + (0.0 if since_s is None else time.perf_counter() - since_s)
 
     def close(self) -> None:
         """Stop after the few pictures in hand; what was handed in is given up."""
@@ -74,25 +83,26 @@ class ModelThread:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             pixels, future = job
-            self._since_s = started_s = time.perf_counter()
+            with self._clock:
+                self._since_s = started_s = time.perf_counter()
             try:
                 vectors = self._extract(pixels)
             except BaseException as error:  # raised again where the result is taken
                 future.set_exception(error)
             else:
-                if vectors is not None:
-                    future.set_result(Computed(vectors, time.perf_counter() - started_s))
-            self._since_s = None
-            self._busy_s += time.perf_counter() - started_s
+                future.set_result(Computed(vectors, time.perf_counter() - started_s))
+            with self._clock:
+                self._busy_s += time.perf_counter() - started_s
+                self._since_s = None
             self._on_done()
 
-    def _extract(self, pixels: Sequence[Pixels]) -> Vectors | None:
+    def _extract(self, pixels: Sequence[Pixels]) -> Vectors:
         """Compute in pieces, so that a stop waits for a piece and not for a great batch."""
         step = self._extractor.batch_images
         parts = []
         for start in range(0, len(pixels), step):
             if self._stopping.is_set():
-                return None
+                raise CancelledError
             parts.append(self._extractor.extract(pixels[start : start + step]))
         return np.concatenate(parts)
 
