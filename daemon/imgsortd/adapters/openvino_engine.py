@@ -108,6 +108,7 @@ class OpenVinoExtractor:
         part = path.with_name(f".{path.stem}-new.xml")
         try:
             _load_openvino().save_model(model, part, compress_to_fp16=False)
+            path.unlink(missing_ok=True)  # never beside the other file of another model
             write_atomically(path.with_suffix(".bin"), [part.with_suffix(".bin").read_bytes()])
             write_atomically(path, [part.read_bytes()])
         finally:
