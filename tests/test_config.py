@@ -99,6 +99,62 @@ def test_a_wrong_value_is_told_with_what_was_expected_and_what_to_do(
 
 
 @pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (
+            "backbone: efficientnet_lite0, layer: fc2",
+            "model.layer must be pool5 with backbone efficientnet_lite0, got fc2; "
+            "fc2 and logits are layers of vgg16",
+        ),
+        (
+            "backbone: efficientnet_lite0, weights: imagenet1k_v1",
+            "model.weights must be auto or a file with backbone efficientnet_lite0, got "
+            "imagenet1k_v1; that is a set of vgg16's weights",
+        ),
+        (
+            "precision: int8",
+            "model.precision int8 needs model.engine: openvino, got torch; "
+            "pip install 'imgsortd[openvino]' and set the engine, or take precision auto",
+        ),
+        (
+            "engine: openvino, device: cuda",
+            "model.device must be auto or cpu with model.engine: openvino, got cuda; "
+            "for a GPU set model.engine: torch",
+        ),
+        (
+            "engine: openvino, precision: fp16",
+            "model.precision must be auto, fp32, bf16 or int8 with model.engine: openvino, "
+            "got fp16; take auto",
+        ),
+    ],
+)
+def test_keys_of_the_model_that_no_engine_has_together_are_refused(
+    folder: Path, model: str, expected: str
+) -> None:
+    assert error_of(folder, f"model: {{{model}}}") == expected
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "backbone: efficientnet_lite0, layer: pool5, weights: lite.pth",
+        "backbone: efficientnet_lite0, engine: openvino, precision: int8",
+        "layer: logits, weights: imagenet1k_v1",
+        "engine: openvino, precision: int8, device: cpu",
+        "engine: openvino, precision: bf16",
+        "device: cuda, precision: fp16",
+    ],
+)
+def test_keys_of_the_model_that_go_together_are_taken(folder: Path, model: str) -> None:
+    wanted = yaml.safe_load(f"{{{model}}}")
+
+    found = load(folder, f"model: {{{model}}}").model
+
+    wanted.update({"weights": str(folder / "lite.pth")} if "lite.pth" in model else {})
+    assert {key: str(getattr(found, key)) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("taget: x", "taget is not a known key; did you mean target?"),
