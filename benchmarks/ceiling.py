@@ -62,6 +62,8 @@ def summarise(subject: Subject, values: dict[str, Any]) -> Part:
         roof.line(values["precision"], values["threads"]),
         f"{gflop:g} GFLOP an image: {WINOGRAD_NOTE}",
     ]
+    if values["precision"] == "int8":
+        part.notes.append("the products are OpenVINO's, with the rounding of their rows to int8")
     part.raw["roofline"] = {"achieved": roof.achieved, "best": best, "shape": shape}
     return part
 

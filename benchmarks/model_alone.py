@@ -16,10 +16,13 @@ from typing import Any
 import torch
 
 from benchmarks import article, roofline
+from benchmarks.int8_products import Int8Products
 from benchmarks.pictures import picture_paths
 from benchmarks.subject import add_subject, model_config
+from imgsortd.adapters.cpus import usable_cpus
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.images import decode
+from imgsortd.adapters.weight_sources import default_cache_dir
 
 ARTICLE_IMAGES = 16
 
@@ -35,13 +38,13 @@ def main() -> None:
     paths = picture_paths(options.folder)
     model = article.load_model(options.article_weights)
     tensors = [article.read_picture(path) for path in paths[:ARTICLE_IMAGES]]
-    extractor = build_extractor(model_config(options))
+    extractor = build_extractor(model_config(options), default_cache_dir())
     # Whole batches, as a GPU wants: the same pictures again where there are too few.
     count = max(ARTICLE_IMAGES, extractor.batch_images)
     pixels = [decode(path.read_bytes()) for path in paths[:count]]
     pixels = [pixels[number % len(pixels)] for number in range(count)]
     device, precision = roofline.arithmetic(extractor.describe())
-    products = roofline.Products(device, precision)
+    products = _products(device, precision)
 
     def forward_one_by_one() -> None:
         with torch.no_grad():
@@ -67,6 +70,12 @@ def main() -> None:
         "gflop_per_image": roofline.gflop_per_image(extractor, options.backbone),
     }
     print(json.dumps({**values, **rounds}))
+
+
+def _products(device: str, precision: str) -> roofline.Products | Int8Products:
+    if (device, precision) == ("cpu", "int8"):
+        return Int8Products(usable_cpus())
+    return roofline.Products(device, precision)
 
 
 def _seconds(way: Callable[[], object]) -> float:

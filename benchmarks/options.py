@@ -8,15 +8,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from benchmarks.subject import BACKBONES, ENGINES, subjects_of, unknown_keys
+from benchmarks.subject import BACKBONES, ENGINES, PRECISIONS, subjects_of
+from benchmarks.targets import Kind
+from imgsortd.config_model import NAMED_WEIGHTS
 
-_NAMED_WEIGHTS = ("auto", "imagenet1k_v1")
+KINDS = {"photos": Kind.PHOTOS, "cameras": Kind.CAMERAS}
 
 
 class Section(StrEnum):
     """What ``--only`` chooses from."""
 
     THROUGHPUT = "throughput"
+    MODEL = "model"
     LATENCY = "latency"
     MEMORY = "memory"
     REFIT = "refit"
@@ -59,7 +62,7 @@ def folder(text: str) -> Path:
 
 def weights(text: str) -> str:
     """Read a name of weights, or the path of a file."""
-    return text if text in _NAMED_WEIGHTS else str(file(text).resolve())
+    return text if text in NAMED_WEIGHTS else str(file(text).resolve())
 
 
 def file(text: str) -> Path:
@@ -82,10 +85,14 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--burst must be 1 or more, --rest 0 or more")
     backbones = _flat(options.backbone) or [BACKBONES[0]]
     engines = _flat(options.engine) or [ENGINES[0]]
-    options.subjects = subjects_of(backbones, engines, options.weights)
-    for subject in options.subjects:
-        if missing := unknown_keys(subject):
-            parser.error(f"{subject.name}: this imgsortd has no {' and no '.join(missing)}")
+    precisions = _flat(options.precision) or [PRECISIONS[0]]
+    options.subjects = subjects_of(backbones, engines, precisions, options.weights)
+    if not options.subjects:
+        parser.error(
+            f"{', '.join(engines)} cannot compute in {', '.join(precisions)}; "
+            f"int8 needs --engine openvino"
+        )
+    options.kinds = [KINDS[name] for name in _flat(options.kinds) or KINDS]
     options.sections = [Section(name) for name in _flat(options.only)] or list(Section)
     return options
 
@@ -120,8 +127,9 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
 
 def _add_extent(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("extent").add_argument
-    sections = tuple(Section)
+    sections, kinds = tuple(Section), tuple(KINDS)
     add("--only", type=choice_of(sections), action="append", metavar="LIST", help=_of(sections))
+    add("--kinds", type=choice_of(kinds), action="append", metavar="LIST", help=_of(kinds))
     add("--images", type=int, default=96, help="photographs; half as many camera files (96)")
     add("--rounds", type=int, default=3, help="times that each job is done, in turns (3)")
     add("--drops", type=int, default=20, help="single files dropped for the latency (20)")
@@ -138,7 +146,8 @@ def _add_extent(parser: argparse.ArgumentParser) -> None:
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("models").add_argument
-    for name, choices in (("--backbone", BACKBONES), ("--engine", ENGINES)):
+    lists = (("--backbone", BACKBONES), ("--engine", ENGINES), ("--precision", PRECISIONS))
+    for name, choices in lists:
         reader = choice_of(choices)
         add(name, type=reader, action="append", metavar="LIST", help=_of(choices))
     add(

@@ -48,13 +48,18 @@ def picture_paths(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(os.listdir(folder)) if name.lower().endswith(SUFFIXES)]
 
 
+def find_pictures(source: Path) -> list[Path]:
+    """List the pictures anywhere below a folder."""
+    return sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
 def gather(source: Path, images: int, folder: Path) -> PictureSet:
     """Copy ``images`` pictures from anywhere below ``source``, evenly chosen.
 
     Where there are fewer, they come again with other bytes behind the end marker: the
     work is the same, the content is not.
     """
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = find_pictures(source)
     if not found:
         raise SystemExit(f"{source}: expected {', '.join(SUFFIXES)} files, found none")
     folder.mkdir(parents=True)

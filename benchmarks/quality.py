@@ -83,6 +83,8 @@ def measure(
         part.notes = [f"{done.values['images_per_s']:.1f} images/s", *part.notes]
         part.raw = done.values
         parts.append(part)
+    if not parts:
+        return []
     if article_weights is not None:
         target = work / "quality-article"
         arguments = ("-k", str(len(classes)), "--weights", article_weights)

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.prepare import keep_in
 from benchmarks.processes import count_sorted, environ, wait_until
 
 _START_TIMEOUT_S = 300.0
@@ -39,9 +40,8 @@ class RunningDaemon:
     log_file: Path
 
     def runs_on(self) -> str:
-        """Return on what and how its model runs, as it logged it at the start."""
-        found = re.search(r"runs_on='([^']*)'", self.log_file.read_text())
-        return found[1] if found else "not logged"
+        """Return on what and how its model runs."""
+        return str(self.status()["runs_on"])
 
     def wait_sorted(self, images: int, timeout_s: float = 600) -> None:
         """Wait until so many files stand in cluster folders."""
@@ -94,8 +94,12 @@ def write_config(folder: Path, **settings: Any) -> Path:
 
 @contextmanager
 def daemon(folder: Path, **settings: Any) -> Iterator[RunningDaemon]:
-    """Run a real daemon in ``folder``, with ``settings`` over the defaults."""
+    """Run a real daemon in ``folder``, with ``settings`` over the defaults.
+
+    It finds what its first start would have left: the calibration, and a checked int8 model.
+    """
     config_file, log_file = write_config(folder, **settings), folder / "daemon.log"
+    keep_in(folder / "state")
     command = [sys.executable, "-m", "imgsortd", "run", "-c", str(config_file)]
     with _listener() as (address, ear), open(log_file, "wb") as log:
         environment = {**environ(), "NOTIFY_SOCKET": address}

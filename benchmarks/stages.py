@@ -26,6 +26,7 @@ from imgsortd.adapters import fsops, images, reading
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.store import open_store
 from imgsortd.adapters.store_fits import FitRecord
+from imgsortd.adapters.weight_sources import default_cache_dir
 from imgsortd.config import Config, ModelConfig
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Candidate, ExtractorId, Op, Picture, Pixels, Vectors
@@ -57,7 +58,7 @@ def run(source: Path, work: Path, model: ModelConfig) -> dict[str, Any]:
     target.mkdir()
     fsops.allow_leases()
     paths = picture_paths(inbox)
-    extractor = build_extractor(model)
+    extractor = build_extractor(model, default_cache_dir())
     seconds: dict[str, float] = {}
     config = Config(inbox=inbox, target=target, state_dir=work / "state", op=Op.MOVE, model=model)
     store = open_store(config.database)

@@ -1,4 +1,4 @@
-"""What of imgsortd is measured: a backbone on an engine.
+"""What of imgsortd is measured: a backbone on an engine, in an arithmetic.
 
 The defaults are never passed on, so that a measurement of them asks imgsortd for
 nothing but its own defaults.
@@ -7,13 +7,16 @@ nothing but its own defaults.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from imgsortd.config import ModelConfig
+from imgsortd.config import ModelConfig, check_model
+from imgsortd.config_model import NAMED_WEIGHTS
+from imgsortd.errors import ConfigError
 
 BACKBONES = ("vgg16", "efficientnet_lite0")
 ENGINES = ("torch", "openvino")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +25,31 @@ class Subject:
 
     backbone: str = BACKBONES[0]
     engine: str = ENGINES[0]
+    precision: str = PRECISIONS[0]
     weights: str = "auto"
 
     @property
     def name(self) -> str:
-        """Backbone and engine, as the table shows them."""
-        return f"{self.backbone} on {self.engine}"
+        """Backbone and engine, and the precision that was asked for, as the table shows them."""
+        asked = "" if self.precision == PRECISIONS[0] else f" {self.precision}"
+        return f"{self.backbone} on {self.engine}{asked}"
 
     @property
     def file_name(self) -> str:
         """The same for a folder's name."""
-        return f"{self.backbone}-{self.engine}"
+        return self.name.replace(" on ", "-").replace(" ", "-")
 
     @property
     def changes(self) -> dict[str, str]:
-        """Backbone and engine where they are not the defaults."""
-        asked = {"backbone": self.backbone, "engine": self.engine}
-        usual = {"backbone": BACKBONES[0], "engine": ENGINES[0]}
-        return {key: value for key, value in asked.items() if value != usual[key]}
+        """Backbone, engine and precision where they are not the defaults."""
+        asked = {"backbone": self.backbone, "engine": self.engine, "precision": self.precision}
+        usual = Subject()
+        return {key: value for key, value in asked.items() if value != getattr(usual, key)}
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether it needs a checked int8 model."""
+        return self.precision == "int8"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -52,34 +62,40 @@ class Subject:
         return [part for key, value in self.settings.items() for part in (f"--{key}", value)]
 
 
-def subjects_of(backbones: list[str], engines: list[str], weights: str) -> list[Subject]:
-    """Return every asked backbone on every asked engine.
+def subjects_of(
+    backbones: list[str], engines: list[str], precisions: list[str], weights: str
+) -> list[Subject]:
+    """Return every asked backbone on every asked engine in every precision the engine has.
 
     ``weights`` are VGG16's; another backbone takes its own.
     """
-    return [
-        Subject(backbone, engine, weights if backbone == BACKBONES[0] else "auto")
+    asked = [
+        Subject(backbone, engine, precision, weights if backbone == BACKBONES[0] else "auto")
         for backbone in backbones
         for engine in engines
+        for precision in precisions
     ]
+    return [subject for subject in asked if _is_possible(subject)]
 
 
-def unknown_keys(subject: Subject) -> list[str]:
-    """Return the keys of ``model`` that this subject needs and this imgsortd does not have."""
-    return [f"model.{key}" for key in subject.changes if key not in ModelConfig.model_fields]
+def _is_possible(subject: Subject) -> bool:
+    try:
+        check_model(ModelConfig.model_validate(subject.settings), "benchmarks")
+    except ConfigError:
+        return False
+    return True
 
 
 def add_subject(parser: argparse.ArgumentParser) -> None:
     """Add the options that :attr:`Subject.arguments` gives."""
-    parser.add_argument("--weights", default="auto")
-    parser.add_argument("--backbone", default=BACKBONES[0])
-    parser.add_argument("--engine", default=ENGINES[0])
+    for name, value in asdict(Subject()).items():
+        parser.add_argument(f"--{name}", default=value)
 
 
 def model_config(options: argparse.Namespace) -> ModelConfig:
     """Turn the options of :func:`add_subject` into imgsortd's section ``model``."""
     weights = options.weights
-    if weights not in ("auto", "imagenet1k_v1"):
+    if weights not in NAMED_WEIGHTS:
         weights = str(Path(weights).resolve())
-    settings = Subject(options.backbone, options.engine, weights).settings
-    return ModelConfig.model_validate(settings)
+    subject = Subject(options.backbone, options.engine, options.precision, weights)
+    return ModelConfig.model_validate(subject.settings)

@@ -14,9 +14,10 @@ from benchmarks.pictures import PictureSet
 from benchmarks.processes import Finished, count_sorted, run_module
 from benchmarks.stage_names import ASSIGN, ASSIGN_TITLE, STAGE_TITLES
 from benchmarks.subject import Subject
-from benchmarks.targets import MODEL_SPEED_TARGET, Kind, whole_sort_target
+from benchmarks.targets import Kind, whole_sort_target
 
 PICTURES_A_CLUSTER = 10
+WHOLE_SORT = "whole sort against the article"
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -39,15 +40,13 @@ class Contest:
 class Round:
     """One subject's measurements of one round, with the article's of the same round.
 
-    ``stages_ms`` is milliseconds an image by stage, each alone; ``sort_images_per_s`` is of
-    the whole job's part from the first file read to the last features stored.
+    ``stages_ms`` is milliseconds an image by stage, each alone.
     """
 
     article_work_s: float
     article_wall_s: float
     sort_work_s: float
     sort_wall_s: float
-    sort_images_per_s: float
     stages_ms: dict[str, float]
 
 
@@ -90,11 +89,11 @@ def _part(contest: Contest, subject: Subject, results: Sequence[dict[str, Finish
         for result, own in zip(results, stages, strict=True)
     ]
     pictures = contest.pictures
-    ran_as = ", ".join(sorted({own["runs_on"] for own in stages}))
+    done = [result[f"sort, {subject.name}"].values for result in results]
+    ran_as = ", ".join(sorted({own["runs_on"] for own in done}))
     notes = [
         f"{pictures.images} files, k={contest.n_clusters}, {pictures.origin}",
-        # Each process measures anew which arithmetic is fastest; on a busy machine it may err.
-        f"in the stages the model ran as {ran_as}",
+        f"the model ran as {ran_as}",
     ]
     raw = {
         "pictures": pictures.origin,
@@ -115,7 +114,6 @@ def _round(article: Finished, sort: Finished, stages: dict[str, Any]) -> Round:
         article.wall_s,
         sort.values["total_s"],
         sort.wall_s,
-        sort.values["images_per_s"],
         stages["ms_per_image"],
     )
 
@@ -125,19 +123,16 @@ def job_figures(contest: Contest, subject: Subject, rounds: Sequence[Round]) -> 
     images, target = contest.pictures.images, whole_sort_target(subject, contest.kind)
     work = [run.article_work_s / run.sort_work_s for run in rounds]
     wall = [run.article_wall_s / run.sort_wall_s for run in rounds]
-    # The bare loop over the model is the same round's stage: prepared pictures, nothing beside.
-    speed = [run.sort_images_per_s * run.stages_ms["model"] / 1000 for run in rounds]
 
     def per_image(name: str, seconds: list[float], ratios: Sequence[float] = ()) -> Figure:
         milliseconds = [1000 * value / images for value in seconds]
         return figure_of(name, milliseconds, Unit.MILLISECONDS, ratios=ratios)
 
     return [
-        figure_of("whole sort against the article", work, Unit.RATIO, target),
+        figure_of(WHOLE_SORT, work, Unit.RATIO, target),
         figure_of("  with start and loading of the model", wall, Unit.RATIO),
         per_image("the article's script", [run.article_work_s for run in rounds]),
         per_image("imgsortd sort", [run.sort_work_s for run in rounds], work),
-        figure_of("  features at the model's own speed", speed, Unit.SHARE, MODEL_SPEED_TARGET),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import article, ceiling, clocks, latency, processes, refit, roofline, synthetic
+from benchmarks import (
+    article,
+    ceiling,
+    clocks,
+    latency,
+    model_stage,
+    prepare,
+    processes,
+    refit,
+    roofline,
+    synthetic,
+)
 from benchmarks.burst import Burst, burst_figures, waits
 from benchmarks.figures import (
     Figure,
@@ -42,6 +54,7 @@ from PIL import Image
 from rich.console import Console
 
 from imgsortd.adapters.images import decode
+from imgsortd.adapters.weight_sources import AUTO
 from imgsortd.core.routing import nearest
 from support import BLUE, GREEN, RED, paint, tree
 
@@ -119,7 +132,6 @@ def round_of(slow: float) -> Round:
         article_wall_s=40.0 * slow,
         sort_work_s=10.0 * slow,
         sort_wall_s=20.0 * slow,
-        sort_images_per_s=0.9 / slow,
         stages_ms={**dict.fromkeys(STAGE_TITLES, 100.0 * slow), "model": 1000.0 * slow, ASSIGN: 1},
     )
 
@@ -180,13 +192,12 @@ def test_ratios_are_taken_round_by_round_so_that_a_slow_round_cancels_out() -> N
     contest = Contest(Kind.PHOTOS, PictureSet(Path(), 10, "made"))
     rounds = [round_of(slow) for slow in (1, 5, 1.5)]
 
-    work, wall, article_rate, sort_rate, speed = job_figures(contest, Subject(), rounds)
+    work, wall, article_rate, sort_rate = job_figures(contest, Subject(), rounds)
 
     assert (work.value, work.low, work.high) == (3.0, 3.0, 3.0)
     assert wall.value == 2.0
     assert (article_rate.value, sort_rate.value) == (4500.0, 1500.0)  # ms an image
     assert sort_rate.ratios == (3.0, 3.0, 3.0)
-    assert speed.value == pytest.approx(0.9)
 
 
 def test_each_stage_is_compared_with_the_whole_of_the_article_in_the_same_round() -> None:
@@ -210,7 +221,7 @@ def test_a_round_and_the_next_one_run_in_opposite_order() -> None:
     [
         (Subject(), Kind.PHOTOS, 3.3),
         (Subject(), Kind.CAMERAS, 4.2),
-        (Subject(engine="openvino"), Kind.CAMERAS, 7.5),
+        (Subject(engine="openvino", precision="int8"), Kind.CAMERAS, 7.5),
         (Subject("efficientnet_lite0"), Kind.PHOTOS, 8.0),
     ],
 )
@@ -218,6 +229,26 @@ def test_the_whole_sort_has_a_target_for_each_model(
     subject: Subject, kind: Kind, times: float
 ) -> None:
     assert whole_sort_target(subject, kind) == Target(Goal.AT_LEAST, times)
+
+
+def test_nothing_was_promised_for_vgg16_on_openvino_without_int8() -> None:
+    assert whole_sort_target(Subject(engine="openvino"), Kind.PHOTOS) is None
+
+
+def test_the_model_stage_is_compared_with_the_bare_loop_of_the_same_round() -> None:
+    values = {
+        "runs_on": "vgg16 torch cpu fp32 direct",
+        "batch_images": 16,
+        "bare_images_per_s": [10.0, 5.0, 10.0],
+        "sort_images_per_s": [9.0, 4.5, 8.0],
+        "model_busy": [0.99, 0.97, 0.98],
+    }
+
+    share, bare, *_ = model_stage.summarise("model stage", values).figures
+
+    assert (share.value, share.low, share.high) == (0.9, 0.8, 0.9)
+    assert share.target == Target(Goal.AT_LEAST, 0.85)
+    assert bare.value == 10.0
 
 
 def test_the_roofline_divides_the_models_rate_by_the_best_product() -> None:
@@ -261,12 +292,14 @@ def test_products_are_computed_in_each_precision(precision: str) -> None:
 
 
 def test_only_what_is_not_the_default_is_asked_of_imgsortd() -> None:
-    usual, other = Subject(), Subject("efficientnet_lite0", "openvino")
+    usual, other = Subject(), Subject("efficientnet_lite0", "openvino", "int8")
 
     assert usual.arguments == ["--weights", "auto"]
     assert usual.settings == {"weights": "auto"}
-    assert other.arguments[2:] == ["--backbone", "efficientnet_lite0", "--engine", "openvino"]
-    assert set(other.settings) == {"weights", "backbone", "engine"}
+    assert other.arguments[2:6] == ["--backbone", "efficientnet_lite0", "--engine", "openvino"]
+    assert set(other.settings) == {"weights", "backbone", "engine", "precision"}
+    assert other.name == "efficientnet_lite0 on openvino int8"
+    assert other.file_name == "efficientnet_lite0-openvino-int8"
 
 
 def test_options_take_lists_with_commas_and_by_repetition(tmp_path: Path) -> None:
@@ -278,11 +311,15 @@ def test_options_take_lists_with_commas_and_by_repetition(tmp_path: Path) -> Non
     assert options.refit_sizes == [1000, 2000]
     assert options.burst == 10
     assert [subject.name for subject in options.subjects] == ["vgg16 on torch"]
-    assert len(parse_options([]).sections) == 5
+    assert len(parse_options([]).sections) == 6
+    assert options.kinds == [Kind.PHOTOS, Kind.CAMERAS]
+    assert parse_options(["--kinds", "cameras"]).kinds == [Kind.CAMERAS]
 
 
 def test_every_backbone_is_measured_on_every_engine_with_weights_that_fit() -> None:
-    subjects = subjects_of(["vgg16", "efficientnet_lite0"], ["torch", "openvino"], "my.pth")
+    backbones, engines = ["vgg16", "efficientnet_lite0"], ["torch", "openvino"]
+
+    subjects = subjects_of(backbones, engines, ["auto"], "my.pth")
 
     assert [(s.backbone, s.engine, s.weights) for s in subjects] == [
         ("vgg16", "torch", "my.pth"),
@@ -292,13 +329,70 @@ def test_every_backbone_is_measured_on_every_engine_with_weights_that_fit() -> N
     ]
 
 
+def test_an_engine_is_measured_only_in_the_precisions_it_has() -> None:
+    subjects = subjects_of(["vgg16"], ["torch", "openvino"], ["auto", "fp16", "int8"], "auto")
+
+    assert [subject.name for subject in subjects] == [
+        "vgg16 on torch",
+        "vgg16 on torch fp16",
+        "vgg16 on openvino",
+        "vgg16 on openvino int8",
+    ]
+
+
+def test_int8_is_left_out_where_there_are_too_few_photographs_to_check_it(
+    tmp_path: Path,
+) -> None:
+    paint(tmp_path / "one.jpg", RED, 0)
+    said: list[str] = []
+
+    ready = prepare.prepare(
+        [Subject(engine="openvino", precision="int8")], tmp_path, pytest.fail, said.append
+    )
+
+    assert ready.subjects == []
+    assert "made and checked on 384 photographs" in ready.parts[0].notes[0]
+    assert ready.parts[0].notes[0].endswith("has 1")
+    assert len(said) == 1
+
+
+def test_an_int8_model_that_did_not_pass_is_shown_with_its_figures() -> None:
+    part = Part("int8, vgg16 on openvino int8")
+    check = {"agreement": 0.9, "min_cosine": 0.95, "n_images": 256, "passed": False, "engine": "x"}
+
+    prepare.summarise(part, {"check": check, "made_s": 60.0})
+
+    assert part.figures[0].is_met is False
+    assert part.notes[-1].endswith("not measured")
+
+
+def test_the_cache_of_the_benchmark_begins_with_a_copy_of_the_users_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, own, state = tmp_path / "user", tmp_path / "bench", tmp_path / "state"
+    for folder in (users, state):
+        folder.mkdir()
+    (users / AUTO.cache_name).write_bytes(b"weights")
+    monkeypatch.setenv("IMGSORTD_CACHE_DIR", str(users))
+
+    prepare.use_cache(own)
+    (own / "calibration.json").write_text("{}")
+    prepare.keep_in(state)
+
+    assert os.environ["IMGSORTD_CACHE_DIR"] == str(own)
+    assert (own / AUTO.cache_name).read_bytes() == b"weights"
+    assert [path.name for path in state.iterdir()] == ["calibration.json"]
+    assert [path.name for path in users.iterdir()] == [AUTO.cache_name]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["--photos", "/no/such"], "--photos: expected an existing folder, got '/no/such'"),
         (["--weights", "/no.pth"], "--weights: expected an existing file, got '/no.pth'"),
         (["--backbone", "vgg19"], "expected vgg16, efficientnet_lite0, got 'vgg19'"),
-        (["--only", "speed"], "expected throughput, latency, memory, refit, quality, got 'speed'"),
+        (["--only", "speed"], "expected throughput, model, latency, memory, refit, quality, got"),
+        (["--precision", "int8"], "torch cannot compute in int8; int8 needs --engine openvino"),
         (["--refit-sizes", "10k"], "expected whole numbers from 1000"),
         (["--images", "2"], "--images must be 8 or more"),
         (["--burst", "0"], "--burst must be 1 or more"),
