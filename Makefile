@@ -4,8 +4,10 @@ BIN := .venv/bin
 PHOTOS ?=
 # More for `make bench`, such as BENCH="--only refit,latency --burst 1000".
 BENCH ?=
+# What `make plots` draws: files that `make bench` wrote; the plots go to docs/.
+JSON ?=
 
-.PHONY: demo test check fix bench clean
+.PHONY: demo test check fix bench plots clean
 
 # One stamp for the whole environment: it is made anew when pyproject.toml changes.
 .venv/.installed: pyproject.toml
@@ -28,6 +30,10 @@ fix: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks $(BENCH)
+
+plots: .venv/.installed
+	@test -n "$(JSON)" || { echo 'make plots: give the files, as in make plots JSON="bench-1.json bench-2.json"' >&2; exit 2; }
+	$(BIN)/python -m benchmarks.plots $(JSON) -o docs/
 
 clean:
 	rm -rf .venv build dist demo-run
