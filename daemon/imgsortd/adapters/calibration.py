@@ -184,4 +184,5 @@ def _processor() -> str:
         text = ""
     model = re.search(r"model name\s*:\s*(.+)", text)
     # A virtual machine may hide the model; the instructions decide what is fast.
-    return f"{model[1] if model else platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    instructions = f"{torch.backends.cpu.get_cpu_capability()}{' bf16' if has_fast_bf16() else ''}"
+    return f"{model[1] if model else platform.machine()} {instructions}"
