@@ -22,6 +22,9 @@ from benchmarks.subject import Subject, add_subject, model_config
 from benchmarks.targets import MODEL_SPEED_TARGET
 from benchmarks.throughput import Contest, in_turns
 
+# So that the first read and the last transaction count little, as in a folder of thousands.
+_BATCHES_AT_LEAST = 4
+
 
 def measure(
     contest: Contest, subject: Subject, rounds: int, work: Path, say: Callable[[str], None]
@@ -37,7 +40,7 @@ def measure(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     part = summarise(f"model stage, {contest.kind}, {subject.name}", values)
-    part.notes.append(f"{contest.pictures.images} files, {contest.pictures.origin}")
+    part.notes.append(f"{values['images']} files, from {contest.pictures.origin}")
     return part
 
 
@@ -65,6 +68,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("-k", "--clusters", type=int, required=True)
     parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--batches", type=int, default=_BATCHES_AT_LEAST)
     add_subject(parser)
     options = parser.parse_args()
     print(json.dumps(run(options)))
@@ -72,7 +76,7 @@ def main() -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Time both; return plain values."""
-    from benchmarks.pictures import picture_paths
+    from benchmarks.pictures import gather, picture_paths
     from imgsortd.adapters import fsops
     from imgsortd.adapters.features import build_extractor
     from imgsortd.adapters.images import decode
@@ -81,7 +85,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     fsops.allow_leases()
     extractor = build_extractor(model_config(options), default_cache_dir())
     engine, size = extractor.loaded(), extractor.batch_images
-    pixels = [decode(path.read_bytes()) for path in picture_paths(options.source.resolve())]
+    given, work = options.source.resolve(), options.work.resolve()
+    count = max(len(picture_paths(given)), options.batches * size)
+    source = gather(given, count, work / "pictures").folder
+    pixels = [decode(path.read_bytes()) for path in picture_paths(source)]
     batches = [pixels[start : start + size] for start in range(0, len(pixels), size)]
 
     def bare_loop() -> None:
@@ -91,7 +98,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         rates["bare_images_per_s"].append(len(pixels) / (time.perf_counter() - started))
 
     def whole_job() -> None:
-        report = _sort(options, extractor)
+        report = _sort(source, work / "sorted", options, extractor)
         if report.sorted != len(pixels):
             raise SystemExit(f"expected {len(pixels)} pictures to be sorted, got {report.sorted}")
         rates["sort_images_per_s"].append(report.images_per_s)
@@ -109,14 +116,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {"runs_on": extractor.describe(), "batch_images": size, "images": len(pixels), **rates}
 
 
-def _sort(options: argparse.Namespace, extractor: Any) -> Any:
+def _sort(source: Path, target: Path, options: argparse.Namespace, extractor: Any) -> Any:
     """Do the whole job into a fresh folder, as ``imgsortd sort`` does."""
     from imgsortd.config import Config
     from imgsortd.core.records import Op
     from imgsortd.sort_job import SortJob
     from imgsortd.sorting import sort_folder
 
-    source, target = options.source.resolve(), options.work.resolve() / "sorted"
     job = SortJob(source, target, options.clusters, Op.COPY, None, False, 42, False)
     config = Config(
         inbox=source,

@@ -506,8 +506,9 @@ def test_a_synthetic_store_is_as_a_library_leaves_it_and_can_be_refitted(tmp_pat
 
 
 def test_every_stage_is_measured_and_leaves_the_pictures_where_they_are(
-    tmp_path: Path, conv_weights: Path
+    tmp_path: Path, conv_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("IMGSORTD_CACHE_DIR", str(tmp_path))
     for number, colour in enumerate((RED, GREEN, BLUE)):
         paint(tmp_path / "in" / f"{number}.png", colour, number)
     (tmp_path / "work").mkdir()
@@ -519,6 +520,24 @@ def test_every_stage_is_measured_and_leaves_the_pictures_where_they_are(
     assert set(values["ms_per_image"]) == {*STAGE_TITLES, ASSIGN}
     assert all(value > 0 for value in values["ms_per_image"].values())
     assert processes.count_sorted(tmp_path / "work" / "sorted") == 3
+    assert len(picture_paths(tmp_path / "in")) == 3
+
+
+def test_bare_loop_and_sort_are_timed_over_whole_batches_of_the_same_pictures(
+    tmp_path: Path, conv_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGSORTD_CACHE_DIR", str(tmp_path))
+    for number, colour in enumerate((RED, GREEN, BLUE)):
+        paint(tmp_path / "in" / f"{number}.png", colour, number)
+    arguments = (tmp_path / "in", tmp_path / "work", "-k", "2", "--rounds", "1")
+
+    values = processes.run_module(
+        "benchmarks.model_stage", *arguments, "--batches", "1", "--weights", conv_weights
+    ).values
+
+    assert values["images"] == values["batch_images"]
+    assert values["bare_images_per_s"][0] > 0
+    assert values["sort_images_per_s"][0] > 0
     assert len(picture_paths(tmp_path / "in")) == 3
 
 
