@@ -48,6 +48,7 @@ def run(options: argparse.Namespace, work: Path) -> list[Part]:
     compared = {Section.THROUGHPUT, Section.MODEL} & set(options.sections)
     contests = _contests(options, work) if compared and options.subjects else []
     measure: dict[Section, Callable[[], list[Part]]] = {
+        Section.PREPARE: list,  # done above, whatever else is measured
         Section.THROUGHPUT: lambda: _throughput(options, contests, work),
         Section.MODEL: lambda: _model(options, contests, work),
         Section.LATENCY: lambda: _latency(options, work),

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.figures import Figure, Part, Unit, figure_of
 from benchmarks.processes import run_module
-from benchmarks.roofline import WINOGRAD_NOTE, Roofline
+from benchmarks.roofline import PLAIN_NOTE, WINOGRAD_NOTE, Roofline
 from benchmarks.subject import Subject
 
 _ROUNDS_AT_LEAST = 3
@@ -60,12 +60,16 @@ def summarise(subject: Subject, values: dict[str, Any]) -> Part:
     part.figures += _roofline_figures(achieved, shape, best)
     part.notes += [
         roof.line(values["precision"], values["threads"]),
-        f"{gflop:g} GFLOP an image: {WINOGRAD_NOTE}",
+        f"{gflop:g} GFLOP an image: {_operations_note(values['runs_on'])}",
     ]
     if values["precision"] == "int8":
         part.notes.append("the products are OpenVINO's, with the rounding of their rows to int8")
     part.raw["roofline"] = {"achieved": roof.achieved, "best": best, "shape": shape}
     return part
+
+
+def _operations_note(runs_on: str) -> str:
+    return WINOGRAD_NOTE if "winograd" in runs_on else PLAIN_NOTE
 
 
 def _roofline_figures(achieved: Sequence[float], shape: str, best: float) -> list[Figure]:

@@ -18,6 +18,7 @@ KINDS = {"photos": Kind.PHOTOS, "cameras": Kind.CAMERAS}
 class Section(StrEnum):
     """What ``--only`` chooses from."""
 
+    PREPARE = "prepare"
     THROUGHPUT = "throughput"
     MODEL = "model"
     LATENCY = "latency"

@@ -29,8 +29,9 @@ _GPU_REPEATS = 20
 DEVICES = ("cpu", "cuda", "mps")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
+PLAIN_NOTE = "the operations are those of the plain computation"
 WINOGRAD_NOTE = (
-    "the operations are those of the plain computation; Winograd's method does fewer "
+    f"{PLAIN_NOTE}; Winograd's method does fewer "
     "multiplications than it is credited for, so its share may exceed 100 %"
 )
 

@@ -311,7 +311,7 @@ def test_options_take_lists_with_commas_and_by_repetition(tmp_path: Path) -> Non
     assert options.refit_sizes == [1000, 2000]
     assert options.burst == 10
     assert [subject.name for subject in options.subjects] == ["vgg16 on torch"]
-    assert len(parse_options([]).sections) == 6
+    assert len(parse_options([]).sections) == 7
     assert options.kinds == [Kind.PHOTOS, Kind.CAMERAS]
     assert parse_options(["--kinds", "cameras"]).kinds == [Kind.CAMERAS]
 
@@ -391,7 +391,10 @@ def test_the_cache_of_the_benchmark_begins_with_a_copy_of_the_users_weights(
         (["--photos", "/no/such"], "--photos: expected an existing folder, got '/no/such'"),
         (["--weights", "/no.pth"], "--weights: expected an existing file, got '/no.pth'"),
         (["--backbone", "vgg19"], "expected vgg16, efficientnet_lite0, got 'vgg19'"),
-        (["--only", "speed"], "expected throughput, model, latency, memory, refit, quality, got"),
+        (
+            ["--only", "speed"],
+            "expected prepare, throughput, model, latency, memory, refit",
+        ),
         (["--precision", "int8"], "torch cannot compute in int8; int8 needs --engine openvino"),
         (["--refit-sizes", "10k"], "expected whole numbers from 1000"),
         (["--images", "2"], "--images must be 8 or more"),
