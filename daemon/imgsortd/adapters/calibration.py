@@ -25,7 +25,7 @@ from imgsortd.config import Precision
 log = logging.getLogger(__name__)
 
 FILE_NAME = "calibration.json"
-_ROUNDS = 5
+_ROUNDS = 3
 _ROUNDS_OF_MANY = 2
 _STEPS = (2, 4, 8, 16, 32)
 # On a busy machine all takes longer, and the measured differences mean less.
@@ -68,7 +68,10 @@ def _maps_before_the_last_stage(network: Network) -> torch.Tensor:
 
 
 def _fastest_way(network: Network) -> tuple[Precision, Kernel]:
-    """Time what a network is mostly made of: VGG16's widest layer, or the whole of a small one."""
+    """Time what a network is mostly made of: VGG16's widest layer, or the whole of a small one.
+
+    In CPU seconds of one thread, which are the same while others use the machine.
+    """
     precisions = [Precision.FP32, *([Precision.BF16] if has_fast_bf16() else [])]
     if network.shallow_stages:
         part = nn.Sequential(nn.Conv2d(512, 512, 3, padding=1), nn.ReLU()).eval()
@@ -81,8 +84,13 @@ def _fastest_way(network: Network) -> tuple[Precision, Kernel]:
         for kernel in kernels if precision is Precision.FP32 else [Kernel.DIRECT]:
             placed = place_stage(part, _CPU, Arithmetic(precision, kernel))
             ours = images.to(DTYPES[precision], memory_format=torch.channels_last)
-            ways[precision, kernel] = partial(_seconds, partial(placed, ours))
-    return _quickest(ways, _ROUNDS)
+            ways[precision, kernel] = partial(_cpu_seconds, partial(placed, ours))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _quickest(ways, _ROUNDS)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _fastest_step(deep: nn.Sequential, maps: torch.Tensor, workers: int, deadline_s: float) -> int:
@@ -122,6 +130,12 @@ def _quickest(ways: Mapping[_Way, Callable[[], float]], rounds: int) -> _Way:
         for way, run in ways.items():
             best_s[way] = min(best_s[way], run())
     return min(best_s, key=lambda way: best_s[way])
+
+
+def _cpu_seconds(run: Callable[[], object]) -> float:
+    started = time.thread_time()
+    run()
+    return time.thread_time() - started
 
 
 def _seconds(run: Callable[[], object]) -> float:
