@@ -144,28 +144,6 @@ def test_bf16_keeps_the_direction_of_the_features(
     assert cosines(extractor.extract_exactly(photographs), vgg16_features).min() > 0.9999
 
 
-@pytest.mark.parametrize(
-    ("package", "text"),
-    [
-        ("openvino", "model.engine: openvino needs the package openvino, which is not installed; "),
-        ("nncf", "model.precision: int8 needs the package nncf, which is not installed; "),
-    ],
-)
-def test_a_missing_package_is_told_with_the_extra_that_brings_it(
-    package: str, text: str, small: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    extractor = OpenVinoExtractor(small, Precision.FP32, 2)
-    monkeypatch.setitem(sys.modules, package, None)
-
-    with pytest.raises(ConfigError) as caught:
-        extractor.make_int8(noise(2), tmp_path / "x.xml") if package == "nncf" else (
-            OpenVinoExtractor(small, Precision.FP32, 2)
-        )
-
-    assert str(caught.value).startswith(f"{text}pip install 'imgsortd[openvino]', or set model.")
-    assert list(tmp_path.iterdir()) == []
-
-
 # --- int8 -----------------------------------------------------------------------------
 
 

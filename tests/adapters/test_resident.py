@@ -28,7 +28,7 @@ class Fake:
 
     def __init__(self, words: str = "fake") -> None:
         self.id = ExtractorId("fake", Layer.POOL5, 2)
-        self.batch_images = 5
+        self.batch_images, self.on_cpu = 5, True
         self.gflop_per_image = 1.5
         self.words = words
         self.closed = False
