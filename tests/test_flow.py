@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from by_hand import Gate, HandReader, file, files, ids, picture, settled
+from imgsortd import flow as flow_module
 from imgsortd.core.records import (
     NotRead,
     Skipped,
@@ -40,7 +41,11 @@ def reader() -> HandReader:
 
 
 @pytest.fixture
-def flow(library: Library, reader: HandReader, gate: Gate) -> Iterator[Flow]:
+def flow(
+    library: Library, reader: HandReader, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Flow]:
+    """Return a flow whose idle model is content with a single picture."""
+    monkeypatch.setattr(flow_module, "_FEW", 1)
     flow = Flow(library, reader)
     yield flow
     gate.open.set()
@@ -230,6 +235,22 @@ def test_what_the_model_raises_comes_out_of_the_batch_and_the_files_are_known(
     assert batch is not None
     assert ids(batch) == [1]
     assert isinstance(batch.computed.exception(), ZeroDivisionError)
+
+
+def test_an_idle_model_waits_for_a_few_pictures_while_there_are_as_many(
+    library: Library, reader: HandReader
+) -> None:
+    flow = Flow(library, reader)
+    flow.fill(files(1, 2, 3), 0.0, None)
+
+    reader.decode(1, 2)
+    flow.fill(deque(), 0.0, None)
+    assert flow.is_decoding  # two of three
+    reader.decode(3)
+    flow.fill(deque(), 0.0, None)
+
+    assert settled(flow) == [1, 2, 3]
+    flow.close()
 
 
 # --- waiting, being woken, stopping ---------------------------------------------------

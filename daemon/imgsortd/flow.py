@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.core.batching import BatchRule, batch_size
@@ -16,6 +16,7 @@ from imgsortd.model_thread import BusyShare, Computed, ModelThread
 from imgsortd.pipeline import Extraction, begin_batch
 
 _AHEAD = 2  # batches read ahead of the model, and handed to it ahead of its need
+_FEW = 4  # one picture alone takes the model nearly as long as these
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +105,12 @@ class Flow:
         self.busy.note(files_wait=self.images > 0)
 
     def _next_size(self, now_s: float, soon: bool) -> int:
-        """Return how many files to hand on: an idle model does not wait for a full batch."""
+        """Return how many files to hand on: an idle model waits for a few, not for a full batch."""
         waited_s = now_s - self._reads[0].since_s
         size = batch_size(self._rule, len(self._reads), waited_s, soon)
         decoded = sum(1 for _ in takewhile(lambda read: read.result.done(), self._reads))
-        size = min(size, decoded)
-        return size if size == self._rule.max_images or not self._batches else 0
+        needed = self._rule.max_images if self._batches else min(_FEW, size)
+        return min(size, decoded) if decoded >= needed else 0
 
     def take_done(self) -> Batch | None:
         """Take the oldest batch if it is computed."""
@@ -122,7 +123,7 @@ class Flow:
         if self._batches:
             wait([self._batches[0].computed])
         elif self._reads:
-            wait([self._reads[0].result])
+            wait([read.result for read in islice(self._reads, _FEW)])
 
     def close(self) -> None:
         """Stop reading and computing; files on the way are left where they are."""
