@@ -16,6 +16,7 @@ from imgsortd.core.records import (
     Skipped,
     Unreadable,
 )
+from imgsortd.errors import StoreError
 from imgsortd.flow import Flow
 from imgsortd.pipeline import Library
 from support import make_config, make_library, wait_until
@@ -251,6 +252,25 @@ def test_an_idle_model_waits_for_a_few_pictures_while_there_are_as_many(
 
     assert settled(flow) == [1, 2, 3]
     flow.close()
+
+
+def test_files_are_not_lost_when_the_store_cannot_be_asked(
+    flow: Flow, reader: HandReader, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> None:
+        raise StoreError("locked by another program")
+
+    flow.fill(files(1, 2), 0.0, None)
+    reader.decode(1, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(flow_module, "begin_batch", locked)
+        with pytest.raises(StoreError):
+            flow.fill(deque(), 0.0, None)
+    assert flow.images == 2
+
+    flow.fill(deque(), 0.0, None)
+
+    assert settled(flow) == [1, 2]
 
 
 # --- waiting, being woken, stopping ---------------------------------------------------

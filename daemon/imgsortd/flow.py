@@ -97,8 +97,10 @@ class Flow:
             size = self._next_size(now_s, soon)
             if size == 0:
                 break
-            reads = [self._reads.popleft() for _ in range(size)]
+            reads = list(islice(self._reads, size))
             extraction = begin_batch(self._library, [read.result.result() for read in reads])
+            for _ in reads:  # not before: the store may have been locked
+                self._reads.popleft()
             computed = self.model.submit(extraction.pixels)
             candidates = [read.candidate for read in reads]
             self._batches.append(Batch(candidates, extraction, computed, now_s))
