@@ -91,7 +91,7 @@ class Loop:
         self._lookout.start()
 
     def run(self) -> None:
-        """Work until ``stopping`` is set; files that are read or computed then stay in the inbox."""
+        """Work until ``stopping`` is set; files not stored by then stay in the inbox."""
         while not self.stopping:
             self._round()
 
