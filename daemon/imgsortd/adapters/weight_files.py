@@ -83,8 +83,13 @@ def digest_tensors(tensors: Tensors, layer: Layer) -> str:
         names |= set(_CLASSIFIER)
     if layer is Layer.FC2:
         names -= set(_BEYOND_FC2)
+    return digest_of({name: tensors[name] for name in names})
+
+
+def digest_of(tensors: Tensors) -> str:
+    """Return the SHA-256 (hex) over all of these, as float32, whatever their order."""
     sha = hashlib.sha256()
-    for name in sorted(names):
+    for name in sorted(tensors):
         array = tensors[name].numpy().astype("<f4", copy=False)
         sha.update(f"{name} float32 {array.shape}\n".encode())
         sha.update(array.data)
