@@ -90,12 +90,7 @@ def weights_fetch(
             bar.update(task, completed=done, total=total or None, visible=True)
 
         loaded = load_weights(spec, layer, on_progress=show)
-    if as_json:
-        source, path = str(loaded.source), str(loaded.path)
-        print_json({"weights": spec, "source": source, "path": path, "digest": loaded.digest})
-        return
-    out.print(f"{spec}: from {loaded.source} {loaded.path}", markup=False)
-    out.print(f"digest {loaded.digest}")
+    _print_weights(spec, loaded.source, loaded.path, loaded.digest, as_json)
 
 
 def _check_lite(model: ModelConfig, spec: str, as_json: bool) -> None:
@@ -107,11 +102,14 @@ def _check_lite(model: ModelConfig, spec: str, as_json: bool) -> None:
     require_extras(model)
     digest = efficientnet_lite0_network(spec).id.weights_digest
     place = describe_lite_weights(spec).places[0]
+    _print_weights(spec, place.source, place.path, digest, as_json)
+
+
+def _print_weights(spec: str, source: str, path: Path, digest: str, as_json: bool) -> None:
     if as_json:
-        source, path = str(place.source), str(place.path)
-        print_json({"weights": spec, "source": source, "path": path, "digest": digest})
+        print_json({"weights": spec, "source": source, "path": str(path), "digest": digest})
         return
-    out.print(f"{spec}: from {place.source} {place.path}", markup=False)
+    out.print(f"{spec}: from {source} {path}", markup=False)
     out.print(f"digest {digest}")
 
 
