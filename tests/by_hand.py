@@ -41,7 +41,7 @@ class HandReader:
         self.futures: dict[int, Future[ReadResult]] = {}
         self.closed = False
 
-    def submit(self, candidate: Candidate) -> Future[ReadResult]:
+    def submit(self, candidate: Candidate, refusal: str = "") -> Future[ReadResult]:
         self.futures[candidate.file_id] = Future()
         return self.futures[candidate.file_id]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from inboxes import Inbox
 from support import DaemonProcess
 
 # A busy machine is no failure: pytest-timeout ends what hangs.
@@ -42,3 +44,20 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
     yield process
     if process.is_alive():
         process.stop(9)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Inbox]]:
+    """Make an inbox with a quick daemon, killed at the end of the test."""
+    made: list[Inbox] = []
+
+    def make(name: str = "", **changes: Any) -> Inbox:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        made.append(Inbox(folder, **changes))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.daemon.is_alive():
+            one.daemon.stop(9)

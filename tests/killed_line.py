@@ -88,7 +88,7 @@ def sort_all(config: Config) -> None:
     recover(library)
     inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
     intake = Intake(inbox, store, 0.0)
-    reader = PictureReader(config.inbox, 100, threads=1)
+    reader = PictureReader(config.inbox, threads=1)
     for now_s in (0, 2):  # a file that changed is looked at again after a second
         intake.scan(now_s)
         intake.settle(now_s)

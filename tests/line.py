@@ -34,7 +34,7 @@ class Line:
             self.config.inbox, self.config.recursive, self.config.ignore, self.config.extensions
         )
         self.intake = Intake(inbox, self.store, self.config.settle_s)
-        self.reader = PictureReader(self.config.inbox, 100, threads=1)
+        self.reader = PictureReader(self.config.inbox, threads=1)
 
     def close(self) -> None:
         self.reader.close()

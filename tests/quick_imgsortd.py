@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
+from imgsortd.adapters import decoding
 from imgsortd.config import ModelConfig
 from imgsortd.core.records import Vectors
 from imgsortd.core.routing import nearest
@@ -43,6 +45,9 @@ def stand_in(name: str, **contents: object) -> None:
 stand_in("imgsortd.adapters.features", build_extractor=build_extractor)
 stand_in("sklearn.cluster", KMeans=KMeans, MiniBatchKMeans=KMeans)
 stand_in("sklearn.exceptions", ConvergenceWarning=Warning)
+
+if worker := os.environ.get("IMGSORTD_TEST_DECODER"):
+    decoding.PROGRAM = (worker,)
 
 if __name__ == "__main__":
     from imgsortd.cli import main

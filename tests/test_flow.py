@@ -145,14 +145,14 @@ def test_it_reads_two_batches_ahead_and_leaves_the_rest_in_the_queue(
     gate.open.clear()
     queue = files(*range(1, 31))
     flow.fill(queue, 0.0, None)
-    assert (len(queue), flow.images, flow.has_room) == (22, 8, False)
+    assert (len(queue), flow.images, flow.would_take(queue)) == (22, 8, False)
 
     reader.decode(*range(1, 9))
     flow.fill(queue, 0.0, None)  # both to the model
-    assert flow.has_room
+    assert flow.would_take(queue)
     flow.fill(queue, 0.0, None)
 
-    assert (len(queue), flow.images, flow.has_room) == (14, 16, False)
+    assert (len(queue), flow.images, flow.would_take(queue)) == (14, 16, False)
     reader.decode(*range(9, 17))
     flow.fill(queue, 0.0, None)
     assert (len(queue), flow.images) == (14, 16)  # the model has two batches already

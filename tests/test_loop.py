@@ -46,7 +46,7 @@ class Scene:
             self.library,
             Intake(inbox, self.store, self.config.settle_s),
             Watcher(self.inbox, self.config.recursive),
-            PictureReader(self.inbox, 100, threads=1),
+            PictureReader(self.inbox, threads=1),
             lambda phase, note: self.ticks.append((phase, note)),
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from imgsortd.core.records import ExtractorId, Layer, Pixels, Vectors
+from imgsortd.errors import NoMemoryError
 from imgsortd.model_thread import BusyShare, Computed, ModelThread
 from support import ColourExtractor, wait_until
 
@@ -266,3 +267,66 @@ def test_no_time_is_no_share(clock: list[float]) -> None:
     busy.note(files_wait=True)
 
     assert busy.last is None
+
+
+# --- when memory runs out ---------------------------------------------------------------
+
+
+class Cramped(Counter):
+    """A model that has memory for so many pictures at a time, and none for a white one."""
+
+    def __init__(self, at_most: int) -> None:
+        super().__init__(batch_images=16)
+        self.at_most = at_most
+
+    def extract(self, pixels: Sequence[Pixels]) -> Vectors:
+        vectors = super().extract(pixels)
+        if len(pixels) > self.at_most or 255 in vectors:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return vectors
+
+
+def test_a_batch_too_large_for_the_memory_is_halved_and_stays_so() -> None:
+    extractor = Cramped(at_most=3)
+    model = ModelThread(extractor)
+
+    first = model.submit(pictures(*range(16))).result(30)
+    again = model.submit(pictures(*range(4))).result(30)
+
+    assert extractor.pieces == [16, 8, 4, *[2] * 8, *[2] * 2]
+    assert first.vectors[:, 0].tolist() == list(range(16))
+    assert first.failed == again.failed == frozenset()
+    model.close()
+
+
+def test_one_picture_that_there_is_no_memory_for_is_left_out_and_named() -> None:
+    model = ModelThread(Cramped(at_most=16))
+
+    done = model.submit(pictures(0, 1, 2, 3, 4, 255, 6, 7)).result(30)
+
+    assert done.failed == {5}
+    assert done.computed("abcdefgh") == list("abcdegh")
+    assert done.vectors[:, 0].tolist() == [0, 1, 2, 3, 4, 6, 7]
+    model.close()
+
+
+def test_where_no_picture_can_be_computed_none_is_at_fault() -> None:
+    model = ModelThread(Cramped(at_most=0))
+
+    with pytest.raises(NoMemoryError, match="on every single picture; end other programs"):
+        model.submit(pictures(1, 2)).result(30)
+
+    model.close()
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
+    class Broken(Counter):
+        def extract(self, pixels: Sequence[Pixels]) -> Vectors:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    model = ModelThread(Broken())
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        model.submit(pictures(1, 2)).result(30)
+
+    model.close()

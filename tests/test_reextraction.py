@@ -54,7 +54,7 @@ def make_loop(sorted_line: Line) -> Iterator[Callable[..., Loop]]:
             library,
             Intake(sorted_line.intake._inbox, sorted_line.store, 0.0),
             Watcher(config.inbox, config.recursive),
-            PictureReader(config.inbox, 100, threads=1),
+            PictureReader(config.inbox, threads=1),
             lambda _phase, _note: None,
         )
         loop.prepare()
@@ -182,7 +182,7 @@ def test_links_are_read_from_the_inbox(tmp_path: Path) -> None:
         library,
         Intake(inbox, line.store, 0.0),
         Watcher(line.config.inbox, True),
-        PictureReader(line.config.inbox, 100, threads=1),
+        PictureReader(line.config.inbox, threads=1),
         lambda _phase, _note: None,
     )
     loop.prepare()

@@ -175,6 +175,21 @@ class PicturesConfig(_Section):
         gt=0,
         le=1000,
     )
+    max_decode_s: Number = _key(
+        "A picture that takes longer to decode is set aside. Each is decoded in a process of "
+        "its own, which is ended then.",
+        "seconds from 1 to 600",
+        30.0,
+        ge=1,
+        le=600,
+    )
+    max_decode_memory_mb: Count = _key(
+        "A picture that needs more memory to decode is set aside.",
+        "megabytes from 128 to 65536",
+        2048,
+        ge=128,
+        le=65_536,
+    )
 
 
 class Config(_Section):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.crossing import return_orphans
+from imgsortd.adapters.decoding import decode_limits
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.locking import Locks
@@ -217,7 +218,7 @@ def _build_loop(
         Intake(inbox, store, config.settle_s),
         Watcher(config.inbox, config.recursive),
         PictureReader(
-            config.inbox, config.pictures.max_megapixels, model_on_cpu=setup.extractor.on_cpu
+            config.inbox, decode_limits(config.pictures), model_on_cpu=setup.extractor.on_cpu
         ),
         on_tick,
     )

@@ -11,6 +11,7 @@
     ├── WatchError               the inbox cannot be watched or listed
     ├── MoveError                a move could not be made now; the file is untouched
     │   └── NoSpaceError         the target or the state disk is full
+    ├── NoMemoryError        the machine has no memory for the model, not even for one picture
     ├── FitError                 KMeans cannot be fitted on what there is
     └── PictureError             one file cannot be sorted; it is set aside with the reason
 
@@ -63,6 +64,10 @@ class MoveError(ImgsortdError):
 
 class NoSpaceError(MoveError):
     """A disk is full."""
+
+
+class NoMemoryError(ImgsortdError):
+    """The machine has no memory for the model, not even for one picture."""
 
 
 class FitError(ImgsortdError):

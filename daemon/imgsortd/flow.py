@@ -8,6 +8,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
+from imgsortd.adapters.attempts import MAX_ATTEMPTS, Attempts
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.core.batching import BatchRule, batch_size
 from imgsortd.core.records import Candidate, ReadResult
@@ -63,6 +64,8 @@ class Flow:
         self._rule = BatchRule(library.max_images, library.config.batch.max_wait_s)
         self._reads: deque[_Read] = deque()
         self._batches: deque[Batch] = deque()
+        self._attempts = Attempts(library.config.state_dir / "reading.json")
+        self._alone: _Read | None = None
         self.model = ModelThread(library.extractor, on_computed)
         self.busy = BusyShare(self.model)
 
@@ -71,10 +74,9 @@ class Flow:
         """Files that are being read or computed."""
         return len(self._reads) + sum(len(batch.candidates) for batch in self._batches)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether :meth:`fill` would take more files from the queue."""
-        return len(self._reads) < _AHEAD * self._rule.max_images
+    def would_take(self, queue: deque[Candidate]) -> bool:
+        """Tell whether :meth:`fill` would take more files from the queue."""
+        return bool(self._next_files(queue))
 
     @property
     def is_decoding(self) -> bool:
@@ -89,22 +91,48 @@ class Flow:
         next_due_s
             When the next file may settle; None where none is settling.
         """
-        while queue and self.has_room:
-            candidate = queue.popleft()
-            self._reads.append(_Read(candidate, self._reader.submit(candidate), now_s))
+        self._begin_reads(queue, now_s)
         soon = next_due_s is not None and next_due_s - now_s < self._rule.max_wait_s
         while self._reads and len(self._batches) < _AHEAD:
             size = self._next_size(now_s, soon)
             if size == 0:
                 break
             reads = list(islice(self._reads, size))
+            candidates = [read.candidate for read in reads]
             extraction = begin_batch(self._library, [read.result.result() for read in reads])
             for _ in reads:  # not before: the store may have been locked
                 self._reads.popleft()
+            self._attempts.end(candidates)
             computed = self.model.submit(extraction.pixels)
-            candidates = [read.candidate for read in reads]
             self._batches.append(Batch(candidates, extraction, computed, now_s))
         self.busy.note(files_wait=self.images > 0)
+
+    def _begin_reads(self, queue: deque[Candidate], now_s: float) -> None:
+        if self._alone is not None and self._alone.result.done():
+            self._attempts.end([self._alone.candidate])
+            self._alone = None
+        candidates = self._next_files(queue)
+        if not candidates:
+            return
+        self._attempts.begin(candidates)
+        for candidate in candidates:
+            queue.popleft()
+            deaths = self._attempts.deaths(candidate)
+            refusal = f"ended imgsortd {deaths} times while it was read"
+            future = self._reader.submit(candidate, refusal if deaths >= MAX_ATTEMPTS else "")
+            self._reads.append(_Read(candidate, future, now_s))
+        if self._attempts.deaths(candidates[0]):
+            self._alone = self._reads[-1]
+
+    def _next_files(self, queue: deque[Candidate]) -> list[Candidate]:
+        """Return what may be read now: a file that the process died with is read alone."""
+        if self._alone is not None and not self._alone.result.done():
+            return []
+        room = _AHEAD * self._rule.max_images - len(self._reads)
+        ahead = list(islice(queue, max(0, room)))
+        if ahead and self._attempts.deaths(ahead[0]):
+            return ahead[:1] if all(read.result.done() for read in self._reads) else []
+        return list(takewhile(lambda candidate: not self._attempts.deaths(candidate), ahead))
 
     def _next_size(self, now_s: float, soon: bool) -> int:
         """Return how many files to hand on: an idle model waits for a few, not for a full batch."""
@@ -127,7 +155,12 @@ class Flow:
         elif self._reads:
             wait([read.result for read in islice(self._reads, _FEW)])
 
+    def rest(self) -> None:
+        """Give memory back while there is nothing to read."""
+        self._reader.rest()
+
     def close(self) -> None:
         """Stop reading and computing; files on the way are left where they are."""
         self._reader.close()
+        self._attempts.close()
         self.model.close()

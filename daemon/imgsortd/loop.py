@@ -14,7 +14,7 @@ from imgsortd.adapters.watching import Watcher
 from imgsortd.core.backoff import Backoff
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Op, Root
-from imgsortd.errors import ImgsortdError, NoSpaceError
+from imgsortd.errors import ImgsortdError, NoMemoryError, NoSpaceError
 from imgsortd.fitting import BackgroundFits
 from imgsortd.flow import Batch, Flow
 from imgsortd.int8 import Int8Trial
@@ -114,7 +114,7 @@ class Loop:
             try:
                 with foreign_errors(self._library.store.path):
                     part()
-            except NoSpaceError as error:
+            except (NoSpaceError, NoMemoryError) as error:
                 self._pause(str(error))
 
     def _is_through(self) -> bool:
@@ -151,7 +151,7 @@ class Loop:
         """Return how long the loop may sleep if nothing is heard; the model wakes it, too."""
         if self.held:
             return _TICK_S
-        if self._intake.queue and self._flow.has_room:
+        if self._flow.would_take(self._intake.queue):
             return 0.0
         if self._flow.is_decoding:
             return _DECODE_LOOK_S
@@ -184,10 +184,10 @@ class Loop:
             self._last_work_s = time.monotonic()
 
     def _finish(self, batch: Batch) -> None:
-        computed = batch.computed.result()
         try:
+            done = batch.computed.result()
             report = end_batch(
-                self._library, batch.extraction, computed.vectors, computed.extract_s
+                self._library, batch.extraction, done.vectors, done.extract_s, done.failed
             )
         except ImgsortdError:
             self._intake.put_back(batch.candidates)
@@ -273,6 +273,7 @@ class Loop:
             self._library.extractor.unload()
             self._unloaded, self._rested = True, False
         if idle_s > _REST_AFTER_S and not self._rested:
+            self._flow.rest()
             memory.give_back()
             self._rested = True
 

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
+from typing import TypeVar
 
 import numpy as np
 
+from imgsortd.adapters.memory import give_back, is_out_of_memory
 from imgsortd.core.records import Pixels, Vectors
+from imgsortd.errors import NoMemoryError
 from imgsortd.library import FeatureExtractor
+
+log = logging.getLogger(__name__)
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Features, float32 [n, d], and the seconds they took."""
+    """Features and the seconds they took.
+
+    Attributes
+    ----------
+    vectors
+        float32 [n, d]: a row for each picture that was handed in, but for ``failed``.
+    failed
+        Positions of pictures for which there was not memory enough, also alone.
+    """
 
     vectors: Vectors
     extract_s: float
+    failed: frozenset[int] = frozenset()
+
+    def computed(self, items: Sequence[Item]) -> list[Item]:
+        """Return those of the items, one a picture handed in, that have a row."""
+        return [item for at, item in enumerate(items) if at not in self.failed]
 
 
 class ModelThread:
@@ -43,6 +66,8 @@ class ModelThread:
         self._stopping = Event()
         # Together: read between the two, a batch would be counted twice, or not at all.
         self._clock = Lock()
+        self._at_most = sys.maxsize  # pictures in a piece: less once memory ran out
+        self._lacked_memory = False
         self._busy_s = 0.0
         self._since_s: float | None = None
         self._thread: Thread | None = None
@@ -86,25 +111,61 @@ class ModelThread:
             with self._clock:
                 self._since_s = started_s = time.perf_counter()
             try:
-                vectors = self._extract(pixels)
+                vectors, failed = self._extract(pixels)
             except BaseException as error:  # raised again where the result is taken
                 future.set_exception(error)
             else:
-                future.set_result(Computed(vectors, time.perf_counter() - started_s))
+                future.set_result(Computed(vectors, time.perf_counter() - started_s, failed))
             with self._clock:
                 self._busy_s += time.perf_counter() - started_s
                 self._since_s = None
             self._on_done()
 
-    def _extract(self, pixels: Sequence[Pixels]) -> Vectors:
-        """Compute in pieces, so that a stop waits for a piece and not for a great batch."""
-        step = self._extractor.batch_images
-        parts = []
-        for start in range(0, len(pixels), step):
+    def _extract(self, pixels: Sequence[Pixels]) -> tuple[Vectors, frozenset[int]]:
+        """Compute in pieces, so that a stop waits for a piece and not for a great batch.
+
+        Where memory runs out, pieces are halved, down to one picture, and stay so.
+        """
+        parts: list[Vectors] = [np.empty((0, self._extractor.id.dims), dtype=np.float32)]
+        failed: list[int] = []
+        at = 0
+        while at < len(pixels):
             if self._stopping.is_set():
                 raise CancelledError
-            parts.append(self._extractor.extract(pixels[start : start + step]))
-        return np.concatenate(parts)
+            piece = pixels[at : at + min(self._at_most, self._extractor.batch_images)]
+            try:
+                parts.append(self._extractor.extract(piece))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not self._go_on_smaller(len(piece), error):
+                    continue
+                failed.append(at)
+            else:
+                self._lacked_memory = False
+            at += len(piece)
+        return np.concatenate(parts), frozenset(failed)
+
+    def _go_on_smaller(self, images: int, error: Exception) -> bool:
+        """Halve the pieces; return whether a piece was one picture, to be left out.
+
+        Raises
+        ------
+        NoMemoryError
+            So were two in a row: they all need the same, so no picture is at fault.
+        """
+        give_back()
+        if images > 1:
+            self._at_most = images // 2
+            log.warning("model out of memory images=%d next=%d", images, self._at_most)
+            return False
+        if self._lacked_memory:
+            raise NoMemoryError(
+                "the model runs out of memory on every single picture; end other programs or "
+                "take model.backbone: efficientnet_lite0, which needs a third of the memory"
+            ) from error
+        self._lacked_memory = True
+        return True
 
 
 class BusyShare:

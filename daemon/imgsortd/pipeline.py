@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,7 +81,11 @@ def begin_batch(library: Library, results: Sequence[ReadResult]) -> Extraction:
 
 
 def end_batch(
-    library: Library, extraction: Extraction, vectors: Vectors, extract_s: float
+    library: Library,
+    extraction: Extraction,
+    vectors: Vectors,
+    extract_s: float,
+    failed: Collection[int] = (),
 ) -> BatchReport:
     """Take files from their features to their folders.
 
@@ -92,11 +96,14 @@ def end_batch(
     Parameters
     ----------
     vectors
-        float32 [n, d], of ``extraction.pixels``.
+        float32 [n, d], of ``extraction.pixels`` but for those that ``failed``.
     extract_s
         Seconds that the model took for them.
+    failed
+        Positions of pictures that there was not memory enough for: they are set aside.
     """
     started = time.perf_counter()
+    extraction = _without(extraction, failed)
     report = BatchReport(images=len(extraction.results), extracted=len(extraction.hashes))
     report.extract_s = extract_s
     fault_point("read")
@@ -107,6 +114,19 @@ def end_batch(
     make_moves(library, moves, report)
     report.total_s = extract_s + time.perf_counter() - started
     return report
+
+
+def _without(extraction: Extraction, failed: Collection[int]) -> Extraction:
+    if not failed:
+        return extraction
+    lost = {extraction.hashes[at] for at in failed}
+    results = [
+        Unreadable(result.candidate, result.sha256, "the model runs out of memory on it")
+        if isinstance(result, Picture) and result.sha256 in lost
+        else result
+        for result in extraction.results
+    ]
+    return Extraction(results, [sha256 for sha256 in extraction.hashes if sha256 not in lost], [])
 
 
 def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchReport:

@@ -6,6 +6,7 @@ import os
 from concurrent.futures import Future
 
 from imgsortd.adapters import fsops
+from imgsortd.adapters.decoding import decode_limits
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_backbones import Kept
 from imgsortd.config import Config
@@ -17,9 +18,9 @@ class PlacedPictures:
 
     def __init__(self, config: Config, threads: int | None = None) -> None:
         self._config = config
-        limit = config.pictures.max_megapixels
-        self._target = PictureReader(config.target, limit, threads)
-        self._inbox = PictureReader(config.inbox, limit, 1)
+        limits = decode_limits(config.pictures)
+        self._target = PictureReader(config.target, limits, threads)
+        self._inbox = PictureReader(config.inbox, limits, 1)
 
     def submit(self, kept: Kept) -> Future[ReadResult] | None:
         """Begin to read a file; None where it is not there."""

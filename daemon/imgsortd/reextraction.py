@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from imgsortd.adapters.store_backbones import Kept
 from imgsortd.core.records import Picture, ReadResult
+from imgsortd.errors import NoMemoryError
 from imgsortd.library import Library
 from imgsortd.model_thread import Computed, ModelThread
 from imgsortd.placed_pictures import PlacedPictures, same_picture
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 class _Chunk:
     """Some pictures on their way: first they are read, then computed."""
 
+    after_id: int
     reads: list[tuple[Kept, Future[ReadResult]]]
     pictures: list[Picture]
     computed: Future[Computed] | None = None
@@ -102,11 +104,11 @@ class Reextraction:
             self.close()
             log.info("re-extraction done pictures=%d unreadable=%d", self.done, self._unreadable)
             return True
-        self._after_id = rows[-1].file_id
+        before_id, self._after_id = self._after_id, rows[-1].file_id
         begun = [(kept, self._reader.submit(kept)) for kept in rows]
         reads = [(kept, read) for kept, read in begun if read is not None]
         self._count(len(rows) - len(reads), 0)
-        self._chunk = _Chunk(reads, [])
+        self._chunk = _Chunk(before_id, reads, [])
         return True
 
     def _compute(self, chunk: _Chunk) -> bool:
@@ -121,11 +123,16 @@ class Reextraction:
     def _store(self, chunk: _Chunk, computed: Future[Computed]) -> bool:
         if not computed.done():
             return False
-        hashes = [picture.sha256 for picture in chunk.pictures]
         library = self._library
+        try:
+            done = computed.result()
+        except NoMemoryError:
+            self._chunk, self._after_id = None, chunk.after_id  # again, when sorting goes on
+            raise
+        hashes = done.computed([picture.sha256 for picture in chunk.pictures])
         with library.store.atomic():
-            library.store.fits.put_features(library.extractor.id, hashes, computed.result().vectors)
-        self._count(0, len(hashes))
+            library.store.fits.put_features(library.extractor.id, hashes, done.vectors)
+        self._count(len(done.failed), len(hashes))
         self._chunk = None
         return True
 

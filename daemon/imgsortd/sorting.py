@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from imgsortd.adapters import fsops
+from imgsortd.adapters.decoding import decode_limits
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.int8_checks import read_check
 from imgsortd.adapters.kmeans import fit_kmeans
@@ -146,8 +147,8 @@ class _Sort:
         self._report.known_before = self._library.store.files.count_waiting()
         self._report.found = len(intake.queue) + self._report.known_before
         on_cpu = self._library.extractor.on_cpu
-        megapixels = config.pictures.max_megapixels
-        reader = PictureReader(config.inbox, megapixels, model_on_cpu=on_cpu)
+        limits = decode_limits(config.pictures)
+        reader = PictureReader(config.inbox, limits, model_on_cpu=on_cpu)
         self._read_all(intake.queue, reader)
 
     def _read_all(self, queue: deque[Candidate], reader: PictureReader) -> None:
@@ -214,7 +215,15 @@ class _Sort:
         # The model is put on only for routing: here files first get their features.
         model, self._library.model = self._library.model, None
         try:
-            self._count(end_batch(self._library, extraction, computed.vectors, computed.extract_s))
+            self._count(
+                end_batch(
+                    self._library,
+                    extraction,
+                    computed.vectors,
+                    computed.extract_s,
+                    computed.failed,
+                )
+            )
         finally:
             self._library.model = model
 

@@ -20,7 +20,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from imgsortd.adapters import images
-from imgsortd.adapters.images import CROP_SIZE, RESIZE_SIZE, decode, sniff
+from imgsortd.adapters.formats import sniff
+from imgsortd.adapters.images import CROP_SIZE, RESIZE_SIZE, decode
 from imgsortd.errors import PictureError
 
 # pytest sets its own warning filters, over those of the module.

@@ -21,7 +21,7 @@ from support import RED, paint, read_all
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[PictureReader]:
-    reader = PictureReader(tmp_path, 100, threads=2)
+    reader = PictureReader(tmp_path, threads=2)
     yield reader
     reader.close()
 

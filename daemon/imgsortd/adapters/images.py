@@ -14,12 +14,14 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pillow_heif
 from PIL import Image, ImageOps, features
 from PIL.JpegImagePlugin import JpegImageFile
 
+from imgsortd.adapters.formats import HEAD_BYTES, looks_like, sniff
 from imgsortd.core.records import Pixels
 from imgsortd.errors import PictureError
 
@@ -38,42 +40,23 @@ _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 274, 322, 323
 warnings.filterwarnings("ignore", module=r"PIL\.")
 pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
-_MAGIC = {
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "WEBP": rb"RIFF....WEBP",
-    "GIF": rb"GIF8[79]a",
-    "BMP": rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0",
-    "TIFF": rb"II[*+]\0|MM\0[*+]",
-    # mif1 and msf1 are any codec's containers: the compatible brands behind them decide.
-    "AVIF": rb"....ftyp(avi[fs]|m[is]f1(....)+avi[fs])",
-    "HEIF": rb"....ftyp(hei[cxms]|hev[cxms]|m[is]f1)",
-}
-_NOT_PICTURES = {
-    "nothing: the file is empty": rb"\Z",
-    "zero bytes, as in an unfinished download": rb"\0{16}",
-    "a PDF document": rb"%PDF",
-    "a PostScript or EPS document": rb"%!PS|\xc5\xd0\xd3\xc6",
-    "a ZIP or other archive": rb"PK[\3\5][\4\6]|\x1f\x8b|Rar!|7z\xbc\xaf",
-    "video or sound": rb"\x1aE\xdf\xa3|RIFF....AVI |....ftyp(?!crx)",
-    "camera raw, Photoshop or JPEG XL, not supported": rb"....(ftypcrx|JXL )|8BPS|FUJI|\xff\n",
-    "an HTML page": rb"(?i)\s*(<!doctype html|<html)",
-    "XML or an SVG drawing, not supported": rb"\s*<(\?xml|svg)",
-    "text": rb"[\t-\r -~\x80-\xf4]+\Z",
-}
 # In scan data FF 00 is a stuffed byte, FF D0..D7 a restart, FF FF padding; the rest are markers.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
 _SOF, _SOF_SEQUENTIAL = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, {0xC0, 0xC1, 0xC9}
 
 
-def sniff(head: bytes) -> str | None:
-    """Name the format by the magic bytes in the first 64 bytes; None for all but the eight."""
-    return _first_match(_MAGIC, head[:64])
-
-
-def _first_match(patterns: dict[str, bytes], head: bytes) -> str | None:
-    return next((name for name, p in patterns.items() if re.match(p, head, re.DOTALL)), None)
+def warm_up() -> None:
+    """Load what decoding loads: afterwards the process may lose the right to open files."""
+    Image.init()
+    sample = Image.new("RGB", (32, 32))
+    exif = sample.getexif()
+    exif[_ORIENTATION] = 6
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF"):
+        file = io.BytesIO()
+        with suppress(KeyError, OSError):  # one that this Pillow cannot write
+            sample.save(file, kind, exif=exif)
+            decode(file.getvalue())
 
 
 def decode(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Pixels:
@@ -96,10 +79,12 @@ def decode(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Pi
     ------
     PictureError
         ``not a picture: …``, ``incomplete: …``, ``decompression bomb: …``, ``damaged JPEG: …``.
+    MemoryError
+        There is not memory enough for it.
     """
-    kind = sniff(data[:64])
+    kind = sniff(data[:HEAD_BYTES])
     if kind is None:
-        looks = _first_match(_NOT_PICTURES, data[:64]) or f"unknown bytes {data[:8].hex(' ')}"
+        looks = looks_like(data[:HEAD_BYTES])
         raise PictureError(f"not a picture: it begins like {looks}")
     if kind == "AVIF" and not features.check("avif"):
         raise PictureError("AVIF is not supported by this Pillow; install the wheel from PyPI")
@@ -108,7 +93,7 @@ def decode(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Pi
     Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
     try:
         return _decode(data, kind, max_megapixels)
-    except PictureError:
+    except (PictureError, MemoryError):  # no memory: the picture may be, or the machine
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _bomb(int(re.findall(r"\d+", f"{error} 0")[0]), max_megapixels) from error

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imgsortd.adapters import fsops
-from imgsortd.adapters.images import sniff
+from imgsortd.adapters.formats import HEAD_BYTES, sniff
 from imgsortd.core.records import Stamp
 from imgsortd.errors import WatchError
 
 log = logging.getLogger(__name__)
 
-_SNIFF_BYTES = 64
 PICTURE_EXTENSIONS = frozenset(
     b".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff "
     b".heic .heif .hif .avif".split()
@@ -158,6 +157,6 @@ class Inbox:
             with fsops.Folders(self.root) as folders:
                 fd = fsops.open_regular(folders.fd(folder), base)
                 with fsops.closing(fd):
-                    return sniff(os.pread(fd, _SNIFF_BYTES, 0)) is not None
+                    return sniff(os.pread(fd, HEAD_BYTES, 0)) is not None
         except OSError as error:
             return error.errno in (errno.EACCES, errno.EPERM)  # let the reader say so

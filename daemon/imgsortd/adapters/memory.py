@@ -1,4 +1,4 @@
-"""Give memory back to the system while nothing is to be done.
+"""What there is to know of memory: that there is none, and how to give it back when idle.
 
 torch's libraries, CUDA's among them, are mapped whole; after start-up most of the
 pages that were touched are never needed again. They are clean pages of files, so the
@@ -8,9 +8,25 @@ kernel may drop them: what is used again is mapped again from the page cache.
 from __future__ import annotations
 
 import ctypes
+import re
 from pathlib import Path
 
 _MADV_PAGEOUT = 21
+_NO_MEMORY = re.compile(
+    "can't allocate memory|cannot allocate memory|not enough memory|out of memory|bad_alloc"
+    "|could not create a memory|out_of_memory",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether that is what NumPy, torch or OpenVINO mean.
+
+    torch has a type of its own for it only on a GPU; elsewhere both say it in a text.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
 
 
 def give_back() -> None:

@@ -1,6 +1,7 @@
 """Read files: once, for the hash and the pixels together, several at a time.
 
-The pool decodes while the model computes. Nothing here touches the store.
+The pool decodes while the model computes, each thread in a process of its own. Nothing
+here touches the store.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import hashlib
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import local
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.cpus import usable_cpus
-from imgsortd.adapters.images import decode
+from imgsortd.adapters.decoding import DecodeLimits, Decoder, NoDecoderError
 from imgsortd.core.records import Candidate, NotRead, Picture, ReadResult, Skipped, Unreadable
 from imgsortd.errors import PictureError
 
@@ -30,8 +32,8 @@ class PictureReader:
     ----------
     inbox
         Root of the candidates' names.
-    max_megapixels
-        Limit given to :func:`imgsortd.adapters.images.decode`.
+    limits
+        What one picture may take; where None, the defaults.
     threads
         Pictures decoded at a time; where None, as many as this process may use CPUs
         (:func:`imgsortd.adapters.cpus.usable_cpus`), but not above 8 where the model
@@ -43,26 +45,44 @@ class PictureReader:
     def __init__(
         self,
         inbox: Path,
-        max_megapixels: float,
+        limits: DecodeLimits | None = None,
         threads: int | None = None,
         *,
         model_on_cpu: bool = True,
     ) -> None:
         self._inbox = inbox
-        self._max_megapixels = max_megapixels
+        self._limits = limits or DecodeLimits()
+        self._of_thread = local()
+        self._decoders: list[Decoder] = []
         cpus = usable_cpus()
         count = threads or (min(_MAX_THREADS_BESIDE_MODEL, cpus) if model_on_cpu else cpus)
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
 
-    def submit(self, candidate: Candidate) -> Future[ReadResult]:
-        """Begin to read one file."""
-        return self._pool.submit(self.read, candidate)
+    def submit(self, candidate: Candidate, refusal: str = "") -> Future[ReadResult]:
+        """Begin to read one file; it is not decoded where a reason to refuse it is given."""
+        return self._pool.submit(self.read, candidate, refusal)
+
+    def rest(self) -> None:
+        """End the idle processes but one; they are started again when they are needed."""
+        for decoder in self._decoders[1:]:
+            decoder.rest()
 
     def close(self) -> None:
-        """Stop the pool; files that were not begun are not read."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Stop the pool; files that were not begun, and those being decoded, are not read."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for decoder in self._decoders:
+            decoder.close()
+        self._pool.shutdown(wait=True)
 
-    def read(self, candidate: Candidate) -> ReadResult:
+    @property
+    def _decoder(self) -> Decoder:
+        if not hasattr(self._of_thread, "decoder"):
+            self._of_thread.decoder = Decoder(self._limits)
+            self._decoders.append(self._of_thread.decoder)
+        decoder: Decoder = self._of_thread.decoder
+        return decoder
+
+    def read(self, candidate: Candidate, refusal: str = "") -> ReadResult:
         """Read one file: its hash and pixels are of the same bytes.
 
         A file that is gone, changed since it settled, or still open for writing is
@@ -75,10 +95,14 @@ class PictureReader:
         if not isinstance(data, bytes):
             return data
         sha256 = hashlib.sha256(data).digest()
+        if refusal:
+            return Unreadable(candidate, sha256, refusal)
         try:
-            return Picture(candidate, sha256, decode(data, max_megapixels=self._max_megapixels))
+            return Picture(candidate, sha256, self._decoder.decode(data))
         except PictureError as error:
             return Unreadable(candidate, sha256, str(error))
+        except NoDecoderError as error:
+            return Skipped(candidate, NotRead.DENIED, str(error))
 
     def _read_bytes(self, candidate: Candidate) -> bytes | Skipped | Unreadable:
         folder, base = fsops.split(candidate.name)

@@ -1,0 +1,263 @@
+"""Decode strangers' pictures in a process of their own, with limits of time and memory.
+
+What crosses the socket to :mod:`imgsortd.adapters.decode_worker` is counted bytes, never
+a pickle: a decoder that was taken over can answer with wrong pixels, and no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from enum import Enum
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imgsortd.core.records import Pixels
+from imgsortd.errors import ImgsortdError, PictureError
+
+if TYPE_CHECKING:  # the worker comes this way, and has no configuration to load
+    from imgsortd.config_model import PicturesConfig
+
+log = logging.getLogger(__name__)
+
+PROGRAM: tuple[str, ...] = ("-P", "-m", "imgsortd.adapters.decode_worker")
+"""What Python runs to decode; ``-P``: never a module from the working directory."""
+
+SIDE = 224
+_START_S = 60.0
+_MAX_REASON_BYTES = 4096
+_REPLY_BYTES = SIDE * SIDE * 3
+# Its libraries would else start threads, each with memory of its own.
+_QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+
+
+REQUEST = struct.Struct("<Qd")
+"""Bytes of the file that follows; ``max_megapixels``."""
+REPLY = struct.Struct("<BI")
+"""What follows, an :class:`Answer`; its bytes."""
+
+
+class Answer(Enum):
+    """What a reply holds."""
+
+    READY = 0  # the measures in force, said once, before the first request
+    PIXELS = 1
+    REFUSED = 2  # no picture: the reason
+    NO_MEMORY = 3
+
+
+class NoDecoderError(ImgsortdError):
+    """The decoding process cannot be had, or was closed; no picture is at fault."""
+
+
+class _DiedError(Exception):
+    """The process ended in the middle of a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What one picture may take.
+
+    Attributes
+    ----------
+    max_megapixels
+        Limit given to :func:`imgsortd.adapters.images.decode`.
+    max_s
+        Seconds until the process is killed.
+    max_memory_mb
+        Megabytes that the process may take for one picture, its file included.
+    """
+
+    max_megapixels: float = 100.0
+    max_s: float = 30.0
+    max_memory_mb: int = 2048
+
+
+def decode_limits(pictures: PicturesConfig) -> DecodeLimits:
+    """Take the limits from the configuration."""
+    return DecodeLimits(
+        pictures.max_megapixels, pictures.max_decode_s, pictures.max_decode_memory_mb
+    )
+
+
+class Decoder:
+    """One worker process, started when it is needed and again when it has died.
+
+    :meth:`decode` is for one thread; :meth:`rest` and :meth:`close` for any. The kernel
+    ends the process with the thread that started it.
+    """
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+        self._worker: _Worker | None = None
+        self._in_use = Lock()
+        self._closed = False
+
+    def decode(self, data: bytes) -> Pixels:
+        """Decode a file's bytes, as :func:`imgsortd.adapters.images.decode` does.
+
+        Raises
+        ------
+        PictureError
+            No picture, or one that takes too long, needs too much memory, or ended the
+            process twice.
+        NoDecoderError
+            The process cannot be started, or :meth:`close` was called.
+        """
+        with self._in_use:
+            try:
+                return self._ask(data)
+            except _DiedError:  # it may have been the system's doing, short of memory
+                self._drop()
+            try:
+                return self._ask(data)
+            except _DiedError as error:
+                self._drop()
+                raise PictureError(f"crashes the decoder ({error})") from error
+
+    def _ask(self, data: bytes) -> Pixels:
+        if self._closed:
+            raise NoDecoderError("the decoder was closed")
+        self._worker = self._worker or _Worker(self._limits)
+        if self._closed:  # meanwhile
+            self._drop()
+            raise NoDecoderError("the decoder was closed")
+        limits = self._limits
+        try:
+            answer, payload = self._worker.ask(data)
+        except TimeoutError as error:
+            self._drop()
+            raise PictureError(
+                f"takes over {limits.max_s:g} s to decode (pictures.max_decode_s)"
+            ) from error
+        except OSError as error:
+            if self._closed:
+                raise NoDecoderError("the decoder was closed") from error
+            raise _DiedError(self._worker.how_it_ended()) from error
+        if answer is Answer.PIXELS:
+            return np.frombuffer(payload, dtype=np.uint8).reshape(SIDE, SIDE, 3)
+        if answer is Answer.REFUSED:
+            raise PictureError(payload.decode("utf-8", "backslashreplace"))
+        self._drop()
+        raise PictureError(
+            f"needs over {limits.max_memory_mb:,} MB to decode (pictures.max_decode_memory_mb)"
+        )
+
+    def rest(self) -> None:
+        """End the process if it has nothing to do; the next picture starts another."""
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._drop()
+            finally:
+                self._in_use.release()
+
+    def close(self) -> None:
+        """End the process now; whoever waits for a picture gets NoDecoderError."""
+        self._closed = True
+        worker = self._worker
+        if worker is not None:
+            worker.stop()  # whoever reads from it sees its end
+        with self._in_use:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+
+class _Worker:
+    """The process and the socket to it."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+        self._socket, theirs = socket.socketpair()
+        arguments = (theirs.fileno(), os.getpid(), limits.max_memory_mb * 10**6)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, *PROGRAM, *map(str, arguments)],
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env={**os.environ, **_QUIET},
+                    start_new_session=True,  # Ctrl-C is the parent's affair
+                )
+        except OSError as error:
+            self._socket.close()
+            raise NoDecoderError(f"cannot start a decoding process ({error.strerror})") from error
+        try:
+            answer, measures = self._reply(time.monotonic() + _START_S)
+        except OSError as error:
+            ended = self.how_it_ended()
+            raise NoDecoderError(f"a decoding process did not start ({ended})") from error
+        assert answer is Answer.READY
+        log.debug("decoder started pid=%d measures=%s", self._process.pid, measures.decode())
+
+    def ask(self, data: bytes) -> tuple[Answer, bytearray]:
+        """Send a file; return the answer.
+
+        Raises
+        ------
+        TimeoutError
+            It took too long.
+        OSError
+            The process died.
+        """
+        until_s = time.monotonic() + self._limits.max_s
+        self._socket.settimeout(self._limits.max_s)
+        self._socket.sendall(REQUEST.pack(len(data), self._limits.max_megapixels))
+        self._socket.sendall(data)
+        return self._reply(until_s)
+
+    def _reply(self, until_s: float) -> tuple[Answer, bytearray]:
+        kind, size_bytes = REPLY.unpack(self._receive(REPLY.size, until_s))
+        try:
+            answer = Answer(kind)
+        except ValueError as error:
+            raise ConnectionError(f"not an answer: {kind}") from error
+        expected = size_bytes == _REPLY_BYTES
+        if not expected if answer is Answer.PIXELS else size_bytes > _MAX_REASON_BYTES:
+            raise ConnectionError(f"not an answer: {answer} of {size_bytes} bytes")
+        return answer, self._receive(size_bytes, until_s)
+
+    def _receive(self, size_bytes: int, until_s: float) -> bytearray:
+        buffer = bytearray(size_bytes)
+        view = memoryview(buffer)
+        while view:
+            self._socket.settimeout(max(0.001, until_s - time.monotonic()))
+            count = self._socket.recv_into(view)
+            if count == 0:
+                raise ConnectionError("closed")
+            view = view[count:]
+        return buffer
+
+    def how_it_ended(self) -> str:
+        """Say by which signal or with which exit code; it is ended if it has not."""
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            code = None  # it closed its socket, or answers nonsense, and lives
+        self.kill()
+        if code is None:
+            return "it no longer answers"
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def stop(self) -> None:
+        """End it, from any thread."""
+        self._process.kill()
+
+    def kill(self) -> None:
+        """End it and forget it."""
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
