@@ -242,6 +242,13 @@ class Config(_Section):
         "auto, on or off",
         Polling.AUTO,
     )
+    backups: Count = _key(
+        "Daily copies of the database that are kept in state_dir/backups; 0 makes none.",
+        "a whole number from 0 to 365",
+        3,
+        ge=0,
+        le=365,
+    )
     log_level: LogLevel = _key(
         "The least important line that is logged.", "debug, info, warning or error", LogLevel.INFO
     )

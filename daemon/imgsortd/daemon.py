@@ -18,16 +18,18 @@ from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.locking import Locks
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store, open_store
+from imgsortd.adapters.store_health import wants_full_check
 from imgsortd.adapters.systemd import Notifier
 from imgsortd.adapters.watching import Watcher, filesystem_of, is_network_filesystem
 from imgsortd.config import Config, Polling, load_config
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Op
-from imgsortd.errors import ConfigError, ImgsortdError, MoveError
+from imgsortd.errors import ConfigError, ImgsortdError, MoveError, StoreDamagedError
 from imgsortd.intake import Intake
 from imgsortd.library import FeatureExtractor, open_library
 from imgsortd.logs import set_up_logs
 from imgsortd.loop import Loop
+from imgsortd.restoring import open_or_restore
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,7 @@ class Daemon:
 
     def _work(self, setup: _Setup, locks: Locks) -> _Setup:
         """Work with one configuration until another is in force, and return that one."""
-        store = open_store(setup.config.database)
+        store = open_or_restore(setup.config, self._notifier.starting)
         try:
             self._loop = loop = _build_loop(setup, store, self._tick, self._ping)
             try:
@@ -112,6 +114,9 @@ class Daemon:
             finally:
                 loop.close()
                 self._loop = None
+        except StoreDamagedError:
+            wants_full_check(store.path).touch(0o600)
+            raise
         finally:
             store.close()
 

@@ -7,7 +7,9 @@
     │   ├── WeightsError         weights missing, damaged, or not fit for the layer
     │   └── MixedFeaturesError   stored features were made by other weights or another layer
     ├── LockedError              another imgsortd holds the state folder or the inbox
-    ├── StoreError               the SQLite file is damaged, newer, read-only or locked
+    ├── StoreError               the SQLite file is newer, read-only or gone
+    │   ├── StoreDamagedError    it is no database, or its pages do not fit together
+    │   └── StoreLockedError     another program holds a lock on it; it may let go
     ├── WatchError               the inbox cannot be watched or listed
     ├── MoveError                a move could not be made now; the file is untouched
     │   └── NoSpaceError         the target or the state disk is full
@@ -52,6 +54,14 @@ class LockedError(ImgsortdError):
 
 class StoreError(ImgsortdError):
     """The SQLite file cannot be used as it is."""
+
+
+class StoreDamagedError(StoreError):
+    """The SQLite file is no database, or its pages do not fit together."""
+
+
+class StoreLockedError(StoreError):
+    """Another program holds a lock on the SQLite file; it may let go."""
 
 
 class WatchError(ImgsortdError):

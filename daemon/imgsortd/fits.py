@@ -20,9 +20,10 @@ from imgsortd.adapters.kmeans import (
     fit_centers,
     fit_kmeans,
 )
-from imgsortd.adapters.store import foreign_errors, open_read_only
+from imgsortd.adapters.store import open_read_only
 from imgsortd.adapters.store_files import Files
 from imgsortd.adapters.store_fits import Fits
+from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.core.clusters import churn, match_ids
 from imgsortd.core.lifecycle import FitTrigger

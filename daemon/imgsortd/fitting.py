@@ -12,6 +12,7 @@ from typing import Any
 
 from imgsortd.adapters.store_control import Request
 from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_due
+from imgsortd.core.records import REBUILT
 from imgsortd.errors import ImgsortdError
 from imgsortd.fits import FitSource, Fitted, adopt_fit, compute_fit, fit_source, move_sorted
 from imgsortd.library import Library
@@ -130,8 +131,12 @@ class BackgroundFits:
             self._start(now_s, trigger)
 
     def _due(self) -> FitTrigger | None:
-        if self._library.former is not None:
-            return FitTrigger.BACKBONE
+        former = self._library.former
+        if former is not None:
+            if former.extractor.weights_digest != REBUILT:
+                return FitTrigger.BACKBONE
+            enough = self._facts.n_features >= self._rule.min_images
+            return FitTrigger.REBUILD if enough else None
         age_s = None if self._fitted_at is None else max(0.0, time.time() - self._fitted_at)
         return fit_due(self._rule, replace(self._facts, fit_age_s=age_s))
 

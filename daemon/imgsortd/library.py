@@ -9,7 +9,7 @@ from typing import Protocol
 from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import CommittedJournal, Store
 from imgsortd.config import Config
-from imgsortd.core.records import ExtractorId, Model, Pixels, Vectors
+from imgsortd.core.records import REBUILT, ExtractorId, Model, Pixels, Vectors
 from imgsortd.errors import MixedFeaturesError
 
 
@@ -41,8 +41,9 @@ class Library:
     model
         The fit in force; None before the first one.
     former
-        After a change of backbone, the fit that was in force: its clusters keep their
-        numbers in the next one, and until then files wait. None otherwise.
+        After a change of backbone, or the loss of the database, the fit that was in
+        force: its clusters keep their numbers in the next one, and until then files
+        wait. None otherwise.
     """
 
     config: Config
@@ -67,7 +68,8 @@ def open_library(
     Parameters
     ----------
     may_reextract
-        Whether clusters of another backbone become the library's ``former`` ones.
+        Whether clusters of another backbone, or those that a rebuild has read off the
+        folders, become the library's ``former`` ones.
 
     Raises
     ------
@@ -76,9 +78,10 @@ def open_library(
     """
     model, former = store.fits.current(), None
     if model is not None and model.extractor != extractor.id:
-        other_backbone = model.extractor.backbone is not extractor.id.backbone
-        if not (may_reextract and other_backbone):
-            raise MixedFeaturesError(_mixed(store, model, extractor, other_backbone))
+        is_lost = model.extractor.weights_digest == REBUILT
+        by_daemon = is_lost or model.extractor.backbone is not extractor.id.backbone
+        if not (may_reextract and by_daemon):
+            raise MixedFeaturesError(_mixed(store, model, extractor, by_daemon))
         model, former = None, model
     with store.atomic():  # hashed, but not extracted by this extractor: read again
         store.files.restart(store.fits.lacking(extractor.id))
@@ -86,11 +89,11 @@ def open_library(
     return Library(config, store, mover, extractor, model, former)
 
 
-def _mixed(store: Store, model: Model, extractor: FeatureExtractor, other_backbone: bool) -> str:
+def _mixed(store: Store, model: Model, extractor: FeatureExtractor, by_daemon: bool) -> str:
     remedy = (
         "Start the daemon, which extracts the features anew and keeps the clusters' numbers, "
         "or set model.backbone back"
-        if other_backbone
+        if by_daemon
         else "Set model.weights and model.layer back, or give a new state_dir and extract again"
     )
     return (
@@ -101,6 +104,8 @@ def _mixed(store: Store, model: Model, extractor: FeatureExtractor, other_backbo
 
 
 def _describe(extractor: ExtractorId) -> str:
+    if extractor.weights_digest == REBUILT:
+        return "no features, but read off the folders after the database was lost"
     return (
         f"{extractor.layer} features of weights {extractor.weights_digest[:12]} "
         f"({extractor.backbone})"

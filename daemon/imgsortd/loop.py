@@ -7,16 +7,16 @@ import os
 import time
 from collections.abc import Callable
 
-from imgsortd.adapters import memory
 from imgsortd.adapters.reading import PictureReader
-from imgsortd.adapters.store import foreign_errors
+from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.watching import Watcher
 from imgsortd.core.backoff import Backoff
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Op, Root
-from imgsortd.errors import ImgsortdError, NoMemoryError, NoSpaceError
+from imgsortd.errors import ImgsortdError, NoMemoryError, NoSpaceError, StoreLockedError
 from imgsortd.fitting import BackgroundFits
 from imgsortd.flow import Batch, Flow
+from imgsortd.housekeeping import Housekeeping
 from imgsortd.int8 import Int8Trial
 from imgsortd.intake import Intake
 from imgsortd.library import Library
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 # Events wake the loop at once; the tick is for requests, settled files and systemd.
 _TICK_S = 1.0
 _DECODE_LOOK_S = 0.005
-_REST_AFTER_S = 30.0
 _SETTLE_AT_ONCE = 5000  # a round of the loop takes a second or two, and then it pings
 _FIRST_BACKOFF_S = 2.0
 _LAST_BACKOFF_S = 60.0
@@ -71,13 +70,15 @@ class Loop:
         )
         self._flow = Flow(library, reader, watcher.hints.wake)
         self._reextraction = Reextraction(library, self._flow.model)
+        self._housekeeping = Housekeeping(
+            library, self._flow, lambda: self.stopping, library.mover.after_each
+        )
         self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._paused = ""  # why no file is sorted; empty while files are
         self._waiting_to_route = True
         self._rate: float | None = None
         self._last_work_s = time.monotonic() - BUSY_S
-        self._rested = self._unloaded = False
         self.stopping = False
 
     def prepare(self) -> None:
@@ -114,7 +115,7 @@ class Loop:
             try:
                 with foreign_errors(self._library.store.path):
                     part()
-            except (NoSpaceError, NoMemoryError) as error:
+            except (NoSpaceError, NoMemoryError, StoreLockedError) as error:
                 self._pause(str(error))
 
     def _is_through(self) -> bool:
@@ -145,7 +146,7 @@ class Loop:
         self._int8.step(now)
         if self._fits.step(now):
             self._waiting_to_route = True
-        self._rest(now)
+        self._keep_house(now)
 
     def _patience_s(self, now: float) -> float:
         """Return how long the loop may sleep if nothing is heard; the model wakes it, too."""
@@ -206,7 +207,7 @@ class Loop:
         if not self._backoff.is_waiting:
             self._backoff.reset()
         self._last_work_s = time.monotonic()
-        self._rested = self._unloaded = False
+        self._housekeeping.worked()
         log.info(
             "%s images=%d sorted=%d clusters=%d duplicates=%d set_aside=%d waiting=%d "
             "extract_s=%.2f total_s=%.2f busy=%.2f",
@@ -263,19 +264,10 @@ class Loop:
         if not report.errors:
             self._go_on()
 
-    def _rest(self, now: float) -> None:
-        """Give memory back, once, when nothing has been done for a while."""
-        if self._flow.images or self._int8.is_running or not self._reextraction.is_over:
-            return
-        idle_s = now - self._last_work_s
-        unload_after_s = self._library.config.model.unload_after_s
-        if unload_after_s is not None and idle_s > unload_after_s and not self._unloaded:
-            self._library.extractor.unload()
-            self._unloaded, self._rested = True, False
-        if idle_s > _REST_AFTER_S and not self._rested:
-            self._flow.rest()
-            memory.give_back()
-            self._rested = True
+    def _keep_house(self, now: float) -> None:
+        is_free = not (self._flow.images or self._int8.is_running)
+        idle_s = now - self._last_work_s if is_free and self._reextraction.is_over else 0.0
+        self._housekeeping.step(now, idle_s)
 
     def _beat(self, phase: Phase | None = None) -> None:
         self._pulse.beat(

@@ -9,7 +9,8 @@ from typing import Any
 
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.locking import Locks, running_pid
-from imgsortd.adapters.store import BUSY_TIMEOUT_S, Store, foreign_errors, open_store
+from imgsortd.adapters.store import Store, open_store
+from imgsortd.adapters.store_health import BUSY_TIMEOUT_S, foreign_errors
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Op

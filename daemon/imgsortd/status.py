@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from imgsortd.adapters.backups import backups, day_of
 from imgsortd.adapters.int8_checks import newest_check
 from imgsortd.adapters.locking import running_pid
 from imgsortd.adapters.store import Store, open_read_only
@@ -14,7 +15,7 @@ from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.store_files import Counts
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, Precision
-from imgsortd.core.lifecycle import FitFacts, Phase, RefitRule, describe_next_fit
+from imgsortd.core.lifecycle import FitFacts, FitTrigger, Phase, RefitRule, describe_next_fit
 from imgsortd.core.records import FileState
 
 STALE_S = 60.0
@@ -39,6 +40,8 @@ class StatusReport:
         burst; None where there was none.
     int8
         What came of the check of ``model.precision: int8``; None while it is to be made.
+    backup
+        The newest copy of the database and its age; None where there is none.
     clusters
         One dict a cluster: id, name, files in its folder, pictures at the fit.
     """
@@ -64,6 +67,7 @@ class StatusReport:
     errors: list[dict[str, Any]]
     database: str
     journal_mode: str
+    backup: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -114,6 +118,7 @@ def _never_ran(config: Config) -> StatusReport:
         errors=[],
         database=str(config.database),
         journal_mode="",
+        backup=None,
     )
 
 
@@ -158,7 +163,16 @@ def _report(config: Config, store: Store) -> StatusReport:
         ],
         database=str(config.database),
         journal_mode=store.journal_mode(),
+        backup=_backup(config),
     )
+
+
+def _backup(config: Config) -> dict[str, Any] | None:
+    now = time.time()
+    newest = next(iter(backups(config.state_dir, day_of(now))), None)
+    if newest is None:
+        return None
+    return {"file": str(newest), "age_s": max(0.0, now - newest.stat().st_mtime)}
 
 
 def _int8(config: Config) -> dict[str, Any] | None:
@@ -184,7 +198,7 @@ def _liveness(pid: int | None, beat: Heartbeat | None) -> str:
 
 def _facts(store: Store, record: FitRecord | None) -> FitFacts:
     count = store.records.count_features()
-    if record is None:
+    if record is None or record.trigger is FitTrigger.REBUILD:
         return FitFacts(count)
     return FitFacts(count, record.n_images, max(0.0, time.time() - record.created_at))
 

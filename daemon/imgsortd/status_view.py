@@ -108,6 +108,9 @@ def _fit_lines(report: StatusReport) -> Text:
         )
     label = "next fit" if fit is not None else "no fit yet:"
     text.append(f"{label} {report.next_fit}")
+    if report.backup is not None:
+        age = duration_text(report.backup["age_s"])
+        text.append(f"\nlast copy of the database {age} ago", style="dim")
     return text
 
 

@@ -33,6 +33,8 @@ LABELS = (
     "moves_synced",
     "closed",
     "fit_saved",
+    "database_aside",
+    "database_remade",
 )
 
 

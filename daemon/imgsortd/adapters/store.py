@@ -13,32 +13,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from threading import Timer
 from typing import TYPE_CHECKING
 
 from imgsortd.adapters.store_backbones import Backbones
 from imgsortd.adapters.store_control import Control
 from imgsortd.adapters.store_files import Files
+from imgsortd.adapters.store_health import (
+    BUSY_TIMEOUT_S,
+    check_health,
+    check_in_place,
+    foreign_errors,
+)
 from imgsortd.adapters.store_journal import Journal
 from imgsortd.adapters.store_records import FitRecords
-from imgsortd.errors import NoSpaceError, StoreError
+from imgsortd.errors import StoreError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from imgsortd.adapters.store_fits import Fits
 
-BUSY_TIMEOUT_S = 10.0
-_HEALTH_CHECK_S = 2.0
 _CACHE_KB = 16_384
 # At SQLite's usual 4,096 bytes, a row of `features` (1,062 bytes) does not fit into a page of
 # an index tree and takes one of its own besides: 4.7 KB an image instead of 1.2 to 1.4.
 _PAGE_BYTES = 8192
 _REWRITE_BYTES = 2**31  # above, it would take longer than systemd waits for a start
-_SQLITE_FULL = 13
-_SQLITE_BUSY = (5, 6)
-_SQLITE_CORRUPT = (11, 26)
-_SQLITE_READONLY = 8
 
 
 def wal_is_safe(version: tuple[int, int, int]) -> bool:
@@ -67,6 +66,7 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.path = path
+        self._inode = os.stat(path).st_ino
         self.connection = connection
         self.files = Files(connection)
         self.journal = Journal(connection)
@@ -95,11 +95,16 @@ class Store:
         ------
         NoSpaceError
             The disk of the SQLite file is full; nothing of the block is kept.
+        StoreLockedError
+            Another program holds a lock on it.
         StoreError
-            Anything else that SQLite says, with the file and what to do.
+            Anything else that SQLite says, with the file and what to do; or the file
+            was removed or replaced.
         """
-        with foreign_errors(self.path), self.db.atomic():
-            yield
+        with foreign_errors(self.path):
+            check_in_place(self.path, self._inode)
+            with self.db.atomic():
+                yield
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -131,42 +136,15 @@ class Store:
         self.connection.close()
 
 
-@contextmanager
-def foreign_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours, with the file's path."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _our_error(error, path) from error
-
-
-def _our_error(error: sqlite3.Error, path: Path) -> StoreError | NoSpaceError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == _SQLITE_FULL:
-        return NoSpaceError(f"{path}: the disk of state_dir is full; free some space there")
-    if code in _SQLITE_BUSY:
-        return StoreError(
-            f"{path}: locked by another program for over {BUSY_TIMEOUT_S:g} s; "
-            f"close what has it open (fuser '{path}' names it)"
-        )
-    if code in _SQLITE_CORRUPT:
-        return StoreError(
-            f"{path}: is damaged or not an imgsortd database ({error}); move it away and "
-            f"start again: pictures in target stay where they are, those in the inbox are "
-            f"sorted anew"
-        )
-    if code == _SQLITE_READONLY:
-        return StoreError(f"{path}: cannot be written; check the owner of state_dir")
-    return StoreError(f"{path}: SQLite says: {error}")
-
-
 def open_store(path: Path) -> Store:
     """Open the SQLite file for writing; make it, mode 0600 in a 0700 folder, where it is new.
 
     Raises
     ------
+    StoreDamagedError
+        It is no database, or its pages do not fit together.
     StoreError
-        The folder cannot be made, the file is damaged, locked, or of a newer imgsortd.
+        The folder cannot be made, the file is locked, or of a newer imgsortd.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -178,7 +156,7 @@ def open_store(path: Path) -> Store:
         ) from error
     with foreign_errors(path):
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
-        _check_health(connection)
+        check_health(connection, path)
         _set_page_size(connection)
         _set_durability(connection)
         store = Store(connection, path)
@@ -220,29 +198,6 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def _uri_path(path: Path) -> str:
     return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def _check_health(connection: sqlite3.Connection) -> None:
-    """Refuse a damaged file; a big one is looked at for two seconds.
-
-    A million images are gigabytes to check, and systemd waits. What is not looked at
-    now is met as the same error when it is read.
-    """
-    timer = Timer(_HEALTH_CHECK_S, connection.interrupt)
-    timer.start()
-    try:
-        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-            raise
-        return
-    finally:
-        timer.cancel()
-        timer.join()  # it must not interrupt what comes next
-    if result != "ok":
-        damage = sqlite3.DatabaseError(f"quick_check: {result.splitlines()[-1]}")
-        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        raise damage
 
 
 def _set_page_size(connection: sqlite3.Connection) -> None:

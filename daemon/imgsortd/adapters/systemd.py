@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
+_MORE_USEC = 60_000_000
 _SEND_TIMEOUT_S = 1.0
 # systemd drops a datagram above 4096 bytes whole, READY=1 included.
 _STATUS_LIMIT_BYTES = 1000
@@ -53,6 +54,10 @@ class Notifier:
     def status(self, text: str) -> None:
         """Set the line that ``systemctl status`` shows."""
         self._send(f"STATUS={_one_line(text)}")
+
+    def starting(self, text: str) -> None:
+        """Say that starting goes on, and ask for another minute; for work of any length."""
+        self._send(f"EXTEND_TIMEOUT_USEC={_MORE_USEC}\nSTATUS={_one_line(text)}")
 
     def reloading(self, monotonic_usec: int) -> None:
         """Say that the configuration is read again; ``ready()`` must follow.

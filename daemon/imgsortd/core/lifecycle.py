@@ -29,6 +29,7 @@ class FitTrigger(StrEnum):
     REQUEST = "request"
     SORT = "sort"
     BACKBONE = "backbone"
+    REBUILD = "rebuild"
 
 
 @dataclass(frozen=True, slots=True)

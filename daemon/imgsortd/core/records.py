@@ -201,6 +201,10 @@ class MoveResult:
     no_space: bool = False
 
 
+REBUILT = "rebuilt"
+"""In place of a digest: clusters known by their folders alone, without features or centers."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExtractorId:
     """What made a feature row: rows are comparable only where all of this is equal.

@@ -1,0 +1,205 @@
+"""Compare the folders of target with the store, in both directions, and take in what is there.
+
+The file system is the truth: nothing here moves, changes or removes a picture.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from imgsortd.adapters import fsops
+from imgsortd.adapters.inbox import Inbox
+from imgsortd.adapters.store import Store
+from imgsortd.adapters.store_audit import Adopted, Differing, Found, StoreAudit
+from imgsortd.config import Config
+from imgsortd.core.records import FileState, Op, Stamp
+from imgsortd.core.routing import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Told how many files are done, of how many."""
+
+_CLUSTER = re.compile(rb"cluster_(0|[1-9][0-9]{0,9})")
+_OURS = b".imgsortd"
+_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What differs between target and the store.
+
+    Attributes
+    ----------
+    missing
+        (row, name) of files that were placed and are not there: moved on or deleted by
+        their owner.
+    foreign
+        Files in cluster folders, ``_set_aside`` or ``_review`` that no row knows.
+    changed
+        (row, new SHA-256) of files whose bytes are no longer those that were sorted.
+    """
+
+    missing: Sequence[tuple[int, bytes]]
+    foreign: Sequence[Found]
+    changed: Sequence[tuple[Differing, bytes]]
+
+
+def audit(store: Store, config: Config) -> Audit:
+    """Compare; files are read only where size or time differ.
+
+    Raises
+    ------
+    OSError
+        Target cannot be listed.
+    """
+    rows = StoreAudit(store.connection)
+    rows.take_listing(_listing(config))
+    with fsops.Folders(config.target) as target:
+        changed = [
+            (file, sha256)
+            for file in rows.differing()
+            if (sha256 := _sha256(target, file.found.dst)) not in (None, file.sha256)
+        ]
+    return Audit(
+        rows.missing(), rows.foreign(), [(file, sha256) for file, sha256 in changed if sha256]
+    )
+
+
+def _listing(config: Config) -> Iterator[Found]:
+    """Yield the files directly in the folders that are ours; symlinks only where op makes them."""
+    target = os.fsencode(config.target)
+    for folder in sorted(_our_folders(config)):
+        with os.scandir(os.path.join(target, folder)) as entries:
+            for entry in entries:
+                is_ours = entry.is_file(follow_symlinks=False) or (
+                    config.op is Op.SYMLINK and entry.is_symlink()
+                )
+                if is_ours and not entry.name.startswith(_OURS):
+                    status = entry.stat(follow_symlinks=False)
+                    yield Found(folder + b"/" + entry.name, fsops.stamp_of(status))
+
+
+def _our_folders(config: Config) -> list[bytes]:
+    with os.scandir(os.fsencode(config.target)) as entries:
+        return [
+            entry.name
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False)
+            and (_CLUSTER.fullmatch(entry.name) or entry.name in (SET_ASIDE_FOLDER, REVIEW_FOLDER))
+        ]
+
+
+def cluster_numbers(config: Config) -> list[int]:
+    """Return the numbers of the cluster folders that stand in target, empty ones too."""
+    numbers = [_CLUSTER.fullmatch(folder) for folder in _our_folders(config)]
+    return sorted(int(number[1]) for number in numbers if number)
+
+
+def holds_sorted_files(config: Config) -> bool:
+    """Tell whether target has a cluster folder with a file in it."""
+    return any(_CLUSTER.match(found.dst) for found in _listing(config))
+
+
+def _sha256(folders: fsops.Folders, name: bytes) -> bytes | None:
+    """Return the hash of a file, or None where it cannot be read now."""
+    folder, base = fsops.split(name)
+    try:
+        with fsops.closing(fsops.open_regular(folders.fd(folder), base)) as fd:
+            return fsops.sha256_of(fd)
+    except OSError as error:
+        log.warning("file not read name=%r reason=%s", os.fsdecode(name), error.strerror)
+        return None
+
+
+def adopt(
+    store: Store,
+    config: Config,
+    foreign: Sequence[Found],
+    progress: Progress = lambda _done, _total: None,
+) -> int:
+    """Take files in that stand in target and that no row knows; return how many.
+
+    A file in ``cluster_7`` counts as sorted into cluster 7. Where files are copied or
+    linked rather than moved, the file in the inbox with the same bytes is its source, so
+    that it is not copied again.
+    """
+    rows, sources = StoreAudit(store.connection), _sources(config)
+    adopted = 0
+    with fsops.Folders(config.target) as target, fsops.Folders(config.inbox) as inbox:
+        for start in range(0, len(foreign), _AT_ONCE):
+            with store.atomic():
+                for found in foreign[start : start + _AT_ONCE]:
+                    file = _as_sorted(found, target, inbox, config)
+                    if file is not None:
+                        rows.adopt([_with_source(_as_duplicate(file, rows), sources)])
+                        adopted += 1
+            progress(min(start + _AT_ONCE, len(foreign)), len(foreign))
+    return adopted
+
+
+def _as_sorted(
+    found: Found, target: fsops.Folders, inbox: fsops.Folders, config: Config
+) -> Adopted | None:
+    folder, base = fsops.split(found.dst)
+    cluster = _CLUSTER.fullmatch(folder)
+    if config.op is Op.SYMLINK and folder != SET_ASIDE_FOLDER:
+        name = _linked_name(config, found.dst)
+        sha256 = None if name is None else _sha256(inbox, name)
+    else:
+        sha256 = _sha256(target, found.dst)
+    if sha256 is None:
+        return None
+    if cluster:
+        return Adopted(found, base, sha256, FileState.SORTED, int(cluster[1]))
+    if folder == REVIEW_FOLDER:
+        return Adopted(found, base, sha256, FileState.REVIEW, None)
+    reason = "was in _set_aside when the database was rebuilt"
+    return Adopted(found, base, sha256, FileState.SET_ASIDE, None, reason)
+
+
+def _linked_name(config: Config, dst: bytes) -> bytes | None:
+    """Return the name in the inbox that a symlink of ours leads to."""
+    link = os.path.join(os.fsencode(config.target), dst)
+    inbox = os.path.realpath(os.fsencode(config.inbox)) + b"/"
+    leads_to = os.path.realpath(link)
+    return leads_to.removeprefix(inbox) if leads_to.startswith(inbox) else None
+
+
+def _as_duplicate(file: Adopted, rows: StoreAudit) -> Adopted:
+    original = rows.original_of(file.sha256) if file.state is FileState.SORTED else None
+    if original is None:
+        return file
+    reason = f"same bytes as {os.fsdecode(original)}".encode("utf-8", "backslashreplace").decode()
+    return replace(file, state=FileState.DUPLICATE, reason=reason)
+
+
+_Sources = dict[bytes, list[tuple[bytes, Stamp]]]
+
+
+def _sources(config: Config) -> _Sources:
+    """Return the files of the inbox by their bytes, where sorting leaves them there."""
+    found: _Sources = {}
+    if config.op is Op.MOVE:
+        return found
+    inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
+    with fsops.Folders(config.inbox) as folders:
+        for name, stamp in inbox.scan():
+            sha256 = _sha256(folders, name)
+            if sha256 is not None:
+                found.setdefault(sha256, []).append((name, stamp))
+    return found
+
+
+def _with_source(file: Adopted, sources: _Sources) -> Adopted:
+    candidates = sources.get(file.sha256)
+    if not candidates:
+        return file
+    # The one of the same name, where several have these bytes.
+    at = next((n for n, (name, _) in enumerate(candidates) if base_name(name) == file.src), 0)
+    name, stamp = candidates.pop(at)
+    return replace(file, src=name, inbox_stamp=stamp)

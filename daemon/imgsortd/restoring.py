@@ -1,0 +1,146 @@
+"""Open the database; where it is damaged or lost, restore it, or rebuild it from target.
+
+Nothing in inbox or target is touched: the new database is made beside the old one's
+place, from the newest backup that is whole and from the files that stand in target, and
+gets its name when it is finished. A crash before that begins anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from imgsortd.adapters import backups
+from imgsortd.adapters.faults import fault_point
+from imgsortd.adapters.store import Store, open_store
+from imgsortd.adapters.store_records import FitRecord
+from imgsortd.auditing import adopt, audit, cluster_numbers, holds_sorted_files
+from imgsortd.config import Config
+from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.records import REBUILT, ExtractorId
+from imgsortd.errors import StoreDamagedError
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """What became of the database."""
+
+    why: str
+    aside: Path | None
+
+
+def open_or_restore(config: Config, tell: Tell = lambda _: None) -> Store:
+    """Open the store, made anew where it was lost.
+
+    Parameters
+    ----------
+    tell
+        Told in words how far it is; for systemd, which would not wait.
+
+    Raises
+    ------
+    StoreError
+        It is locked, read-only, or of a newer imgsortd: no reason to replace it.
+    """
+    loss = _loss(config)
+    if loss is None:
+        try:
+            return open_store(config.database)
+        except StoreDamagedError as error:
+            mark = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
+            loss = _Loss(str(error.__cause__), backups.set_aside(config.database, mark))
+    fault_point("database_aside")
+    log.error("database lost path=%s reason=%s kept=%s", config.database, loss.why, loss.aside)
+    what = _remake(config, loss, tell)
+    store = open_store(config.database)
+    log.error("database %s", what)
+    with store.atomic():
+        store.control.add_error("database lost", f"{loss.why}; {what}")
+    return store
+
+
+def _loss(config: Config) -> _Loss | None:
+    """Tell whether there is no database where there has been one."""
+    if config.database.exists():
+        return None
+    asides = sorted(config.state_dir.glob(f"{config.database.name}.damaged-*"))
+    if asides:  # a start that was cut off after it had put it aside
+        return _Loss("it was damaged", asides[-1])
+    if backups.backups(config.state_dir, _today()) or holds_sorted_files(config):
+        return _Loss("it is not there, though files were sorted before", None)
+    return None
+
+
+def _today() -> str:
+    return backups.day_of(time.time())
+
+
+def _remake(config: Config, loss: _Loss, tell: Tell) -> str:
+    """Make the new database and give it its name; say what was done."""
+    new = config.database.with_name(config.database.name + ".new")
+    whole = (path for path in backups.backups(config.state_dir, _today()) if backups.is_whole(path))
+    backup = next(whole, None)
+    if backup is None:
+        backups.remove(new)
+    else:
+        backups.copy_to(backup, new)
+    store = open_store(new)
+    try:
+        found = _take_in(store, config, tell)
+    finally:
+        store.close()
+    fault_point("database_remade")
+    backups.put_in_place(new, config.database)
+    made = "rebuilt from the files in target" if backup is None else f"restored from {backup}"
+    kept = f"; the damaged one is kept as {loss.aside}" if loss.aside else ""
+    return f"{made}; files found in target that it did not know: {found}{kept}"
+
+
+def _take_in(store: Store, config: Config, tell: Tell) -> int:
+    """Adopt the files of target that the database does not know; return how many."""
+    tell("comparing the database with target")
+    foreign = audit(store, config).foreign
+    found = adopt(
+        store, config, foreign, lambda done, total: tell(f"reading target: {done:,} of {total:,}")
+    )
+    numbers = cluster_numbers(config)
+    if found and numbers:
+        _note_clusters(store, config, numbers)
+    return found
+
+
+def _note_clusters(store: Store, config: Config, numbers: list[int]) -> None:
+    """Make the folders' clusters the ones in force until features are there for a fit.
+
+    They have no centers. The loop extracts what lacks features, and fits clusters that
+    take the numbers of the folders whose pictures they share.
+    """
+    sizes = store.files.cluster_sizes()
+    record = FitRecord(
+        FitTrigger.REBUILD,
+        "folders",
+        sum(sizes.values()),
+        config.clusters.random_state,
+        0.0,
+        None,
+        0.0,
+    )
+    extractor = ExtractorId(REBUILT, config.model.layer, 1, config.model.backbone)
+    with store.atomic():
+        store.fits.save(
+            extractor,
+            np.zeros((len(numbers), 1), dtype=np.float32),
+            numbers,
+            [sizes.get(number, 0) for number in numbers],
+            record,
+        )

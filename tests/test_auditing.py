@@ -1,0 +1,107 @@
+"""Target against the store, in both directions; and taking in what is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imgsortd.auditing import adopt, audit, cluster_numbers
+from imgsortd.core.records import FileState
+from line import Line
+from support import paint_groups
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    """Return a line that has sorted nine pictures of three colours."""
+    line = Line(tmp_path)
+    paint_groups(line.config.inbox, 3)
+    line.run()
+    yield line
+    line.close()
+
+
+def test_a_target_as_it_was_left_shows_nothing(line: Line) -> None:
+    found = audit(line.store, line.config)
+
+    assert (found.missing, found.foreign, found.changed) == ([], [], [])
+
+
+def test_what_was_deleted_is_missing_what_came_is_foreign_and_what_was_edited_is_changed(
+    line: Line,
+) -> None:
+    first, second, third, *_ = sorted(line.files())
+    target = line.config.target
+    (target / first).unlink()
+    (target / second).rename(target / "cluster_0" / "mine.png")
+    (target / third).write_bytes(b"edited")
+    (target / "cluster_0" / os.fsdecode(b"new\n\xff.png")).write_bytes(b"new")
+    (target / "notes.txt").write_text("not ours")
+    (target / "holiday").mkdir()
+    (target / "holiday" / "a.png").write_text("not ours")
+    (target / "cluster_0" / "link.png").symlink_to("/etc/passwd")
+
+    found = audit(line.store, line.config)
+
+    assert sorted(os.fsdecode(dst) for _, dst in found.missing) == [first, second]
+    assert [file.dst for file in found.foreign] == [
+        b"cluster_0/mine.png",
+        b"cluster_0/new\n\xff.png",
+    ]
+    assert [file.found.dst for file, _ in found.changed] == [third.encode()]
+
+
+def test_a_touched_file_is_not_changed(line: Line) -> None:
+    for name in line.files():
+        os.utime(line.config.target / name, (0, 0))
+
+    assert audit(line.store, line.config).changed == []
+
+
+def test_what_is_adopted_counts_as_sorted_and_is_not_adopted_again(line: Line) -> None:
+    target = line.config.target
+    (target / "cluster_1" / "mine.png").write_bytes(b"mine")
+    (target / "cluster_1" / "twin.png").write_bytes(b"mine")
+    (target / "_set_aside").mkdir()
+    (target / "_set_aside" / "odd.txt").write_bytes(b"odd")
+    before = line.files()
+
+    count = adopt(line.store, line.config, audit(line.store, line.config).foreign)
+
+    assert count == 3
+    assert line.counts() == {"seen": 12, "sorted": 10, "duplicates": 1, "set_aside": 1}
+    assert audit(line.store, line.config).foreign == []
+    assert line.files() == before
+    aside = line.store.files.with_state(FileState.SET_ASIDE, 1)
+    assert aside[0][2] == "was in _set_aside when the database was rebuilt"
+
+
+@pytest.mark.parametrize("op", ["copy", "hardlink", "symlink"])
+def test_a_file_that_stays_in_the_inbox_is_known_by_its_adopted_copy(
+    tmp_path: Path, op: str
+) -> None:
+    line = Line(tmp_path, op=op)
+    paint_groups(line.config.inbox, 3)
+    line.run()
+    before = line.files()
+    with line.store.atomic():
+        line.store.connection.execute("DELETE FROM moves")
+        line.store.connection.execute("DELETE FROM files")
+
+    adopt(line.store, line.config, audit(line.store, line.config).foreign)
+    line.restart()
+    line.run()
+
+    assert line.files() == before
+    assert line.counts() == {"seen": 9, "sorted": 9}
+    line.close()
+
+
+def test_the_numbers_are_those_of_all_cluster_folders(line: Line) -> None:
+    for name in ("cluster_17", "cluster_007", "cluster_x", "_review"):
+        (line.config.target / name).mkdir()
+
+    assert cluster_numbers(line.config) == [0, 1, 2, 17]
