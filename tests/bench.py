@@ -45,7 +45,14 @@ class Bench:
             self.store.files.set_read(candidate, sha256)
             route = Route(candidate.file_id, FileState.SORTED, b"cluster_0", 0, 0.5)
             return self.store.journal.plan(
-                candidate, sha256, route, op=op, dst=dst.encode(), fit_id=None, src_root=Root.INBOX
+                candidate,
+                sha256,
+                route,
+                op=op,
+                dst=dst.encode(),
+                fit_id=None,
+                batch=1,
+                src_root=Root.INBOX,
             )
 
     def apply(self, *moves: Move, again: bool = False) -> list[MoveResult]:

@@ -385,7 +385,7 @@ def test_after_a_while_of_nothing_memory_is_given_back_once(
 ) -> None:
     given: list[int] = []
     monkeypatch.setattr("imgsortd.adapters.memory.give_back", lambda: given.append(1))
-    monkeypatch.setattr("imgsortd.loop._REST_AFTER_S", 0)
+    monkeypatch.setattr("imgsortd.housekeeping._REST_AFTER_S", 0)
     scene.loop._last_work_s = 0.0
 
     scene.go(lambda: len(scene.ticks) > 4, "ticks")

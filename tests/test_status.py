@@ -87,6 +87,7 @@ def test_a_stopped_daemon_leaves_its_numbers(line: Line) -> None:
         "set_aside": 1,
         "duplicates": 0,
         "pending": 0,
+        "undone": 0,
     }
     assert sorted(cluster["files"] for cluster in report.clusters) == [4, 4, 4]
     assert report.last_fit is not None

@@ -11,9 +11,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from imgsortd import __version__
+from imgsortd.cli_doctor import doctor
 from imgsortd.cli_options import ConfigOption, JsonOption
 from imgsortd.cli_setup import init, service_app, weights_app
 from imgsortd.cli_sort import sort
+from imgsortd.cli_undo import undo
 from imgsortd.config import load_config
 from imgsortd.terminal import DEFAULT_CONFIG, err, out, print_json, run_to_exit
 
@@ -131,4 +133,6 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
         out.print("weights: not here yet; `imgsortd weights fetch` gets them")
 
 
+app.command()(undo)
+app.command()(doctor)
 app.command()(init)

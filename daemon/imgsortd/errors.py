@@ -14,6 +14,8 @@
     ├── MoveError                a move could not be made now; the file is untouched
     │   └── NoSpaceError         the target or the state disk is full
     ├── NoMemoryError        the machine has no memory for the model, not even for one picture
+    ├── RequestError         the running daemon could not do what a command asked for
+    ├── UndoError            there is nothing to undo, or none of it can be
     ├── FitError                 KMeans cannot be fitted on what there is
     └── PictureError             one file cannot be sorted; it is set aside with the reason
 
@@ -78,6 +80,14 @@ class NoSpaceError(MoveError):
 
 class NoMemoryError(ImgsortdError):
     """The machine has no memory for the model, not even for one picture."""
+
+
+class RequestError(ImgsortdError):
+    """The running daemon could not do what a command asked for."""
+
+
+class UndoError(ImgsortdError):
+    """There is nothing to undo, or none of it can be."""
 
 
 class FitError(ImgsortdError):

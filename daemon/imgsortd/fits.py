@@ -263,6 +263,7 @@ def move_sorted(library: Library, fitted: Fitted) -> BatchReport:
     report = BatchReport()
     assert library.model is not None
     planner = Planner(library.config, library.store, library.mover, library.model)
+    report.batch = planner.batch
     moves: list[Move] = []
     with library.store.atomic():
         for file_id, label in _misplaced(library.store.files, library.model, fitted):

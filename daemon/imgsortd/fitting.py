@@ -90,7 +90,7 @@ class BackgroundFits:
 
     def is_quiet(self, now_s: float) -> bool:
         """Tell whether no fit is being made, due or asked for; one that failed waits."""
-        if self._job is not None or self._library.store.control.has_new():
+        if self._job is not None or self._library.store.control.next_verb():
             return False
         return now_s < self._next_auto_s or self._due() is None
 
@@ -148,17 +148,13 @@ class BackgroundFits:
 
     def _take_request(self) -> Request | None:
         control = self._library.store.control
-        if not control.has_new():
+        if control.next_verb() != "refit":
             return None
         with self._library.store.atomic():
-            request = control.take()
-            if request is not None and request.verb == "refit":
-                control.progress(request.request_id, "fitting")
-                return request
+            request = control.take("refit")
             if request is not None:
-                error = {"error": f"unknown verb {request.verb!r}"}
-                control.answer(request.request_id, "failed", error)
-        return None
+                control.progress(request.request_id, "fitting")
+        return request
 
     def _start(self, now_s: float, trigger: FitTrigger, request: Request | None = None) -> None:
         clusters = self._library.config.clusters

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
-from imgsortd.core.records import Candidate, Stamp
+from imgsortd.core.records import Candidate, FileState, Stamp
 from imgsortd.core.stability import SettleTracker
 
 log = logging.getLogger(__name__)
@@ -69,11 +69,17 @@ class Intake:
         pending = self._store.files.pending_names()
         known = there | self._queued
         gone = [row for name, row in pending.items() if name not in known]
-        if gone:
+        undone = self._store.files.undone_names()
+        taken = [row for name, row in undone.items() if name not in there]
+        if gone or taken:
             with self._store.atomic():
                 for file_id in gone:
                     self._store.files.gone(file_id)
-            log.info("files gone count=%d", len(gone))
+                for file_id in taken:  # should it come again, it is sorted
+                    self._store.files.finish(
+                        file_id, FileState.GONE, stays=False, reason="taken away after an undo"
+                    )
+            log.info("files gone count=%d", len(gone) + len(taken))
 
     def _is_handled(self, name: bytes, stamp: Stamp) -> bool:
         known = self._handled.get(name)

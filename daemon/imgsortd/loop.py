@@ -24,6 +24,7 @@ from imgsortd.lookout import Lookout
 from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
 from imgsortd.pulse import BUSY_S, Pulse
 from imgsortd.reextraction import Reextraction
+from imgsortd.reversing import UndoRequests
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Loop:
         self._housekeeping = Housekeeping(
             library, self._flow, lambda: self.stopping, library.mover.after_each
         )
+        self._undo = UndoRequests(config, library.store, library.mover, intake)
         self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._paused = ""  # why no file is sorted; empty while files are
@@ -143,6 +145,7 @@ class Loop:
         if not self.held:
             self._intake.settle(now, _SETTLE_AT_ONCE)
             self._work()
+        self._undo.step()
         self._int8.step(now)
         if self._fits.step(now):
             self._waiting_to_route = True
@@ -209,9 +212,10 @@ class Loop:
         self._last_work_s = time.monotonic()
         self._housekeeping.worked()
         log.info(
-            "%s images=%d sorted=%d clusters=%d duplicates=%d set_aside=%d waiting=%d "
+            "%s batch=%d images=%d sorted=%d clusters=%d duplicates=%d set_aside=%d waiting=%d "
             "extract_s=%.2f total_s=%.2f busy=%.2f",
             event,
+            report.batch,
             report.images,
             report.sorted,
             len(report.clusters),

@@ -41,6 +41,7 @@ MOVES_AT_ONCE = 64
 class BatchReport:
     """What became of one batch."""
 
+    batch: int = 0
     images: int = 0
     extracted: int = 0
     sorted: int = 0
@@ -139,6 +140,7 @@ def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchRepor
 
 def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) -> list[Move]:
     planner = Planner(library.config, library.store, library.mover, library.model)
+    report.batch = planner.batch
     moves: list[Move | None] = []
     readable: list[tuple[Candidate, bytes]] = []
     for result in results:
@@ -196,6 +198,7 @@ def route_waiting(library: Library) -> BatchReport:
     report = BatchReport(images=len(waiting))
     with library.store.atomic():
         planner = Planner(library.config, library.store, library.mover, library.model)
+        report.batch = planner.batch
         planned = _route(library, planner, waiting, report)
         moves = [move for move in planned if move is not None]
     fault_point("planned")

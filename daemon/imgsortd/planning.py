@@ -31,6 +31,11 @@ class Planner:
     model
         Current centers; None while files wait for the first fit (then only
         :meth:`set_aside` may be called).
+
+    Attributes
+    ----------
+    batch
+        The number that all these moves have in common, by which they can be undone.
     """
 
     def __init__(self, config: Config, store: Store, mover: Mover, model: Model | None) -> None:
@@ -40,6 +45,7 @@ class Planner:
         self._model = model
         self._promised = store.journal.planned_names()
         self._originals: dict[bytes, bytes] = {}
+        self.batch = store.journal.next_batch()
 
     def set_aside(self, unreadable: Unreadable) -> Move | None:
         """Plan the move of a file that is no picture; None where it was made before."""
@@ -79,8 +85,9 @@ class Planner:
     def _is_known(self, candidate: Candidate, sha256: bytes) -> bool:
         """Tell whether a file that stays in the inbox was only touched since it was sorted."""
         files = self._store.files
-        for file_id, dst in files.staying(candidate.name, sha256, candidate.file_id):
-            if dst is not None and self._mover.exists(dst):
+        for file_id, dst, state in files.staying(candidate.name, sha256, candidate.file_id):
+            is_undone = state == FileState.UNDONE  # a person has put it back, to stay
+            if is_undone or (dst is not None and self._mover.exists(dst)):
                 files.forget(candidate.file_id, candidate.stamp, file_id)
                 return True
             # Skipped before, or its copy was deleted: it is looked at anew, under its new row.
@@ -143,6 +150,7 @@ class Planner:
             op=op or self._config.op,
             dst=dst,
             fit_id=self._model.fit_id if self._model else None,
+            batch=self.batch,
             src_root=src_root,
         )
 

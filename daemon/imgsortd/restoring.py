@@ -96,7 +96,7 @@ def _remake(config: Config, loss: _Loss, tell: Tell) -> str:
         backups.copy_to(backup, new)
     store = open_store(new)
     try:
-        found = _take_in(store, config, tell)
+        found = take_in(store, config, tell)
     finally:
         store.close()
     fault_point("database_remade")
@@ -106,26 +106,27 @@ def _remake(config: Config, loss: _Loss, tell: Tell) -> str:
     return f"{made}; files found in target that it did not know: {found}{kept}"
 
 
-def _take_in(store: Store, config: Config, tell: Tell) -> int:
+def take_in(store: Store, config: Config, tell: Tell = lambda _: None) -> int:
     """Adopt the files of target that the database does not know; return how many."""
     tell("comparing the database with target")
     foreign = audit(store, config).foreign
     found = adopt(
         store, config, foreign, lambda done, total: tell(f"reading target: {done:,} of {total:,}")
     )
-    numbers = cluster_numbers(config)
-    if found and numbers:
-        _note_clusters(store, config, numbers)
+    if found:
+        note_clusters(store, config)
     return found
 
 
-def _note_clusters(store: Store, config: Config, numbers: list[int]) -> None:
+def note_clusters(store: Store, config: Config) -> None:
     """Make the folders' clusters the ones in force until features are there for a fit.
 
     They have no centers. The loop extracts what lacks features, and fits clusters that
     take the numbers of the folders whose pictures they share.
     """
-    sizes = store.files.cluster_sizes()
+    numbers, sizes = cluster_numbers(config), store.files.cluster_sizes()
+    if not numbers:
+        return
     record = FitRecord(
         FitTrigger.REBUILD,
         "folders",

@@ -105,6 +105,7 @@ def test_the_state_folder_and_the_lock_are_for_their_owner_alone(
 ) -> None:
     state, _ = folders
 
+    state.mkdir(mode=0o755, exist_ok=True)
     with Locks(state):
         modes = [stat.S_IMODE(path.stat().st_mode) for path in (state, lock_file(state))]
 

@@ -33,7 +33,7 @@ from imgsortd.core.records import (
 from imgsortd.errors import NoSpaceError, StoreError
 
 STAMP = Stamp(inode=1, size_bytes=2, mtime_ns=3)
-DAMAGED = r"is damaged or not an imgsortd database .*; move it away"
+DAMAGED = "is damaged or not an imgsortd database.*; starting the daemon keeps it aside"
 STRANGE_NAMES = [b"plain.jpg", b"\xff\xfe.jpg", "grüße.jpg".encode(), b"new\nline.jpg", b"'; --"]
 
 
@@ -61,7 +61,7 @@ def sort_one(store: Store, name: bytes, state: FileState, op: Op = Op.MOVE) -> N
         store.files.set_read(candidate, bytes(32))
         route = Route(candidate.file_id, state, b"cluster_1", cluster_id=1)
         move = store.journal.plan(
-            candidate, bytes(32), route, op=op, dst=b"cluster_1/" + name, fit_id=None
+            candidate, bytes(32), route, op=op, dst=b"cluster_1/" + name, fit_id=None, batch=1
         )
         store.journal.close([MoveResult(move, MovePhase.DONE, move.dst)])
 
@@ -218,7 +218,14 @@ def test_the_counts_add_up(states: list[FileState]) -> None:
 
     counts = store.files.counts()
 
-    parts = (counts.sorted, counts.review, counts.set_aside, counts.duplicates, counts.pending)
+    parts = (
+        counts.sorted,
+        counts.review,
+        counts.set_aside,
+        counts.duplicates,
+        counts.undone,
+        counts.pending,
+    )
     assert counts.seen == sum(parts) == sum(state is not FileState.GONE for state in states)
     store.close()
 
@@ -279,7 +286,7 @@ def test_touched_files_that_were_planned_before_can_be_forgotten(store: Store) -
         candidate = arrive(store, b"a.jpg", Stamp(1, 2, 99))
         route = Route(candidate.file_id, FileState.SORTED, b"cluster_1", cluster_id=1)
         move = store.journal.plan(
-            candidate, bytes(32), route, op=Op.COPY, dst=b"cluster_1/a-1.jpg", fit_id=None
+            candidate, bytes(32), route, op=Op.COPY, dst=b"cluster_1/a-1.jpg", fit_id=None, batch=1
         )
         store.journal.close([MoveResult(move, MovePhase.CHANGED, move.dst)])
 
@@ -345,16 +352,16 @@ def test_a_request_is_taken_once_and_answered_or_failed(store: Store) -> None:
     with store.atomic():
         first = store.control.ask("refit", {"n_clusters": 5})
         second = store.control.ask("refit", {})
-        taken = store.control.take()
+        taken = store.control.take("refit")
         store.control.answer(first, "done", {"churn": 0.5})
-        store.control.take()
+        store.control.take("refit")
         store.control.fail_abandoned()
 
     assert taken is not None
     assert (taken.request_id, taken.params) == (first, {"n_clusters": 5})
     assert store.control.request(first).result == {"churn": 0.5}
     assert store.control.request(second).state == "failed"
-    assert not store.control.has_new()
+    assert store.control.next_verb() is None
 
 
 def test_only_the_newest_errors_are_kept(store: Store) -> None:

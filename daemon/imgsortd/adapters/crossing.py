@@ -59,13 +59,13 @@ class Crossing:
         if move.phase is MovePhase.COPIED:
             if fsops.holds_bytes(self._target, move.dst, move.stamp.size_bytes, move.sha256):
                 return self.finish(move)
-            return self._give_back(move, MovePhase.CHANGED)
+            return self.give_back(move, MovePhase.CHANGED)
         fd = self._claim(move)
         if fd is None:
-            return self._give_back(move, MovePhase.CHANGED)
+            return self.give_back(move, MovePhase.CHANGED)
         with fsops.closing(fd):
             if fsops.has_writer(fd) or not self._copy_or_give_back(fd, move):
-                return self._give_back(move, MovePhase.CHANGED)
+                return self.give_back(move, MovePhase.CHANGED)
         self._journal.mark_copied(move.move_id)
         fault_point("copied")
         return self.finish(move)
@@ -112,7 +112,7 @@ class Crossing:
         except FileExistsError:
             raise
         except OSError:
-            self._give_back(move, MovePhase.PLANNED)
+            self.give_back(move, MovePhase.PLANNED)
             raise
 
     def _copy(self, fd: int, move: Move) -> bool:
@@ -150,7 +150,7 @@ class Crossing:
             return MoveResult(move, MovePhase.DONE, move.dst)
         with fsops.closing(fd):
             if not fsops.same_content(fd, move):
-                return self._give_back(move, MovePhase.DONE)
+                return self.give_back(move, MovePhase.DONE)
             fsops.sync_folder(self._target.fd(fsops.split(move.dst)[0]))
             fsops.unlink_if_there(claim_fd, claim)
         fault_point("claim_dropped")
@@ -158,7 +158,8 @@ class Crossing:
         self._drop_folder(move)
         return MoveResult(move, MovePhase.DONE, move.dst)
 
-    def _give_back(self, move: Move, phase: MovePhase) -> MoveResult:
+    def give_back(self, move: Move, phase: MovePhase) -> MoveResult:
+        """Rename the claim to where the file stood."""
         folder, claim = _claim_of(move)
         parent, base = fsops.split(move.src)
         try:

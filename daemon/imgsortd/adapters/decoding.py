@@ -124,6 +124,18 @@ class Decoder:
                 self._drop()
                 raise PictureError(f"crashes the decoder ({error})") from error
 
+    def start(self) -> str:
+        """Start the process now; return how it is confined, in words joined by commas.
+
+        Raises
+        ------
+        NoDecoderError
+            It cannot be started.
+        """
+        with self._in_use:
+            self._worker = self._worker or _Worker(self._limits)
+            return self._worker.measures
+
     def _ask(self, data: bytes) -> Pixels:
         if self._closed:
             raise NoDecoderError("the decoder was closed")
@@ -201,7 +213,8 @@ class _Worker:
             ended = self.how_it_ended()
             raise NoDecoderError(f"a decoding process did not start ({ended})") from error
         assert answer is Answer.READY
-        log.debug("decoder started pid=%d measures=%s", self._process.pid, measures.decode())
+        self.measures = measures.decode("ascii", "replace")
+        log.debug("decoder started pid=%d measures=%s", self._process.pid, self.measures)
 
     def ask(self, data: bytes) -> tuple[Answer, bytearray]:
         """Send a file; return the answer.

@@ -87,7 +87,7 @@ def unlink_if_there(folder_fd: int, name: bytes) -> None:
 
 
 def make_folder(root_fd: int, folder: bytes) -> bool:
-    """Make a folder directly under a root; return whether it is new.
+    """Make a folder directly in another; return whether it is new.
 
     Raises
     ------
@@ -207,9 +207,13 @@ class Folders:
         return self._open[folder]
 
     def make(self, folder: bytes) -> int:
-        """Return the descriptor of a folder under the root, made where it is new."""
-        if folder not in self._open:
-            make_folder(self.root_fd, folder)
+        """Return the descriptor of a folder below the root, made part by part where it is new."""
+        parts = folder.split(b"/") if folder else []
+        for end in range(1, len(parts) + 1):
+            below = b"/".join(parts[:end])
+            if below not in self._open:
+                make_folder(self.fd(b"/".join(parts[: end - 1])), parts[end - 1])
+                self.fd(below)
         return self.fd(folder)
 
     def close(self, folder: bytes) -> None:

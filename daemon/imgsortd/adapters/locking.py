@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import time
 from contextlib import suppress
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from imgsortd.adapters.fsops import open_root
 from imgsortd.errors import LockedError, StoreError, WatchError
+
+log = logging.getLogger(__name__)
 
 _TRIES, _BETWEEN_TRIES_S = 10, 0.05
 
@@ -73,6 +76,7 @@ class Locks:
         path = lock_file(state_dir)
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(state_dir)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreError(
@@ -108,6 +112,14 @@ class Locks:
         except OSError:
             pass  # some network shares have no locks; the state folder's lock remains
         return key
+
+
+def _make_private(state_dir: Path) -> None:
+    """Keep others out of what is known of the pictures: ``mkdir`` by hand leaves 0755."""
+    status = state_dir.stat()
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+        state_dir.chmod(0o700)
+        log.info("state_dir made private path=%s mode=0700", state_dir)
 
 
 def _flock(fd: int) -> None:

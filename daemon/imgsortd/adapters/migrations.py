@@ -211,3 +211,28 @@ def m003_counts(db: Database) -> None:
     """Keep counts of the files by state and cluster, and an index of those that wait."""
     for statement in _COUNTS:
         db.conn.execute(statement)
+
+
+_FOURTH = """
+ALTER TABLE moves ADD COLUMN batch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE moves ADD COLUMN dst_root TEXT NOT NULL DEFAULT 'target';
+CREATE INDEX moves_batch ON moves(batch);
+"""
+
+
+@migrations()
+def m004_undo(db: Database) -> None:
+    """Number the batches of moves, let a move end in the inbox, and a file be ``undone``.
+
+    SQLite cannot alter a CHECK. Its documentation has this way for a change that leaves
+    all rows valid (lang_altertable.html, "making other kinds of table schema changes").
+    """
+    _run(db, _FOURTH)
+    (version,) = db.conn.execute("PRAGMA schema_version").fetchone()
+    db.conn.execute("PRAGMA writable_schema = ON")
+    db.conn.execute(
+        "UPDATE sqlite_master SET sql = replace(sql, '''duplicate'', ''gone''', "
+        "'''duplicate'', ''undone'', ''gone''') WHERE type = 'table' AND name = 'files'"
+    )
+    db.conn.execute(f"PRAGMA schema_version = {version + 1}")
+    db.conn.execute("PRAGMA writable_schema = RESET")

@@ -12,6 +12,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from imgsortd.adapters import copying, fsops, placing, renaming
@@ -20,6 +21,7 @@ from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.placing import MidMoveJournal, Places, ended, failed
 from imgsortd.core.records import Move, MovePhase, MoveResult, Op, Root
 
+NAME_TAKEN = "its old name in the inbox is taken"
 _NOT_BY_RENAME = (errno.EXDEV, *renaming.NO_LINKS)
 
 
@@ -82,8 +84,9 @@ class Mover:
                 root: stack.enter_context(fsops.Folders(path)) for root, path in self._roots.items()
             }
             try:
-                for root in {Root.TARGET, *(move.src_root for move in moves)}:
-                    roots[root].open()
+                for move in moves:
+                    roots[move.src_root].open()
+                    roots[move.dst_root].open()
             except OSError as error:  # an inbox that is away does not make its files gone
                 return [failed(move, error) for move in moves]
             promised = {move.dst for move in moves}
@@ -93,10 +96,10 @@ class Mover:
         return results
 
     def _run(self, places: Places, moves: Sequence[Move]) -> list[MoveResult]:
-        copies = [move for move in moves if move.op is Op.COPY]
+        copies = [m for m in moves if m.op is Op.COPY and m.dst_root is Root.TARGET]
         results = {r.move.move_id: r for r in placing.copy_all(places, copies)}
         for move in moves:
-            if move.op is not Op.COPY:
+            if move not in copies:
                 results[move.move_id] = _guard(places, move)
                 places.after_each()
         try:
@@ -109,14 +112,15 @@ class Mover:
 
 def _guard(places: Places, move: Move) -> MoveResult:
     steps = {Op.MOVE: _move, Op.HARDLINK: placing.hardlink, Op.SYMLINK: placing.symlink}
+    is_taken_back = move.dst_root is Root.INBOX and move.op is not Op.MOVE
     try:
-        return steps[move.op](places, move)
+        return (placing.take_back if is_taken_back else steps[move.op])(places, move)
     except OSError as error:
         return failed(move, error)
 
 
 def _move(places: Places, move: Move) -> MoveResult:
-    crossing = Crossing(places.roots[move.src_root], places.target, places.journal)
+    crossing = Crossing(places.roots[move.src_root], places.end(move), places.journal)
     if crossing.is_begun(move):
         return _cross(places, crossing, move)
     if _is_there(places, move):
@@ -136,7 +140,7 @@ def _is_there(places: Places, move: Move) -> bool:
     if not places.arrived(move):
         return False
     folder, name = fsops.split(move.dst)
-    dst_fd = places.target.fd(folder)
+    dst_fd = places.end(move).fd(folder)
     inode = fsops.inode_at(dst_fd, name)
     try:
         src_fd = places.source_fd(move)
@@ -160,6 +164,8 @@ def _rename(places: Places, fd: int, move: Move, crossing: Crossing) -> MoveResu
         if not renaming.rename_noreplace(src_fd, base, dst_fd, name):
             _link_and_unlink(fd, src_fd, base, dst_fd, name)
     except FileExistsError:
+        if move.dst_root is Root.INBOX:
+            return ended(move, MovePhase.CHANGED, NAME_TAKEN)
         return _rename(places, fd, places.another_name(move), crossing)
     except FileNotFoundError:
         if fsops.inode_at(src_fd, base) is not None:
@@ -195,4 +201,6 @@ def _cross(places: Places, crossing: Crossing, move: Move) -> MoveResult:
         except FileExistsError:
             if places.again and places.arrived(move):
                 return crossing.finish(move)
+            if move.dst_root is Root.INBOX:
+                return replace(crossing.give_back(move, MovePhase.CHANGED), error=NAME_TAKEN)
             move = places.another_name(move)

@@ -11,9 +11,10 @@ from typing import Protocol
 
 from imgsortd.adapters import copying, fsops, renaming
 from imgsortd.adapters.faults import fault_point
-from imgsortd.core.records import Move, MovePhase, MoveResult, Root
+from imgsortd.core.records import Move, MovePhase, MoveResult, Op, Root
 from imgsortd.core.routing import free_name
 
+CHANGED = "it is no longer what was put there"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -33,9 +34,9 @@ def failed(move: Move, error: OSError) -> MoveResult:
     return MoveResult(move, move.phase, move.dst, text, error.errno in _NO_SPACE)
 
 
-def ended(move: Move, phase: MovePhase) -> MoveResult:
-    """Describe a move that needs no more work."""
-    return MoveResult(move, phase, move.dst)
+def ended(move: Move, phase: MovePhase, why: str = "") -> MoveResult:
+    """Describe a move that needs no more work, and why where it was not made."""
+    return MoveResult(move, phase, move.dst, why)
 
 
 class Places:
@@ -64,11 +65,14 @@ class Places:
         after_each: Callable[[], None],
     ) -> None:
         self.roots = roots
-        self.target = roots[Root.TARGET]
         self.journal = journal
         self.again = again
         self.after_each = after_each
         self._promised = promised
+
+    def end(self, move: Move) -> fsops.Folders:
+        """Return the root that a move's destination is below."""
+        return self.roots[move.dst_root]
 
     def source_fd(self, move: Move) -> int:
         """Return the descriptor of the folder that a move's source stands in."""
@@ -86,15 +90,15 @@ class Places:
     def destination(self, move: Move) -> tuple[int, bytes]:
         """Make the destination's folder where it is new; return its descriptor and the name."""
         folder, name = fsops.split(move.dst)
-        fd = self.target.make(folder)
+        fd = self.end(move).make(folder)
         fault_point("folder_made")
-        self.target.touched(folder)
+        self.end(move).touched(folder)
         return fd, name
 
     def another_name(self, move: Move) -> Move:
         """Commit the next free name: a stranger has taken the planned one."""
         folder, _ = fsops.split(move.dst)
-        fd = self.target.fd(folder)
+        fd = self.end(move).fd(folder)
 
         def is_taken(path: bytes) -> bool:
             there = fsops.inode_at(fd, fsops.split(path)[1]) is not None
@@ -108,13 +112,55 @@ class Places:
     def arrived(self, move: Move) -> bool:
         """Tell whether an earlier try brought the bytes to their destination."""
         arrived = self.again and fsops.holds_bytes(
-            self.target, move.dst, move.stamp.size_bytes, move.sha256
+            self.end(move), move.dst, move.stamp.size_bytes, move.sha256
         )
         if arrived:
             folder, _ = fsops.split(move.dst)
-            fsops.unlink_if_there(self.target.fd(folder), copying.part_of(move.move_id))
-            self.target.touched(folder)
+            fsops.unlink_if_there(self.end(move).fd(folder), copying.part_of(move.move_id))
+            self.end(move).touched(folder)
         return arrived
+
+
+def take_back(places: Places, move: Move) -> MoveResult:
+    """Remove a copy or link that was made of a file in the inbox, which has the same bytes.
+
+    It is claimed by a rename first, so that a stranger under its name is never removed.
+    """
+    folder, name = fsops.split(move.src)
+    folder_fd, claim = places.source_fd(move), copying.part_of(move.move_id)
+    try:
+        renaming.rename(folder_fd, name, folder_fd, claim)
+    except FileNotFoundError:
+        if fsops.inode_at(folder_fd, claim) is None:
+            return ended(move, MovePhase.DONE if places.again else MovePhase.GONE)
+    except FileExistsError:
+        pass  # claimed before a crash; whatever has the name now is another file
+    fault_point("claimed")
+    has_source = fsops.holds_bytes(places.end(move), move.dst, move.stamp.size_bytes, move.sha256)
+    if not (has_source and _is_our_copy(places, folder_fd, claim, move)):
+        renaming.return_to(folder_fd, claim, folder_fd, name)
+        what = CHANGED if has_source else "its source in the inbox is gone or changed"
+        return ended(move, MovePhase.CHANGED, what)
+    os.unlink(claim, dir_fd=folder_fd)
+    places.roots[move.src_root].touched(folder)
+    fault_point("claim_dropped")
+    return ended(move, MovePhase.DONE)
+
+
+def _is_our_copy(places: Places, folder_fd: int, claim: bytes, move: Move) -> bool:
+    if move.op is Op.SYMLINK:
+        return _reads_link(folder_fd, claim) == _points_to(places, move.dst)
+    try:
+        fd = fsops.open_regular(folder_fd, claim)
+    except OSError:
+        return False
+    with fsops.closing(fd):
+        return fsops.sha256_of(fd) == move.sha256
+
+
+def _points_to(places: Places, name: bytes) -> bytes:
+    """Return what a symlink to a file in the inbox holds."""
+    return os.path.join(os.fsencode(places.roots[Root.INBOX].root.resolve()), name)
 
 
 def copy_all(places: Places, moves: Sequence[Move]) -> list[MoveResult]:
@@ -203,7 +249,7 @@ def hardlink(places: Places, move: Move) -> MoveResult:
 
 def symlink(places: Places, move: Move) -> MoveResult:
     """Let a name under target point to the source."""
-    points_to = os.path.join(os.fsencode(places.roots[move.src_root].root.resolve()), move.src)
+    points_to = _points_to(places, move.src)
     fd = places.open_source(move)
     if fd is None:
         return ended(move, MovePhase.GONE)

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imgsortd.adapters.fsops import closing
 from imgsortd.adapters.store_backbones import Backbones
 from imgsortd.adapters.store_control import Control
 from imgsortd.adapters.store_files import Files
@@ -66,7 +67,7 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.path = path
-        self._inode = os.stat(path).st_ino
+        self._inode = path.stat().st_ino if path.exists() else None
         self.connection = connection
         self.files = Files(connection)
         self.journal = Journal(connection)
@@ -148,7 +149,10 @@ def open_store(path: Path) -> Store:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with closing(fd):
+            if os.fstat(fd).st_uid == os.geteuid():
+                os.fchmod(fd, 0o600)
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be opened for writing ({error.strerror}); "

@@ -81,18 +81,21 @@ class Control:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-    def take(self) -> Request | None:
-        """Take the oldest new request."""
+    def take(self, verb: str) -> Request | None:
+        """Take the oldest new request of a kind."""
         row = self._connection.execute(
             "UPDATE requests SET state = 'taken' WHERE id = "
-            "(SELECT min(id) FROM requests WHERE state = 'new') RETURNING id"
+            "(SELECT min(id) FROM requests WHERE state = 'new' AND verb = ?) RETURNING id",
+            (verb,),
         ).fetchone()
         return None if row is None else self.request(row[0])
 
-    def has_new(self) -> bool:
-        """Tell whether a request waits."""
-        row = self._connection.execute("SELECT 1 FROM requests WHERE state = 'new'").fetchone()
-        return row is not None
+    def next_verb(self) -> str | None:
+        """Return what the oldest new request asks for; None where none waits."""
+        row = self._connection.execute(
+            "SELECT verb FROM requests WHERE state = 'new' ORDER BY id"
+        ).fetchone()
+        return None if row is None else str(row[0])
 
     def request(self, request_id: int) -> Request:
         """Return a request as it stands."""

@@ -42,6 +42,7 @@ class Counts:
     set_aside: int = 0
     duplicates: int = 0
     pending: int = 0
+    undone: int = 0
 
 
 def storable(text: str) -> str:
@@ -134,6 +135,11 @@ class Files:
         )
         return dict(rows.fetchall())
 
+    def undone_names(self) -> dict[bytes, int]:
+        """Return the name and row of every file that was put back into the inbox."""
+        rows = self._connection.execute("SELECT src, id FROM files WHERE state = 'undone'")
+        return dict(rows.fetchall())
+
     def waiting(self, limit: int) -> list[tuple[Candidate, bytes]]:
         """Return read files that wait for their route and have no open move, oldest first."""
         rows = self._connection.execute(
@@ -155,10 +161,11 @@ class Files:
         ).fetchone()
         return int(row[0])
 
-    def staying(self, src: bytes, sha256: bytes, but: int) -> list[tuple[int, bytes | None]]:
-        """Return (id, dst) of other rows for this name and these bytes that stay in the inbox."""
+    def staying(self, src: bytes, sha256: bytes, but: int) -> list[tuple[int, bytes | None, str]]:
+        """Return (id, dst, state) of other rows for this name and bytes that stay in the inbox."""
         rows = self._connection.execute(
-            "SELECT id, dst FROM files WHERE src = ? AND sha256 = ? AND id != ? AND stays = 1",
+            "SELECT id, dst, state FROM files "
+            "WHERE src = ? AND sha256 = ? AND id != ? AND stays = 1",
             (src, sha256, but),
         )
         return rows.fetchall()
@@ -206,6 +213,7 @@ class Files:
             set_aside=by_state["set_aside"],
             duplicates=by_state["duplicate"],
             pending=by_state["pending"],
+            undone=by_state["undone"],
         )
 
     def cluster_sizes(self) -> dict[int, int]:

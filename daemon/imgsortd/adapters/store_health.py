@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +46,7 @@ def _our_error(error: sqlite3.Error, path: Path) -> StoreError | NoSpaceError:
     return StoreError(f"{path}: SQLite says: {error}")
 
 
-def check_in_place(path: Path, inode: int) -> None:
+def check_in_place(path: Path, inode: int | None) -> None:
     """Refuse to write into a file that no longer has its name: it would go nowhere.
 
     Raises
@@ -56,7 +55,7 @@ def check_in_place(path: Path, inode: int) -> None:
         The file was removed or replaced since it was opened.
     """
     try:
-        if os.stat(path).st_ino == inode:
+        if inode is None or path.stat().st_ino == inode:
             return
         what = "was replaced"
     except OSError as error:

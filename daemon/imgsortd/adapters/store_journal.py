@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from imgsortd.adapters.store_files import storable
 from imgsortd.core.records import (
@@ -19,7 +20,25 @@ from imgsortd.core.records import (
     Stamp,
 )
 
-_COLUMNS = "id, file_id, op, src_root, src, inode, size_bytes, mtime_ns, sha256, dst, phase"
+COLUMNS = (
+    "id, file_id, op, src_root, src, inode, size_bytes, mtime_ns, sha256, dst, phase, dst_root"
+)
+
+
+def as_move(row: Sequence[Any]) -> Move:
+    """Make a move of a row's :data:`COLUMNS`."""
+    return Move(
+        row[0],
+        row[1],
+        Op(row[2]),
+        Root(row[3]),
+        row[4],
+        Stamp(*row[5:8]),
+        row[8],
+        row[9],
+        MovePhase(row[10]),
+        Root(row[11]),
+    )
 
 
 class Journal:
@@ -37,14 +56,16 @@ class Journal:
         op: Op,
         dst: bytes,
         fit_id: int | None,
+        batch: int,
         src_root: Root = Root.INBOX,
+        dst_root: Root = Root.TARGET,
     ) -> Move:
         """Write down one move; it may begin once the transaction is committed."""
         stamp = candidate.stamp
         cursor = self._connection.execute(
             "INSERT INTO moves(file_id, op, src_root, src, inode, size_bytes, mtime_ns, sha256, "
-            "dst, state_after, cluster_id, distance, fit_id, reason, planned_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "dst, state_after, cluster_id, distance, fit_id, reason, planned_at, batch, dst_root) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 candidate.file_id,
                 op,
@@ -61,31 +82,35 @@ class Journal:
                 fit_id,
                 storable(route.reason),
                 time.time(),
+                batch,
+                dst_root,
             ),
         )
         move_id = cursor.lastrowid
         assert move_id is not None
-        return Move(move_id, candidate.file_id, op, src_root, candidate.name, stamp, sha256, dst)
+        return Move(
+            move_id,
+            candidate.file_id,
+            op,
+            src_root,
+            candidate.name,
+            stamp,
+            sha256,
+            dst,
+            dst_root=dst_root,
+        )
+
+    def next_batch(self) -> int:
+        """Return the number of the batch that is planned now; call in its transaction."""
+        row = self._connection.execute("SELECT coalesce(max(batch), 0) + 1 FROM moves").fetchone()
+        return int(row[0])
 
     def unfinished(self) -> list[Move]:
         """Return the moves that were planned and not closed, oldest first."""
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM moves WHERE phase IN ('planned', 'copied') ORDER BY id"
+            f"SELECT {COLUMNS} FROM moves WHERE phase IN ('planned', 'copied') ORDER BY id"
         )
-        return [
-            Move(
-                row[0],
-                row[1],
-                Op(row[2]),
-                Root(row[3]),
-                row[4],
-                Stamp(*row[5:8]),
-                row[8],
-                row[9],
-                MovePhase(row[10]),
-            )
-            for row in rows
-        ]
+        return [as_move(row) for row in rows]
 
     def open_sources(self) -> set[bytes]:
         """Return the names in the inbox that unfinished moves speak of."""
@@ -133,7 +158,14 @@ class Journal:
             "UPDATE moves SET phase = ?, dst = ?, error = '', done_at = ? WHERE id = ?",
             (result.phase, result.dst, now, move.move_id),
         )
-        if result.phase is MovePhase.DONE:
+        if result.phase is MovePhase.DONE and move.dst_root is Root.INBOX:
+            self._connection.execute(
+                "UPDATE files SET (state, cluster_id, distance, fit_id, reason) = "
+                "(SELECT state_after, cluster_id, distance, fit_id, reason FROM moves "
+                "WHERE id = ?), dst = NULL, stays = 1 WHERE id = ?",
+                (move.move_id, move.file_id),
+            )
+        elif result.phase is MovePhase.DONE:
             self._connection.execute(
                 "UPDATE files SET (state, dst, cluster_id, distance, fit_id, reason) = "
                 "(SELECT state_after, dst, cluster_id, distance, fit_id, reason FROM moves "

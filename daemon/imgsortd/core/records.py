@@ -66,11 +66,12 @@ class FileState(StrEnum):
     REVIEW = "review"
     SET_ASIDE = "set_aside"
     DUPLICATE = "duplicate"
+    UNDONE = "undone"  # back in the inbox, where it stays
     GONE = "gone"
 
 
 class Root(StrEnum):
-    """The folder that a journalled source name is relative to."""
+    """The folder that a journalled name is relative to."""
 
     INBOX = "inbox"
     TARGET = "target"
@@ -176,7 +177,10 @@ class Route:
 class Move:
     """One row of the move journal: what is to be done to which bytes.
 
-    ``src`` is relative to ``src_root``; ``dst`` is ``folder/name`` under target.
+    ``src`` is relative to ``src_root``; ``dst``, to ``dst_root``, is ``folder/name``
+    under target, or after an undo the name that the file had in the inbox. There a name
+    that is taken ends the move; under target another one is found. A copy or link whose
+    ``dst_root`` is the inbox is taken back: it is removed, and its source stays.
     """
 
     move_id: int
@@ -188,6 +192,7 @@ class Move:
     sha256: bytes
     dst: bytes
     phase: MovePhase = MovePhase.PLANNED
+    dst_root: Root = Root.TARGET
 
 
 @dataclass(frozen=True, slots=True)

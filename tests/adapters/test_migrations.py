@@ -1,0 +1,51 @@
+"""A database of the first version is brought up to date with its rows, counts and checks."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from imgsortd.adapters.migrations import migrations
+from imgsortd.adapters.store import open_store
+
+
+def old_database(path: Path) -> None:
+    """Make a database as it was before undo: three steps, a file and its move."""
+    from sqlite_utils import Database
+
+    db = Database(sqlite3.connect(path))
+    migrations.apply(db, stop_before="m004_undo")
+    db.conn.execute(
+        "INSERT INTO files(src, inode, size_bytes, mtime_ns, state, cluster_id, dst, seen_at) "
+        "VALUES (x'61', 1, 1, 1, 'sorted', 7, x'62', 0)"
+    )
+    db.conn.execute(
+        "INSERT INTO moves(file_id, op, src_root, src, inode, size_bytes, mtime_ns, sha256, dst, "
+        "phase, state_after, planned_at) "
+        "VALUES (1, 'move', 'inbox', x'61', 1, 1, 1, x'00', x'62', 'done', 'sorted', 0)"
+    )
+    db.conn.commit()
+    db.close()
+
+
+def test_a_file_may_be_undone_in_an_older_database_and_nothing_else_is_looser(
+    tmp_path: Path,
+) -> None:
+    old_database(tmp_path / "imgsortd.db")
+
+    store = open_store(tmp_path / "imgsortd.db")
+
+    with store.atomic():
+        store.connection.execute("UPDATE files SET state = 'undone'")
+    with pytest.raises(sqlite3.IntegrityError):
+        store.connection.execute("UPDATE files SET state = 'lost'")
+    assert store.files.counts().undone == store.files.counts().seen == 1
+    assert store.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert store.connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    (move,) = store.connection.execute("SELECT batch, dst_root FROM moves").fetchall()
+    assert move == (0, "target")
+    assert store.journal.next_batch() == 1
+    store.close()
+    open_store(tmp_path / "imgsortd.db").close()
