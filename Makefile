@@ -4,10 +4,12 @@ BIN := .venv/bin
 PHOTOS ?=
 # More for `make bench`, such as BENCH="--only refit,latency --burst 1000".
 BENCH ?=
+# More for `make soak`, such as SOAK="--minutes 5 --seed 7".
+SOAK ?=
 # What `make plots` draws: files that `make bench` wrote; the plots go to docs/.
 JSON ?=
 
-.PHONY: demo test check fix bench plots clean
+.PHONY: demo test check fix bench plots soak clean
 
 # One stamp for the whole environment: it is made anew when pyproject.toml changes.
 .venv/.installed: pyproject.toml
@@ -34,6 +36,9 @@ bench: .venv/.installed
 plots: .venv/.installed
 	@test -n "$(JSON)" || { echo 'make plots: give the files, as in make plots JSON="bench-1.json bench-2.json"' >&2; exit 2; }
 	$(BIN)/python -m benchmarks.plots $(JSON) -o docs/
+
+soak: .venv/.installed
+	$(BIN)/python tests/soak.py $(SOAK)
 
 clean:
 	rm -rf .venv build dist demo-run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,3 +33,11 @@ def _mount(*arguments: str) -> None:
         pytest.skip("there is no mount command here")
     if done.returncode:
         pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+
+
+def tmpfs_or_none(stack: ExitStack, folder: Path, size: str) -> Path | None:
+    """Mount a tmpfs until the stack is closed; None where that is refused."""
+    try:
+        return stack.enter_context(tmpfs(folder, size))
+    except pytest.skip.Exception:
+        return None
