@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.fits import adopt_fit, compute_fit, fit_source, move_sorted
 from imgsortd.undo_job import UndoChoice
 from imgsortd.undoing import undo
 from inboxes import QUICK, Inbox
@@ -244,16 +246,13 @@ def test_one_batch_is_undone_and_the_others_stay(make_line: Callable[..., Line])
     assert first["returned"] == 9
 
 
-def test_a_file_that_was_moved_on_names_the_batch_to_undo_first(
-    make_line: Callable[..., Line],
-) -> None:
+def test_a_batch_that_was_undone_is_not_undone_again(make_line: Callable[..., Line]) -> None:
     line = make_line()
-    made = undo_by(line)["made"]
+    undo_by(line)
 
     report = undo_by(line, UndoChoice(batch=1))
 
-    reasons = {file["reason"] for file in report["left"]}
-    assert reasons == {f"moved again since: undo batch {made[0]} first"}
+    assert {file["reason"] for file in report["left"]} == {"it is undone already"}
 
 
 def test_all_of_the_last_hour_brings_back_what_was_an_hour_ago(
@@ -402,3 +401,133 @@ def test_the_command_tells_what_it_did_and_how_to_undo_it(make: Callable[..., In
     nothing = cli(one, "--since", "0.001s")
     assert (nothing.returncode, "there is nothing to undo" in nothing.stderr) == (1, True)
     assert QUICK
+
+
+# --- several steps ----------------------------------------------------------------------
+
+
+def moved_on(line: Line) -> dict[str, bytes]:
+    """Move the sorted files on by a refit with other clusters; return where they stand."""
+    line.library.config = line.config.model_copy(
+        update={"refit": line.config.refit.model_copy(update={"move_sorted": True})}
+    )
+    fitted = compute_fit(fit_source(line.library), 1, 1)
+    adopt_fit(line.library, fitted, FitTrigger.REQUEST)
+    assert move_sorted(line.library, fitted).sorted == 6
+    return line.files()
+
+
+def test_steps_are_undone_one_by_one_and_all_at_once(make_line: Callable[..., Line]) -> None:
+    line = make_line()
+    first = line.files()
+    second = moved_on(line)
+
+    refused = undo_by(line, UndoChoice(batch=1))
+    undo_by(line, UndoChoice(batch=3))
+    one_step = undo_by(line, UndoChoice(batch=2))
+    assert (one_step["placed"], line.files()) == (6, first)
+    again = undo_by(line, UndoChoice(batch=one_step["made"][0]))
+    assert (again["placed"], line.files()) == (6, second)
+    back = undo_by(line, UndoChoice(batch=2))
+    rest = undo_by(line, UndoChoice(batch=1))
+
+    assert {file["reason"] for file in refused["left"]} == {"moved again since: undo batch 2 first"}
+    assert refused["returned"] == 3
+    assert (back["placed"], rest["returned"], line.files()) == (6, 9, {})
+    line.run()
+    assert line.counts() == {"seen": 9, "undone": 9}
+
+
+def test_two_steps_since_an_hour_ago_end_in_the_inbox(make_line: Callable[..., Line]) -> None:
+    line = make_line()
+    moved_on(line)
+
+    preview = undo_by(line, UndoChoice(since_s=3600), dry_run=True)
+    report = undo_by(line, UndoChoice(since_s=3600))
+
+    assert preview["left"] == report["left"] == []
+    assert line.files() == {}
+    assert line.counts() == {"seen": 9, "undone": 9}
+
+
+def test_an_adopted_file_returns_to_the_folder_it_was_found_in(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    with line.store.atomic():
+        line.store.connection.execute("DELETE FROM moves")
+    first = line.files()
+    moved_on(line)
+
+    undo_by(line)
+    line.run()
+
+    assert line.files() == first
+    assert line.counts() == {"seen": 9, "sorted": 9}
+    assert line.store.files.cluster_sizes() == {0: 3, 1: 3, 2: 3}
+
+
+def test_an_edit_without_a_trace_in_the_stamp_is_seen(make_line: Callable[..., Line]) -> None:
+    line = make_line()
+    name = next(iter(sorted(line.files())))
+    path = line.config.target / name
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[-30] ^= 1
+    with open(path, "r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    report = undo_by(line)
+
+    assert [file["file"] for file in report["left"]] == [name]
+    assert line.files() == {name: bytes(data)}
+
+
+@pytest.mark.parametrize("op", ["move", "copy"])
+def test_a_file_edited_after_an_undo_is_counted_once(
+    make_line: Callable[..., Line], op: str
+) -> None:
+    line = make_line(op=op)
+    undo_by(line)
+    paint(next(iter(sorted(line.config.inbox.iterdir()))), RED, 77)
+
+    line.run()
+
+    assert line.counts() == {"seen": 9, "sorted": 1, "undone": 8}
+
+
+def test_a_folder_of_the_inbox_that_is_a_file_now_ends_no_other_undo(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    for folder in ("", "a"):
+        paint_groups(line.config.inbox / folder, 2, seed=len(folder) * 100)
+    line.run()
+    shutil.rmtree(line.config.inbox / "a")
+    (line.config.inbox / "a").write_text("in the way")
+
+    first = undo_by(line)
+    second = undo_by(line, UndoChoice(batch=1))
+
+    assert (first["returned"], len(first["left"])) == (6, 6)
+    assert {file["reason"] for file in second["left"]} == {
+        "it is undone already",
+        "a move of it is under way; try again when it is done",
+    }
+    (line.config.inbox / "a").unlink()
+    line.run()
+    assert line.counts() == {"seen": 12, "undone": 12}
+    line.close()
+
+
+def test_a_claim_in_target_without_a_row_is_given_back(make: Callable[..., Inbox]) -> None:
+    one = make()
+    folder = one.target / "cluster_4" / ".imgsortd-claim"
+    folder.mkdir(parents=True)
+    paint(folder / "12-red.png", RED, 1)
+    before = sums(one.target)
+
+    one.daemon.start()
+    one.daemon.wait_ready()
+
+    assert (one.target / "cluster_4" / "red.png").exists()
+    assert not folder.exists()
+    assert sums(one.target) == before

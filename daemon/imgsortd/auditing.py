@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,14 +16,13 @@ from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_audit import Adopted, Differing, Found, StoreAudit
 from imgsortd.config import Config
 from imgsortd.core.records import FileState, Op, Stamp
-from imgsortd.core.routing import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name
+from imgsortd.core.routing import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name, cluster_number
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Told how many files are done, of how many."""
 
-_CLUSTER = re.compile(rb"cluster_(0|[1-9][0-9]{0,9})")
 _OURS = b".imgsortd"
 _AT_ONCE = 256
 
@@ -90,19 +88,22 @@ def _our_folders(config: Config) -> list[bytes]:
             entry.name
             for entry in entries
             if entry.is_dir(follow_symlinks=False)
-            and (_CLUSTER.fullmatch(entry.name) or entry.name in (SET_ASIDE_FOLDER, REVIEW_FOLDER))
+            and (
+                cluster_number(entry.name) is not None
+                or entry.name in (SET_ASIDE_FOLDER, REVIEW_FOLDER)
+            )
         ]
 
 
 def cluster_numbers(config: Config) -> list[int]:
     """Return the numbers of the cluster folders that stand in target, empty ones too."""
-    numbers = [_CLUSTER.fullmatch(folder) for folder in _our_folders(config)]
-    return sorted(int(number[1]) for number in numbers if number)
+    numbers = (cluster_number(folder) for folder in _our_folders(config))
+    return sorted(number for number in numbers if number is not None)
 
 
 def holds_sorted_files(config: Config) -> bool:
     """Tell whether target has a cluster folder with a file in it."""
-    return any(_CLUSTER.match(found.dst) for found in _listing(config))
+    return any(cluster_number(fsops.split(found.dst)[0]) is not None for found in _listing(config))
 
 
 def _sha256(folders: fsops.Folders, name: bytes) -> bytes | None:
@@ -146,7 +147,7 @@ def _as_sorted(
     found: Found, target: fsops.Folders, inbox: fsops.Folders, config: Config
 ) -> Adopted | None:
     folder, base = fsops.split(found.dst)
-    cluster = _CLUSTER.fullmatch(folder)
+    number = cluster_number(folder)
     if config.op is Op.SYMLINK and folder != SET_ASIDE_FOLDER:
         name = _linked_name(config, found.dst)
         sha256 = None if name is None else _sha256(inbox, name)
@@ -154,8 +155,8 @@ def _as_sorted(
         sha256 = _sha256(target, found.dst)
     if sha256 is None:
         return None
-    if cluster:
-        return Adopted(found, base, sha256, FileState.SORTED, int(cluster[1]))
+    if number is not None:
+        return Adopted(found, base, sha256, FileState.SORTED, number)
     if folder == REVIEW_FOLDER:
         return Adopted(found, base, sha256, FileState.REVIEW, None)
     reason = "was in _set_aside when the database was rebuilt"

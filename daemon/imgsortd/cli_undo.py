@@ -60,6 +60,8 @@ def _seconds(text: str) -> float:
 def _show(report: dict[str, Any]) -> None:
     batches = ", ".join(str(number) for number in report["batches"])
     would = "would be undone" if report["dry_run"] else "undone"
+    if not (report["returned"] or report["taken_back"] or report["placed"]):
+        would = f"not {would}"
     out.print(f"batch {batches} {would}" if len(report["batches"]) == 1 else f"{would}: {batches}")
     for key, text in (
         ("returned", "back in the inbox, where they stay"),

@@ -209,9 +209,12 @@ def _build_loop(
     config = setup.config
     library = open_library(config, store, setup.extractor, may_reextract=True)
     library.mover.after_each = on_move
+    unfinished = store.journal.unfinished()
+    returned = return_orphans(config.target, unfinished, deep=False)  # of an undo
     if config.op is Op.MOVE:
-        for name in return_orphans(config.inbox, store.journal.unfinished()):
-            log.warning("claim without a journal row given back name=%r", os.fsdecode(name))
+        returned += return_orphans(config.inbox, unfinished)
+    for name in returned:
+        log.warning("claim without a journal row given back name=%r", os.fsdecode(name))
     inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
     kind = filesystem_of(config.inbox)
     if config.polling is Polling.AUTO and is_network_filesystem(kind):

@@ -181,6 +181,7 @@ def _inode(path: Path) -> int | None:
 def _finish_moves(store: Store, config: Config) -> list[str]:
     moves = store.journal.unfinished()
     returned = return_orphans(config.inbox, moves)
+    returned += return_orphans(config.target, moves, deep=False)
     results = Mover(config.inbox, config.target, CommittedJournal(store)).apply(moves, again=True)
     with store.atomic():
         store.journal.close(results)

@@ -24,7 +24,7 @@ from imgsortd.lookout import Lookout
 from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
 from imgsortd.pulse import BUSY_S, Pulse
 from imgsortd.reextraction import Reextraction
-from imgsortd.reversing import UndoRequests
+from imgsortd.undo_requests import UndoRequests
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,9 @@ class Loop:
         self._housekeeping = Housekeeping(
             library, self._flow, lambda: self.stopping, library.mover.after_each
         )
-        self._undo = UndoRequests(config, library.store, library.mover, intake)
+        self._undo = UndoRequests(
+            config, library.store, library.mover, intake, lambda: self.stopping
+        )
         self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._paused = ""  # why no file is sorted; empty while files are
@@ -145,7 +147,8 @@ class Loop:
         if not self.held:
             self._intake.settle(now, _SETTLE_AT_ONCE)
             self._work()
-        self._undo.step()
+        if not self._lookout.lost and self._undo.step():
+            self._backoff.fail(now)
         self._int8.step(now)
         if self._fits.step(now):
             self._waiting_to_route = True

@@ -92,6 +92,7 @@ class Planner:
                 return True
             # Skipped before, or its copy was deleted: it is looked at anew, under its new row.
             files.finish(file_id, FileState.GONE, stays=False, reason="seen again")
+        files.end_undone(candidate.name, candidate.file_id)
         return False
 
     def _original_of(self, candidate: Candidate, sha256: bytes) -> bytes | None:

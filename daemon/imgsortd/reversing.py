@@ -6,83 +6,37 @@ and can be undone itself.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.mover import NAME_TAKEN, Mover
 from imgsortd.adapters.placing import CHANGED
 from imgsortd.adapters.store import Store
-from imgsortd.adapters.store_undo import UndoRecords
+from imgsortd.adapters.store_undo import Before, History, UndoRecords
 from imgsortd.asking import Progress
 from imgsortd.config import Config
 from imgsortd.core.records import (
     Candidate,
+    FileState,
     Move,
     MovePhase,
     MoveResult,
     Op,
     Root,
     Route,
-    Stamp,
 )
-from imgsortd.errors import ImgsortdError, UndoError
-from imgsortd.intake import Intake
+from imgsortd.core.routing import cluster_number
+from imgsortd.errors import UndoError
 from imgsortd.undo_job import UndoChoice, UndoReport
 
+log = logging.getLogger(__name__)
+
 _AT_ONCE = 64
-
-
-class UndoRequests:
-    """Takes the requests of ``imgsortd undo`` in the daemon's loop, between two batches.
-
-    Parameters
-    ----------
-    intake
-        Told of files that are back in the inbox, before an event speaks of them.
-    """
-
-    def __init__(self, config: Config, store: Store, mover: Mover, intake: Intake) -> None:
-        self._undo = Undo(config, store, mover, self._learn)
-        self._config, self._store, self._intake = config, store, intake
-
-    def step(self) -> None:
-        """Answer a request if one waits."""
-        control = self._store.control
-        verb = control.next_verb()
-        if verb in (None, "refit"):
-            return
-        with self._store.atomic():
-            request = control.take(str(verb))
-        assert request is not None
-        try:
-            if verb != "undo":
-                raise UndoError(f"unknown verb {verb!r}")
-            state, result = "done", self._undo.run(UndoChoice(**request.params)).as_dict()
-        except ImgsortdError as error:
-            state, result = "failed", {"error": str(error)}
-        with self._store.atomic():
-            control.answer(request.request_id, state, result)
-
-    def _learn(self, results: Sequence[MoveResult]) -> None:
-        done = [r.move for r in results if r.phase is MovePhase.DONE]
-        back = [
-            Candidate(move.file_id, move.dst, stamp)
-            for move in done
-            if move.dst_root is Root.INBOX and (stamp := _look(self._config, move)) is not None
-        ]
-        left = [m.src for m in done if m.src_root is Root.INBOX and m.op is Op.MOVE]
-        self._intake.done(back, left, (), (), time.monotonic())
-
-
-def _look(config: Config, move: Move) -> Stamp | None:
-    try:
-        return fsops.stamp_of(os.lstat(os.path.join(os.fsencode(config.inbox), move.dst)))
-    except OSError:
-        return None
 
 
 class Undo:
@@ -101,7 +55,9 @@ class Undo:
         mover: Mover,
         on_moved: Callable[[Sequence[MoveResult]], None] = lambda _: None,
         progress: Progress = lambda _: None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._stopping = stopping
         self._config, self._store, self._mover = config, store, mover
         self._records = UndoRecords(store.connection)
         self._on_moved = on_moved
@@ -120,7 +76,7 @@ class Undo:
                 if isinstance(reverse, str):
                     _leave(report, move, reverse)
                 else:
-                    _count(report, reverse)
+                    _count(report, reverse.move)
         return report
 
     def run(self, choice: UndoChoice) -> UndoReport:
@@ -136,6 +92,8 @@ class Undo:
             moves = self._records.moves(batch)
             number = 0
             for start in range(0, len(moves), _AT_ONCE):
+                if self._stopping():
+                    raise UndoError(f"stopped after {report.undone:,} files; the rest stays")
                 self._progress(f"batch {batch}: {start:,} of {len(moves):,}")
                 number = self._portion(moves[start : start + _AT_ONCE], number, report)
             report.made.extend([number] if number else [])
@@ -165,7 +123,7 @@ class Undo:
                 if isinstance(reverse, str):
                     _leave(report, move, reverse)
                 else:
-                    planned.append(self._plan(move, reverse, batch))
+                    planned.append(self._plan(reverse, batch))
         fault_point("planned")
         if not planned:
             return 0
@@ -181,7 +139,7 @@ class Undo:
                 _leave(report, result.move, result.error or _WHY[result.phase])
         return batch
 
-    def _reverse(self, move: Move, undone_first: Sequence[int]) -> Move | str:
+    def _reverse(self, move: Move, undone_first: Collection[int]) -> _Reverse | str:
         """Return the move that takes one back, or why there is none.
 
         Parameters
@@ -189,24 +147,27 @@ class Undo:
         undone_first
             Batches that will have been undone by then.
         """
-        later = [n for n in self._records.later_batches(move) if n not in undone_first]
-        if later:
-            return f"moved again since: undo batch {later[0]} first"
+        if self._store.journal.is_moving(move.file_id):
+            return "a move of it is under way; try again when it is done"
+        found = _standing(self._records.history(move.file_id), move, undone_first)
+        if isinstance(found, str):
+            return found
+        now, before = found
         reverse = replace(
-            move, src_root=move.dst_root, src=move.dst, dst_root=move.src_root, dst=move.src
+            now, src_root=now.dst_root, src=now.dst, dst_root=now.src_root, dst=now.src
         )
         into_inbox = reverse.dst_root is Root.INBOX
-        if into_inbox and move.op is not Op.MOVE:
-            if self._has_source(move):
-                return reverse
-            if move.op is Op.SYMLINK:
+        if into_inbox and now.op is not Op.MOVE:
+            if self._has_source(now):
+                return _Reverse(reverse, before)
+            if now.op is Op.SYMLINK:
                 return "its source in the inbox is gone or changed"
             reverse = replace(reverse, op=Op.MOVE)
         if into_inbox and os.path.lexists(self._path(Root.INBOX, reverse.dst)):
             return NAME_TAKEN
         if not os.path.lexists(self._path(reverse.src_root, reverse.src)):
             return "it is no longer there"
-        return reverse
+        return _Reverse(reverse, before)
 
     def _has_source(self, move: Move) -> bool:
         with fsops.Folders(self._config.inbox) as inbox:
@@ -216,27 +177,64 @@ class Undo:
         folder = self._config.inbox if root is Root.INBOX else self._config.target
         return os.path.join(os.fsencode(folder), name)
 
-    def _plan(self, move: Move, reverse: Move, batch: int) -> Move:
-        before = self._records.before(move)
+    def _plan(self, reverse: _Reverse, batch: int) -> Move:
+        move, before = reverse.move, reverse.before
         route = Route(
             move.file_id,
             before.state,
-            fsops.split(reverse.dst)[0],
+            fsops.split(move.dst)[0],
             before.cluster_id,
             before.distance,
             before.reason,
         )
+        # No inode: so the bytes are compared, not the stamp, before anything is done.
+        stamp = replace(move.stamp, inode=0)
         return self._store.journal.plan(
-            Candidate(move.file_id, reverse.src, move.stamp),
+            Candidate(move.file_id, move.src, stamp),
             move.sha256,
             route,
-            op=reverse.op,
-            dst=reverse.dst,
+            op=move.op,
+            dst=move.dst,
             fit_id=before.fit_id,
             batch=batch,
-            src_root=reverse.src_root,
-            dst_root=reverse.dst_root,
+            src_root=move.src_root,
+            dst_root=move.dst_root,
+            undoes=move.move_id,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reverse:
+    """A move to be made, with the row of the one it takes back, and the state it leads to."""
+
+    move: Move
+    before: Before
+
+
+def _standing(
+    history: History, move: Move, undone_first: Collection[int]
+) -> tuple[Move, Before] | str:
+    """Return the move that has brought a file to where it is, and its state before.
+
+    A text says why a move cannot be taken back.
+    """
+    last = history.last
+    if last is not None and last.move.move_id == move.move_id and move.move_id in history.undone:
+        return last.move, history.undone[move.move_id].after
+    at = next((n for n, s in enumerate(history.steps) if move.move_id in s.move_ids), None)
+    if at is None:
+        return "it is undone already"
+    later = [step for step in history.steps[at + 1 :] if step.batch not in undone_first]
+    if later:
+        return f"moved again since: undo batch {later[-1].batch} first"
+    step = history.steps[at]
+    if at:
+        return step.move, history.steps[at - 1].after
+    if step.move.src_root is Root.INBOX:
+        return step.move, Before(FileState.UNDONE)
+    # Taken in where it stood when the database was rebuilt: its folder says what it was.
+    folder = fsops.split(step.move.src)[0]
+    return step.move, replace(step.after, cluster_id=cluster_number(folder), distance=None)
 
 
 _WHY = {

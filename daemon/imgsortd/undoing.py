@@ -34,6 +34,7 @@ def undo(
     if dry_run:
         store = open_read_only(config.database)
         try:
+            _check_version(store)
             return Undo(config, store, _mover(config, store)).preview(choice).as_dict()
         finally:
             store.close()
@@ -49,6 +50,15 @@ def undo(
             store.close()
 
 
+def _check_version(store: Store) -> None:
+    columns = [row[1] for row in store.connection.execute("PRAGMA table_info(moves)")]
+    if "undoes" not in columns:
+        raise StoreError(
+            f"{store.path}: was written by an older imgsortd, which kept no batches; start the "
+            f"daemon once, and what it sorts from then on can be undone"
+        )
+
+
 def _mover(config: Config, store: Store) -> Mover:
     return Mover(config.inbox, config.target, CommittedJournal(store))
 
@@ -57,6 +67,7 @@ def _finish_open_moves(config: Config, store: Store, mover: Mover) -> None:
     """Do what the daemon does at its start: finish what a crash left."""
     moves = store.journal.unfinished()
     return_orphans(config.inbox, moves)
+    return_orphans(config.target, moves, deep=False)
     results = mover.apply(moves, again=True) if moves else []
     with store.atomic():
         store.journal.close(results)

@@ -183,32 +183,42 @@ def _claim_of(move: Move) -> tuple[bytes, bytes]:
     return folder, number + base[-(NAME_MAX_BYTES - len(number)) :]
 
 
-def return_orphans(inbox: Path, unfinished: Iterable[Move]) -> list[bytes]:
+def return_orphans(root: Path, unfinished: Iterable[Move], *, deep: bool = True) -> list[bytes]:
     """Give files in claim folders back whose move nobody knows: the database was lost.
 
     Parameters
     ----------
     unfinished
         Open moves; their claims are left to recovery.
+    deep
+        Look into all folders below ``root``, or only into those directly in it.
 
     Returns
     -------
     list of bytes
-        Names, relative to the inbox, under which the files stand again.
+        Names, relative to the root, under which the files stand again.
     """
     known = {b"/".join(_claim_of(move)) for move in unfinished}
     returned: list[bytes] = []
-    root = os.fsencode(inbox)
-    for path, _, claims in os.walk(root):
-        if os.path.basename(path) != CLAIM_FOLDER:
-            continue
-        parent = os.path.relpath(os.path.dirname(path), root)
-        parent = b"" if parent == b"." else parent
-        orphans = [
-            claim for claim in claims if os.path.join(parent, CLAIM_FOLDER, claim) not in known
-        ]
-        returned.extend(_return_from(inbox, parent, orphans))
+    for parent in _parents(os.fsencode(root), deep=deep):
+        folder = os.path.join(parent, CLAIM_FOLDER)
+        claims = os.listdir(os.path.join(os.fsencode(root), folder))
+        orphans = [claim for claim in claims if os.path.join(folder, claim) not in known]
+        returned.extend(_return_from(root, parent, orphans))
     return returned
+
+
+def _parents(root: bytes, *, deep: bool) -> list[bytes]:
+    """Return the folders, relative to the root, that a claim folder stands in."""
+    found = []
+    for path, folders, _ in os.walk(root):
+        if CLAIM_FOLDER in folders:
+            parent = os.path.relpath(path, root)
+            found.append(b"" if parent == b"." else parent)
+            folders.remove(CLAIM_FOLDER)
+        if not deep and path != root:
+            folders.clear()
+    return found
 
 
 def _return_from(inbox: Path, parent: bytes, orphans: Iterable[bytes]) -> Iterator[bytes]:

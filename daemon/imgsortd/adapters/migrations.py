@@ -216,6 +216,7 @@ def m003_counts(db: Database) -> None:
 _FOURTH = """
 ALTER TABLE moves ADD COLUMN batch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE moves ADD COLUMN dst_root TEXT NOT NULL DEFAULT 'target';
+ALTER TABLE moves ADD COLUMN undoes INTEGER REFERENCES moves(id);
 CREATE INDEX moves_batch ON moves(batch);
 """
 

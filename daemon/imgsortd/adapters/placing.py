@@ -141,10 +141,20 @@ def take_back(places: Places, move: Move) -> MoveResult:
         renaming.return_to(folder_fd, claim, folder_fd, name)
         what = CHANGED if has_source else "its source in the inbox is gone or changed"
         return ended(move, MovePhase.CHANGED, what)
+    _sync_file(places, move)
     os.unlink(claim, dir_fd=folder_fd)
     places.roots[move.src_root].touched(folder)
     fault_point("claim_dropped")
     return ended(move, MovePhase.DONE)
+
+
+def _sync_file(places: Places, move: Move) -> None:
+    """Fsync the source, which is the only one from now on: it may have been written just now."""
+    folder, name = fsops.split(move.dst)
+    folder_fd = places.end(move).fd(folder)
+    with fsops.closing(fsops.open_regular(folder_fd, name)) as fd:
+        os.fsync(fd)
+    fsops.sync_folder(folder_fd)
 
 
 def _is_our_copy(places: Places, folder_fd: int, claim: bytes, move: Move) -> bool:

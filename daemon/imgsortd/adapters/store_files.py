@@ -135,6 +135,14 @@ class Files:
         )
         return dict(rows.fetchall())
 
+    def end_undone(self, src: bytes, but: int) -> None:
+        """End files of this name that were put back into the inbox: it has other bytes now."""
+        self._connection.execute(
+            "UPDATE files SET state = 'gone', stays = 0, reason = 'changed after an undo' "
+            "WHERE src = ? AND state = 'undone' AND id != ?",
+            (src, but),
+        )
+
     def undone_names(self) -> dict[bytes, int]:
         """Return the name and row of every file that was put back into the inbox."""
         rows = self._connection.execute("SELECT src, id FROM files WHERE state = 'undone'")

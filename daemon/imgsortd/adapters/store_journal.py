@@ -59,13 +59,14 @@ class Journal:
         batch: int,
         src_root: Root = Root.INBOX,
         dst_root: Root = Root.TARGET,
+        undoes: int | None = None,
     ) -> Move:
         """Write down one move; it may begin once the transaction is committed."""
         stamp = candidate.stamp
         cursor = self._connection.execute(
             "INSERT INTO moves(file_id, op, src_root, src, inode, size_bytes, mtime_ns, sha256, "
-            "dst, state_after, cluster_id, distance, fit_id, reason, planned_at, batch, dst_root) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "dst, state_after, cluster_id, distance, fit_id, reason, planned_at, batch, dst_root, "
+            "undoes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 candidate.file_id,
                 op,
@@ -84,6 +85,7 @@ class Journal:
                 time.time(),
                 batch,
                 dst_root,
+                undoes,
             ),
         )
         move_id = cursor.lastrowid
@@ -111,6 +113,13 @@ class Journal:
             f"SELECT {COLUMNS} FROM moves WHERE phase IN ('planned', 'copied') ORDER BY id"
         )
         return [as_move(row) for row in rows]
+
+    def is_moving(self, file_id: int) -> bool:
+        """Tell whether a move of this file is unfinished."""
+        row = self._connection.execute(
+            "SELECT 1 FROM moves WHERE file_id = ? AND phase IN ('planned', 'copied')", (file_id,)
+        ).fetchone()
+        return row is not None
 
     def open_sources(self) -> set[bytes]:
         """Return the names in the inbox that unfinished moves speak of."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from imgsortd.adapters.store_journal import COLUMNS, as_move
 from imgsortd.core.records import FileState, Move
@@ -17,13 +17,50 @@ _LATER = (
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The state of a file before a move; ``undone`` where it was in the inbox."""
+    """The state of a file before a move, or after one; ``undone``: back in the inbox."""
 
     state: FileState
     cluster_id: int | None = None
     distance: float | None = None
     fit_id: int | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A move that holds: the file stands where it has brought it.
+
+    Attributes
+    ----------
+    after
+        The state that it gave to the file.
+    move_ids
+        Its row, and those of earlier moves that an undo had taken back and it made again.
+    """
+
+    move: Move
+    batch: int
+    after: Before
+    move_ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The moves of one file.
+
+    Attributes
+    ----------
+    steps
+        Those that hold, the oldest first.
+    undone
+        The step that an undo, by its row, took back.
+    last
+        The newest move of all.
+    """
+
+    steps: Sequence[Step]
+    undone: Mapping[int, Step]
+    last: Step | None
 
 
 class UndoRecords:
@@ -57,20 +94,25 @@ class UndoRecords:
         )
         return [as_move(row) for row in rows]
 
-    def later_batches(self, move: Move) -> Sequence[int]:
-        """Return the batches that have moved the same file since, newest first."""
+    def history(self, file_id: int) -> History:
+        """Return what the moves of a file come to, with those left out that were undone."""
         rows = self._connection.execute(
-            "SELECT batch FROM moves WHERE file_id = ? AND phase = 'done' AND id > ? "
-            "ORDER BY id DESC",
-            (move.file_id, move.move_id),
+            f"SELECT {COLUMNS}, batch, undoes, state_after, cluster_id, distance, fit_id, reason "
+            "FROM moves WHERE file_id = ? AND phase = 'done' ORDER BY id",
+            (file_id,),
         )
-        return [row[0] for row in rows]
-
-    def before(self, move: Move) -> Before:
-        """Return the state that the file had before a move."""
-        row = self._connection.execute(
-            "SELECT state_after, cluster_id, distance, fit_id, reason FROM moves "
-            "WHERE file_id = ? AND phase = 'done' AND id < ? ORDER BY id DESC LIMIT 1",
-            (move.file_id, move.move_id),
-        ).fetchone()
-        return Before(FileState.UNDONE) if row is None else Before(FileState(row[0]), *row[1:])
+        stack: list[Step] = []
+        undone: dict[int, Step] = {}
+        last: Step | None = None
+        for row in rows:
+            after = Before(FileState(row[14]), *row[15:])
+            last = Step(as_move(row), row[12], after, frozenset({row[0]}))
+            undoes = row[13]
+            if stack and undoes in stack[-1].move_ids:
+                undone[row[0]] = stack.pop()
+            elif undoes in undone:  # an undo that was undone: the step is there again
+                again = undone.pop(undoes)
+                stack.append(replace(last, move_ids=last.move_ids | again.move_ids))
+            else:
+                stack.append(last)
+        return History(stack, undone, last)

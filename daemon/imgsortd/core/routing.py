@@ -6,6 +6,7 @@ exactly as cosine distances do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import count
 
@@ -17,6 +18,7 @@ from imgsortd.core.records import Vectors
 NAME_MAX_BYTES = 255
 SET_ASIDE_FOLDER = b"_set_aside"
 REVIEW_FOLDER = b"_review"
+_CLUSTER = re.compile(rb"cluster_(0|[1-9][0-9]{0,9})")
 _CHUNK_ROWS = 65_536
 _BATCH_ROWS = 32
 _ONE_THREAD_PRODUCTS = 2**18  # OpenBLAS, interface/gemm.c: no more multiplications than these
@@ -25,6 +27,12 @@ _ONE_THREAD_PRODUCTS = 2**18  # OpenBLAS, interface/gemm.c: no more multiplicati
 def cluster_folder(cluster_id: int) -> bytes:
     """Return the folder name of a cluster."""
     return b"cluster_%d" % cluster_id
+
+
+def cluster_number(folder: bytes) -> int | None:
+    """Return the number of a cluster's folder; None where it is another folder."""
+    match = _CLUSTER.fullmatch(folder)
+    return int(match[1]) if match else None
 
 
 def nearest(
