@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from inboxes import Inbox
+from killed_line import KillServer
+from mounts import tmpfs
 from support import DaemonProcess
 
 # A busy machine is no failure: pytest-timeout ends what hangs.
@@ -61,3 +65,26 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Inbox]]:
     for one in made:
         if one.daemon.is_alive():
             one.daemon.stop(9)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[KillServer]:
+    """Return a server that sorts in processes that may die."""
+    with KillServer() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder in memory, where there is one: an fsync costs nothing there."""
+    memory = Path("/dev/shm")
+    where = memory if os.access(memory, os.W_OK) else tmp_path
+    with TemporaryDirectory(prefix="imgsortd-test-", dir=where) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def folder_across(folder: Path) -> Iterator[Path]:
+    """Return a folder whose ``target`` is another filesystem."""
+    with tmpfs(folder / "target"):
+        yield folder

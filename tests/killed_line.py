@@ -10,24 +10,31 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import yaml
 from sqlite_utils import Database
 
-from imgsortd.adapters import faults, renaming
+from imgsortd.adapters import faults, reading, renaming, store
 from imgsortd.adapters.crossing import return_orphans
+from imgsortd.adapters.decoding import DecodeLimits
+from imgsortd.adapters.images import decode
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import open_store
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, parse_config
 from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.records import Pixels
 from imgsortd.intake import Intake
 from imgsortd.library import Library, open_library
 from imgsortd.pipeline import process_batch, recover
@@ -54,16 +61,42 @@ class KillServer:
     def run(self, folder: Path, fault: str = "", without: tuple[str, ...] = ()) -> dict[str, Any]:
         """Sort the folder's inbox to the end, or to the fault point ``label:n``.
 
-        ``without`` names what the filesystem is to lack: renameat2, links, tmpfile.
-        Returns whether it was ``killed``, and else the fault points it ``passed``.
+        ``without`` names what the filesystem is to lack: renameat2, links, tmpfile, and
+        what it does not do: fsync. Returns whether it was ``killed``, and else the fault
+        points it ``passed``.
         """
+        answer = self._order(folder=str(folder), fault=fault, without=without)
+        assert answer["killed"] or "passed" in answer, answer
+        return answer
+
+    def run_traced(self, folder: Path, *strace: str) -> dict[str, Any]:
+        """Sort with strace's options in force; its output goes to ``folder/strace``.
+
+        What was injected may have ended the process in any way: see ``status``. Where
+        processes may not be traced, the answer has the reason as ``refused``.
+        """
+        return self._order(folder=str(folder), fault="", without=(), strace=strace)
+
+    @contextmanager
+    def stopped(self, folder: Path, fault: str, without: tuple[str, ...] = ()) -> Iterator[None]:
+        """Sort up to a fault point, stop there while the block runs, and die."""
+        answer = self._order(folder=str(folder), fault=fault, without=without, stop=True)
+        assert "stopped" in answer, answer
+        try:
+            yield
+        finally:
+            os.kill(answer["stopped"], signal.SIGKILL)
+            self._read()
+
+    def _order(self, **order: object) -> dict[str, Any]:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        order = {"folder": str(folder), "fault": fault, "without": without}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        assert answer["killed"] or "passed" in answer, answer
         return answer
 
 
@@ -102,12 +135,29 @@ def sort_all(config: Config) -> None:
     store.close()
 
 
+class _DecoderInProcess:
+    """Decodes where it is asked to: another process costs more than all the rest of a life."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+
+    def decode(self, data: bytes) -> Pixels:
+        return decode(data, max_megapixels=self._limits.max_megapixels)
+
+    def close(self) -> None:
+        pass
+
+
 class _NoRenameat2:
     """A C library from before 2014."""
 
 
 def _no_links(*_: object, **__: object) -> None:
     raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def _no_fsync(fd: int) -> None:
+    """Say that it is done, as a disk does that lies."""
 
 
 def _take_away(without: list[str]) -> None:
@@ -117,6 +167,9 @@ def _take_away(without: list[str]) -> None:
         os.link = _no_links
     if "tmpfile" in without:
         os.O_TMPFILE = os.O_DIRECTORY  # opens to EISDIR, as where it is not supported
+    if "fsync" in without:
+        os.fsync = _no_fsync
+        store._set_durability = lambda connection: connection.execute("PRAGMA synchronous=OFF")
 
 
 def _child(order: dict[str, Any], answer_fd: int) -> None:
@@ -125,6 +178,8 @@ def _child(order: dict[str, Any], answer_fd: int) -> None:
 
     label, _, count = order["fault"].partition(":")
     faults._LABEL, faults._remaining = label, int(count or 1)
+    if order.get("stop"):
+        faults.signal = SimpleNamespace(SIGKILL=signal.SIGSTOP)
     _take_away(order["without"])
     if not label:
         counting = _counting(passed)
@@ -143,27 +198,63 @@ def _counting(passed: Counter[str]) -> Any:
     return fault_point
 
 
+def _trace(pid: int, order: dict[str, Any]) -> tuple[subprocess.Popen[bytes], str]:
+    """Attach strace to a child that waits; return it, and why it could not, if so."""
+    output = str(Path(order["folder"]) / "strace")
+    strace = subprocess.Popen(
+        ["strace", "-qq", "-o", output, "-p", str(pid), *order["strace"]], stderr=subprocess.PIPE
+    )
+    while strace.poll() is None:
+        if "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text():
+            return strace, ""
+    assert strace.stderr is not None
+    return strace, strace.stderr.read().decode()
+
+
+def _do(order: dict[str, Any]) -> dict[str, Any]:
+    """Do one order in a child and say what became of it."""
+    go_read, go_write = os.pipe()
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(go_write)
+            os.read(go_read, 1)
+            _child(order, write_fd)
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    os.close(write_fd)
+    os.close(go_read)
+    strace, refused = _trace(pid, order) if "strace" in order else (None, "")
+    if refused:
+        os.kill(pid, signal.SIGKILL)
+    os.close(go_write)
+    answer = _await(pid, read_fd)
+    if strace is not None:
+        strace.wait()
+    return {"refused": refused} if refused else answer
+
+
+def _await(pid: int, read_fd: int) -> dict[str, Any]:
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        print(json.dumps({"stopped": pid}), flush=True)
+        _, status = os.waitpid(pid, 0)
+    answer: dict[str, Any] = {"killed": os.WIFSIGNALED(status), "status": status}
+    with open(read_fd, "rb") as pipe:
+        passed = pipe.read()
+    if status == 0:
+        answer["passed"] = json.loads(passed)
+    return answer
+
+
 def _serve() -> None:
+    reading.Decoder = _DecoderInProcess
     Database(memory=True).close()  # loads sqlite-utils' plugins once, not in every child
     for line in sys.stdin:
-        order = json.loads(line)
-        read_fd, write_fd = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                _child(order, write_fd)
-                os._exit(0)
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-                os._exit(1)
-        os.close(write_fd)
-        with open(read_fd, "rb") as pipe:
-            passed = pipe.read()
-        _, status = os.waitpid(pid, 0)
-        answer: dict[str, Any] = {"killed": os.WIFSIGNALED(status), "status": status}
-        if status == 0:
-            answer["passed"] = json.loads(passed)
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(_do(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TypeAlias
 
 import pytest
 
@@ -19,10 +13,9 @@ from imgsortd.adapters.crossing import CLAIM_FOLDER
 from imgsortd.adapters.faults import LABELS
 from imgsortd.adapters.store import open_read_only, open_store
 from killed_line import KillServer
-from mounts import tmpfs
-from support import BLUE, GREEN, RED, make_config, paint, sums
+from scene import Scene, Without
+from support import sums
 
-Without: TypeAlias = tuple[str, ...]
 ALWAYS = {"arrived", "read", "planned", "folder_made", "moves_synced", "closed"}
 # op, what the filesystem lacks, and the fault points that only this way passes
 WAYS: dict[str, tuple[str, Without, set[str]]] = {
@@ -43,77 +36,6 @@ WAYS_ACROSS: dict[str, tuple[str, Without, set[str]]] = {
     "move by links": ("move", ("renameat2", "tmpfile"), CROSSED | {"linked"}),
     "move without links": ("move", ("renameat2", "tmpfile", "links"), CROSSED),
 }
-
-
-class Scene:
-    """An inbox with every kind of file, a stranger in target, and what must come of them."""
-
-    def __init__(self, folder: Path, op: str, without: Without = ()) -> None:
-        self.folder, self.op, self.without = folder, op, without
-        self.config = make_config(folder, op=op, settle_s=0)
-        self.inbox, self.target = self.config.inbox, self.config.target
-        drawn = folder / "drawn"
-        paint(drawn / "inbox" / "red.png", RED, 1, 16)
-        paint(drawn / "inbox" / "sub" / "red.png", RED, 2, 16)
-        shutil.copy(drawn / "inbox" / "red.png", drawn / "inbox" / "sub" / "same.png")
-        paint(drawn / "inbox" / "green.png", GREEN, 3, 16)
-        (drawn / "inbox" / "broken.jpg").write_bytes(b"no picture")
-        paint(drawn / "target" / "cluster_0" / "red.png", BLUE, 4, 16)
-        self.files = sums(drawn / "inbox")
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew in the same folders, which may be mounts."""
-        for root in (self.inbox, self.target, self.config.state_dir):
-            for path in root.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for name in ("inbox", "target"):
-            shutil.copytree(self.folder / "drawn" / name, self.folder / name, dirs_exist_ok=True)
-
-    def sort(self, server: KillServer, fault: str = "") -> dict[str, int]:
-        """Sort to the end; return how often each fault point was passed."""
-        answer = server.run(self.folder, fault, self.without)
-        assert answer["killed"] == bool(fault), fault
-        passed: dict[str, int] = answer.get("passed", {})
-        return passed
-
-    def check_alive(self) -> None:
-        """See that at the instant of death every content has a name, and not many."""
-        found = sums(self.inbox, self.target)
-        most = 3 if self.without or self.op != "move" else 2
-        for content, count in self.files.items():
-            assert 1 <= found.get(content, 0) <= most * count
-
-    def check_end(self) -> None:
-        """See that every file has exactly one place, and that the books say so."""
-        stranger = hashlib.sha256((self.target / "cluster_0" / "red.png").read_bytes())
-        placed = sums(self.target)
-        assert placed.pop(stranger.hexdigest()) == 1
-        assert placed == ({} if self.op == "symlink" else self.files)
-        assert sums(self.inbox) == ({} if self.op == "move" else self.files)
-        assert not list(self.inbox.rglob(".*")) + list(self.target.rglob(".*"))
-        store = open_read_only(self.config.database)
-        counts = store.files.counts()
-        places = [self.target / Path(dst.decode()) for _, dst in store.files.placed()]
-        unfinished = store.journal.unfinished()
-        store.close()
-        assert (counts.seen, counts.sorted, counts.duplicates, counts.set_aside) == (5, 3, 1, 1)
-        assert len(set(places)) == 5
-        assert sums_of(places) == self.files
-        assert unfinished == []
-
-    def snapshot(self) -> dict[str, tuple[int, int]]:
-        """Return inode and mtime of every name."""
-        return {
-            str(path): (path.lstat().st_ino, path.lstat().st_mtime_ns)
-            for root in (self.inbox, self.target)
-            for path in root.rglob("*")
-        }
-
-
-def sums_of(paths: list[Path]) -> dict[str, int]:
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-    return {digest: digests.count(digest) for digest in digests}
 
 
 def points(passed: dict[str, int]) -> list[str]:
@@ -139,28 +61,6 @@ def check_all_kills(server: KillServer, scene: Scene) -> set[str]:
         scene.sort(server)
         assert scene.snapshot() == after, point
     return set(passed)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[KillServer]:
-    with KillServer() as server:
-        yield server
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder in memory, where there is one: an fsync costs nothing there."""
-    memory = Path("/dev/shm")
-    where = memory if os.access(memory, os.W_OK) else tmp_path
-    with TemporaryDirectory(prefix="imgsortd-test-", dir=where) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def folder_across(folder: Path) -> Iterator[Path]:
-    """Return a folder whose ``target`` is another filesystem."""
-    with tmpfs(folder / "target"):
-        yield folder
 
 
 @pytest.mark.parametrize("way", WAYS)
