@@ -78,9 +78,18 @@ class KillServer:
         return self._order(folder=str(folder), fault="", without=(), strace=strace)
 
     @contextmanager
-    def stopped(self, folder: Path, fault: str, without: tuple[str, ...] = ()) -> Iterator[None]:
-        """Sort up to a fault point, stop there while the block runs, and die."""
-        answer = self._order(folder=str(folder), fault=fault, without=without, stop=True)
+    def stopped(
+        self,
+        folder: Path,
+        fault: str = "",
+        without: tuple[str, ...] = (),
+        strace: tuple[str, ...] = (),
+    ) -> Iterator[None]:
+        """Sort up to a fault point, or strace's SIGSTOP, stop while the block runs, and die."""
+        order: dict[str, object] = {"folder": str(folder), "fault": fault, "without": without}
+        if strace:
+            order["strace"] = strace
+        answer = self._order(**order, stop=True)
         assert "stopped" in answer, answer
         try:
             yield

@@ -21,6 +21,37 @@ def tmpfs(folder: Path, size: str = "64m") -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def make_ext4(image: Path, size_mb: int) -> None:
+    """Write an empty ext4 into a file; skip the test where there is no mkfs for it."""
+    with open(image, "wb") as file:
+        file.truncate(size_mb << 20)
+    try:
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no ext4 can be made here: {error}")
+
+
+@contextmanager
+def loop_ext4(image: Path, folder: Path) -> Iterator[None]:
+    """Mount an image; it writes back nothing by itself that nobody has asked to be synced."""
+    _mount("-t", "ext4", "-o", "loop,commit=300", str(image), str(folder))
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextmanager
+def bind(folder: Path, onto: Path) -> Iterator[Path]:
+    """Mount a folder a second time: the same filesystem, but EXDEV between the two."""
+    onto.mkdir(parents=True, exist_ok=True)
+    _mount("--bind", str(folder), str(onto))
+    try:
+        yield onto
+    finally:
+        subprocess.run(["umount", "-l", str(onto)], check=True)
+
+
 def remount(folder: Path, options: str) -> None:
     """Change a mount's options: ``ro``, ``rw``, ``size=…``."""
     _mount("-o", f"remount,{options}", str(folder))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from imgsortd.adapters.faults import LABELS
 from imgsortd.adapters.store import open_read_only
 from killed_line import KillServer
 from support import BLUE, GREEN, RED, make_config, paint, sums
@@ -113,3 +114,10 @@ class Scene:
 def sums_of(paths: list[Path]) -> dict[str, int]:
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     return {digest: digests.count(digest) for digest in digests}
+
+
+def points(passed: dict[str, int]) -> list[str]:
+    """Return the first and the last time that each fault point is passed."""
+    return [
+        f"{label}:{n}" for label in LABELS if label in passed for n in sorted({1, passed[label]})
+    ]

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from imgsortd.adapters.crossing import CLAIM_FOLDER
-from imgsortd.adapters.faults import LABELS
 from imgsortd.adapters.store import open_read_only, open_store
 from killed_line import KillServer
-from scene import Scene, Without
+from scene import Scene, Without, points
 from support import sums
 
 ALWAYS = {"arrived", "read", "planned", "folder_made", "moves_synced", "closed"}
@@ -36,13 +35,6 @@ WAYS_ACROSS: dict[str, tuple[str, Without, set[str]]] = {
     "move by links": ("move", ("renameat2", "tmpfile"), CROSSED | {"linked"}),
     "move without links": ("move", ("renameat2", "tmpfile", "links"), CROSSED),
 }
-
-
-def points(passed: dict[str, int]) -> list[str]:
-    """Return the first and the last time that each fault point is passed."""
-    return [
-        f"{label}:{n}" for label in LABELS if label in passed for n in sorted({1, passed[label]})
-    ]
 
 
 def check_all_kills(server: KillServer, scene: Scene) -> set[str]:

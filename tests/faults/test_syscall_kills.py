@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.figures import Figure
 from faults.tracing import calls_of, inject, output
 from killed_line import KillServer
 from scene import Scene
@@ -36,28 +37,37 @@ def check_kills(server: KillServer, scene: Scene, all_writes: bool = True) -> in
 
 
 def test_killed_at_every_call_of_a_first_start_each_file_ends_in_one_place(
-    folder: Path, server: KillServer
+    folder: Path, server: KillServer, figure: Figure
 ) -> None:
     scene = Scene(folder, "move", names=TWO)
 
-    assert check_kills(server, scene) > 200
+    kills = check_kills(server, scene)
+
+    figure("kills", kills)
+    assert kills > 200
 
 
 @pytest.mark.parametrize(("op", "names"), [("move", TWO), ("copy", ONE)])
 def test_killed_at_every_call_between_filesystems_each_file_ends_in_one_place(
-    folder_across: Path, server: KillServer, op: str, names: tuple[str, ...]
+    folder_across: Path, server: KillServer, figure: Figure, op: str, names: tuple[str, ...]
 ) -> None:
     scene = Scene(folder_across, op, names=names).with_clusters(server)
 
-    assert check_kills(server, scene, all_writes=False) > 20
+    kills = check_kills(server, scene, all_writes=False)
+
+    figure("kills", kills)
+    assert kills > 20
 
 
 def test_killed_at_every_call_of_a_copy_each_file_ends_in_one_place(
-    folder: Path, server: KillServer
+    folder: Path, server: KillServer, figure: Figure
 ) -> None:
     scene = Scene(folder, "copy", names=ONE).with_clusters(server)
 
-    assert check_kills(server, scene, all_writes=False) > 20
+    kills = check_kills(server, scene, all_writes=False)
+
+    figure("kills", kills)
+    assert kills > 20
 
 
 # Which call fails how, on the way that makes it
