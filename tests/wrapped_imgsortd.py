@@ -1,0 +1,44 @@
+"""The quick daemon in a world that a test makes worse: ``wrapped_imgsortd.py HOW run …``.
+
+``few-watches``: in a user namespace where inotify may watch nothing.
+``clock=FILE``: with a wall clock that is off by as many seconds as FILE says, at any time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import runpy
+import sys
+import time
+from pathlib import Path
+
+_CLONE_NEWUSER = 0x10000000
+_REFUSED = 77
+
+
+def few_watches() -> None:
+    uid, gid = os.getuid(), os.getgid()
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER):
+        sys.exit(_REFUSED)
+    try:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        Path("/proc/sys/user/max_inotify_watches").write_text("0")
+    except OSError:
+        sys.exit(_REFUSED)
+
+
+def shift_clock(file: Path) -> None:
+    real = time.time
+    time.time = lambda: real() + float(file.read_text() or 0)
+
+
+if __name__ == "__main__":
+    how = sys.argv.pop(1)
+    if how == "few-watches":
+        few_watches()
+    else:
+        shift_clock(Path(how.removeprefix("clock=")))
+    runpy.run_path(str(Path(__file__).with_name("quick_imgsortd.py")), run_name="__main__")
