@@ -8,14 +8,19 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from imgsortd.adapters.backups import is_whole
 from imgsortd.adapters.store import open_read_only
+from imgsortd.errors import StoreError
+from imgsortd.restoring import open_or_restore
 from inboxes import Inbox
-from support import sums, tree, wait_until
+from mounts import remount, tmpfs
+from support import make_config, sums, tree, wait_until
 
 
 def sorted_inbox(make: Callable[..., Inbox], **changes: object) -> Inbox:
@@ -47,11 +52,28 @@ def random_page(database: Path) -> None:
         file.write(os.urandom(8192))
 
 
+def empty(database: Path) -> None:
+    os.truncate(database, 0)
+
+
 def removed(database: Path) -> None:
     database.unlink()
 
 
-DAMAGES = [truncated, text, random_page, removed]
+def removed_but_for_its_journal(database: Path) -> None:
+    """Leave what SQLite would play back into whatever has this name next."""
+    die_writing = (
+        "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); "
+        "db.execute('PRAGMA cache_size = 1'); db.execute('DELETE FROM files'); "
+        "db.executemany('INSERT INTO errors(at, event, detail) VALUES (0, 0, ?)', "
+        "[('x' * 4000,)] * 50); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", die_writing, str(database)], check=False)
+    assert any(Path(f"{database}{end}").exists() for end in ("-journal", "-wal"))
+    database.unlink()
+
+
+DAMAGES = [truncated, text, random_page, empty, removed, removed_but_for_its_journal]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -80,7 +102,8 @@ def test_a_lost_database_is_restored_or_rebuilt_and_sorting_goes_on(
     assert error["event"] == "database lost"
     assert ("restored from" in error["detail"]) == has_backup
     asides = list(one.config.state_dir.glob("*.damaged-*[0-9]"))
-    assert [path.read_bytes() for path in asides] == ([damaged] if damaged else [])
+    assert [path.read_bytes() for path in asides] == ([] if damaged is None else [damaged])
+    assert is_whole(one.config.database)
 
 
 def test_what_was_sorted_after_the_backup_is_found_in_target(make: Callable[..., Inbox]) -> None:
@@ -173,13 +196,9 @@ connection.execute("ROLLBACK")
 """
 
 
-@pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
-def test_a_lock_of_another_program_pauses_sorting_until_it_is_gone(
-    make: Callable[..., Inbox], kind: str
-) -> None:
-    one = sorted_inbox(make)
-    one.daemon.start()
-    one.daemon.wait_ready(2)
+@contextmanager
+def held(one: Inbox, kind: str) -> Iterator[None]:
+    """Let another process hold a lock on the database."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(one.config.database), kind],
         stdin=subprocess.PIPE,
@@ -187,39 +206,119 @@ def test_a_lock_of_another_program_pauses_sorting_until_it_is_gone(
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
+    try:
+        yield
+    finally:
+        holder.communicate(b"")
+
+
+@pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_lock_of_another_program_pauses_sorting_until_it_is_gone(
+    make: Callable[..., Inbox], kind: str
+) -> None:
+    one = sorted_inbox(make)
+    one.daemon.start()
+    one.daemon.wait_ready(2)
     before = sums(one.target)
 
-    one.drop(2)
-    wait_until(lambda: "sorting paused" in one.daemon.log, what="paused")
+    with held(one, kind):
+        one.drop(2)
+        wait_until(lambda: "sorting paused" in one.daemon.log, what="paused")
 
-    assert "locked by another program for over 10 s" in one.daemon.log
-    assert sums(one.target) == before
-    holder.communicate(b"")
+        assert "locked by another program for over 10 s" in one.daemon.log
+        assert sums(one.target) == before
+
     one.wait_sorted()
     one.check()
     assert one.daemon.is_alive()
 
 
-def test_a_locked_or_read_only_or_newer_database_is_no_reason_to_make_another(
-    make: Callable[..., Inbox],
-) -> None:
-    one = sorted_inbox(make)
-    connection = sqlite3.connect(one.config.database)
+def of_a_newer_version(database: Path) -> None:
+    connection = sqlite3.connect(database)
     connection.execute(
         "INSERT INTO _sqlite_migrations(migration_set, name, applied_at) "
         "VALUES ('imgsortd', 'm999_future', '2030')"
     )
     connection.commit()
     connection.close()
+
+
+def check_refused(one: Inbox, why: str) -> None:
+    """Start the daemon; see that it ends and has made nothing in the database's place."""
     before = one.config.database.read_bytes()
 
     one.daemon.start()
 
     assert one.daemon.process is not None
     assert one.daemon.process.wait(60) == 1
-    assert "was written by a newer imgsortd" in one.daemon.log
+    assert why in one.daemon.log
     assert one.config.database.read_bytes() == before
-    assert not list(one.config.state_dir.glob("*.damaged-*[0-9]"))
+    assert not list(one.config.state_dir.glob("*.damaged-*"))
+    assert not list(one.config.state_dir.glob("*.new"))
+
+
+def test_a_newer_database_is_no_reason_to_make_another(make: Callable[..., Inbox]) -> None:
+    one = sorted_inbox(make)
+    of_a_newer_version(one.config.database)
+
+    check_refused(one, "was written by a newer imgsortd")
+
+
+def test_a_locked_database_is_no_reason_to_make_another(make: Callable[..., Inbox]) -> None:
+    one = sorted_inbox(make)
+
+    with held(one, "EXCLUSIVE"):
+        check_refused(one, "locked by another program for over 10 s")
+
+    one.daemon.start()
+    one.drop(1)
+    one.wait_sorted()
+    one.check()
+
+
+def test_a_read_only_database_is_no_reason_to_make_another(make: Callable[..., Inbox]) -> None:
+    one = sorted_inbox(make)
+    kept = one.config.state_dir.rename(one.folder / "kept")
+
+    with tmpfs(one.config.state_dir):
+        shutil.copytree(kept, one.config.state_dir, dirs_exist_ok=True)
+        remount(one.config.state_dir, "ro")
+        check_refused(one, "Read-only file system")
+
+
+def test_what_hinders_the_rebuild_is_told_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    (config.target / "cluster_4").mkdir()
+    (config.target / "cluster_4" / "a.png").write_bytes(b"a")
+    obstacle = config.state_dir / "imgsortd.db.new"
+    obstacle.mkdir()
+
+    with pytest.raises(StoreError, match=r"could not be made anew \(.*db.new: Is a directory"):
+        open_or_restore(config)
+
+    assert not config.database.exists()
+    obstacle.rmdir()
+    store = open_or_restore(config)
+    assert store.records.next_cluster_id() == 5
+    store.close()
+
+
+def test_a_new_state_folder_at_a_reload_knows_the_clusters_in_target(
+    make: Callable[..., Inbox],
+) -> None:
+    one = sorted_inbox(make)
+    one.daemon.start()
+    one.daemon.wait_ready(2)
+    before = tree(one.target)
+
+    one.config = make_config(one.folder, settle_s=0.1, state_dir=str(one.folder / "other"))
+    one.daemon.send(signal.SIGHUP)
+    wait_until(lambda: "configuration reloaded" in one.daemon.log, what="reloaded")
+    one.drop(1)
+    one.wait_sorted()
+
+    one.check()
+    assert all(set(files) < set(tree(one.target)[name]) for name, files in before.items())
 
 
 def test_cluster_folders_made_before_imgsortd_keep_their_numbers(

@@ -17,7 +17,7 @@ from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.locking import Locks
 from imgsortd.adapters.reading import PictureReader
-from imgsortd.adapters.store import Store, open_store
+from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_health import wants_full_check
 from imgsortd.adapters.systemd import Notifier
 from imgsortd.adapters.watching import Watcher, filesystem_of, is_network_filesystem
@@ -193,7 +193,7 @@ def _check_features(new: _Setup, old: _Setup, store: Store) -> None:
         open_library(new.config, store, new.extractor, may_reextract=True)
         return
     # A second connection to the same file would drop the first one's locks when it closes.
-    other = open_store(new.config.database)
+    other = open_or_restore(new.config)
     try:
         open_library(new.config, other, new.extractor, may_reextract=True)
     finally:

@@ -8,6 +8,7 @@ gets its name when it is finished. A crash before that begins anew.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from imgsortd.auditing import adopt, audit, cluster_numbers, holds_sorted_files
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import REBUILT, ExtractorId
-from imgsortd.errors import StoreDamagedError
+from imgsortd.errors import StoreDamagedError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +51,24 @@ def open_or_restore(config: Config, tell: Tell = lambda _: None) -> Store:
     Raises
     ------
     StoreError
-        It is locked, read-only, or of a newer imgsortd: no reason to replace it.
+        It is locked, read-only, or of a newer imgsortd: no reason to replace it. Or it is
+        lost, and cannot be made anew for now.
     """
-    loss = _loss(config)
-    if loss is None:
-        try:
-            return open_store(config.database)
-        except StoreDamagedError as error:
-            mark = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
-            loss = _Loss(str(error.__cause__), backups.set_aside(config.database, mark))
-    fault_point("database_aside")
-    log.error("database lost path=%s reason=%s kept=%s", config.database, loss.why, loss.aside)
-    what = _remake(config, loss, tell)
+    try:
+        loss = _loss(config)
+        if loss is None:
+            try:
+                return open_store(config.database)
+            except StoreDamagedError as error:
+                loss = _Loss(str(error.__cause__), _put_aside(config))
+        fault_point("database_aside")
+        log.error("database lost path=%s reason=%s kept=%s", config.database, loss.why, loss.aside)
+        what = _remake(config, loss, tell)
+    except OSError as error:
+        raise StoreError(
+            f"{config.database}: is lost or damaged, and could not be made anew "
+            f"({error.filename}: {error.strerror}); mend that and start again, nothing was touched"
+        ) from error
     store = open_store(config.database)
     log.error("database %s", what)
     with store.atomic():
@@ -70,15 +77,23 @@ def open_or_restore(config: Config, tell: Tell = lambda _: None) -> Store:
 
 
 def _loss(config: Config) -> _Loss | None:
-    """Tell whether there is no database where there has been one."""
-    if config.database.exists():
+    """Tell whether there is no database, or an empty one, where there has been one."""
+    try:
+        if os.lstat(config.database).st_size:
+            return None
+    except FileNotFoundError:
+        pass
+    cut_off = backups.newest_aside(config.database)  # by a start that had put it aside
+    had_one = cut_off or backups.backups(config.state_dir, _today()) or holds_sorted_files(config)
+    if not had_one:
         return None
-    asides = sorted(config.state_dir.glob(f"{config.database.name}.damaged-*"))
-    if asides:  # a start that was cut off after it had put it aside
-        return _Loss("it was damaged", asides[-1])
-    if backups.backups(config.state_dir, _today()) or holds_sorted_files(config):
-        return _Loss("it is not there, though files were sorted before", None)
-    return None
+    why = "it is not there or empty, though files were sorted before"
+    return _Loss(why, _put_aside(config) or cut_off)
+
+
+def _put_aside(config: Config) -> Path | None:
+    mark = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
+    return backups.set_aside(config.database, mark)
 
 
 def _today() -> str:

@@ -97,15 +97,28 @@ def copy_to(backup: Path, path: Path) -> None:
     path.chmod(0o600)
 
 
-def set_aside(database: Path, mark: str) -> Path:
-    """Rename a damaged database and what belongs to it; return its new path."""
-    aside = database.with_name(f"{database.name}.damaged-{mark}")
-    for end in reversed(_LEFTOVERS):  # the database last: without it the rest is found again
-        source = Path(f"{database}{end}")
-        if source.exists():
-            os.rename(source, f"{aside}{end}")
+def set_aside(database: Path, mark: str) -> Path | None:
+    """Rename a damaged database and what belongs to it; return its new path, if there is any.
+
+    The journal of a database that is gone is put aside, too: SQLite would play it back
+    into the one that takes its place.
+    """
+    base = Path(f"{database}.damaged-{mark}")
+    aside, number = base, 0
+    while any(os.path.lexists(f"{aside}{end}") for end in _LEFTOVERS):  # none is overwritten
+        number += 1
+        aside = Path(f"{base}-{number}")
+    moved = [end for end in _LEFTOVERS if os.path.lexists(f"{database}{end}")]
+    for end in moved:
+        os.rename(f"{database}{end}", f"{aside}{end}")
     _sync(database.parent)
-    return aside
+    return aside if moved else None
+
+
+def newest_aside(database: Path) -> Path | None:
+    """Return the damaged database that was put aside last."""
+    asides = database.parent.glob(f"{database.name}.damaged-*")
+    return max((path for path in asides if not path.name.endswith(_LEFTOVERS[1:])), default=None)
 
 
 def remove(path: Path) -> None:
