@@ -144,7 +144,7 @@ def sort_all(config: Config) -> None:
     store.close()
 
 
-class _DecoderInProcess:
+class DecoderInProcess:
     """Decodes where it is asked to: another process costs more than all the rest of a life."""
 
     def __init__(self, limits: DecodeLimits) -> None:
@@ -260,7 +260,7 @@ def _await(pid: int, read_fd: int) -> dict[str, Any]:
 
 
 def _serve() -> None:
-    reading.Decoder = _DecoderInProcess
+    reading.Decoder = DecoderInProcess
     Database(memory=True).close()  # loads sqlite-utils' plugins once, not in every child
     for line in sys.stdin:
         print(json.dumps(_do(json.loads(line))), flush=True)

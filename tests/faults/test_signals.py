@@ -1,0 +1,126 @@
+"""Signals in the middle of the work: it ends or goes on, and no file is in two minds."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from faults.books import check_books, check_kept
+from faults.figures import Figure
+from forked_daemon import DaemonForks
+from inboxes import Inbox
+from mounts import tmpfs
+from support import wait_until
+
+STOPS_WITHIN_S = 10  # the promise
+TERMS = 20
+MakeOne = Callable[[str], Inbox]
+
+
+@pytest.fixture
+def forks() -> Iterator[DaemonForks]:
+    with DaemonForks() as forks:
+        yield forks
+
+
+@pytest.fixture
+def make_one(folder: Path) -> Iterator[MakeOne]:
+    """Make an inbox, its target ``here`` or ``across``, on a filesystem of its own."""
+    with ExitStack() as stack:
+
+        def make(where: str) -> Inbox:
+            if where == "across":
+                stack.enter_context(tmpfs(folder / "target"))
+            return Inbox(folder, rescan_s=1)
+
+        yield make
+
+
+def start(one: Inbox, forks: DaemonForks, lives: int) -> None:
+    """Start it and wait until it listens to signals."""
+    forks.start(one.folder)
+    logged(one, "daemon starting", lives)
+
+
+def logged(one: Inbox, text: str, times: int = 1) -> None:
+    log = one.folder / "daemon.log"
+    wait_until(
+        lambda: log.exists() and one.daemon.log.count(text) >= times, 30, f"{text!r} {times} times"
+    )
+
+
+@pytest.mark.parametrize("where", ["here", "across"])
+def test_sigterm_at_any_moment_ends_it_in_time_with_closed_books(
+    make_one: MakeOne, forks: DaemonForks, figure: Figure, where: str
+) -> None:
+    one = make_one(where)
+    draw = random.Random(where)
+    for life in range(TERMS // 2):
+        one.drop(4)
+        start(one, forks, life + 1)
+        one.drop(1)
+        # Any moment of the work is the right one.
+        time.sleep(draw.uniform(0, 1.2))
+
+        assert forks.stop(signal.SIGTERM, STOPS_WITHIN_S) == 0
+
+        check_kept(one, most=1)
+        assert one.status().open_moves == []
+    start(one, forks, TERMS // 2 + 1)
+    one.wait_sorted()
+
+    check_books(one)
+    figure("SIGTERM", TERMS // 2)
+
+
+@pytest.mark.parametrize("where", ["here", "across"])
+def test_stopped_or_reloaded_at_any_moment_it_goes_on(
+    make_one: MakeOne, forks: DaemonForks, where: str
+) -> None:
+    one = make_one(where)
+    draw = random.Random(where)
+    start(one, forks, 1)
+    logged(one, "daemon ready")
+    for _ in range(6):
+        one.drop(4)
+        # Any moment of the work is the right one, and any length of a stop.
+        time.sleep(draw.uniform(0, 0.6))
+        forks.send(signal.SIGSTOP)
+        time.sleep(draw.uniform(0, 0.3))
+        forks.send(signal.SIGCONT)
+        time.sleep(draw.uniform(0, 0.3))
+        forks.send(signal.SIGHUP)
+    one.wait_sorted()
+
+    check_books(one)
+    logged(one, "daemon ready", 2)
+    assert "refused" not in one.daemon.log
+    assert forks.stop(signal.SIGTERM, STOPS_WITHIN_S) == 0
+
+
+def test_ctrl_c_twice_ends_it_once(make_one: MakeOne, forks: DaemonForks) -> None:
+    one = make_one("across")
+    draw = random.Random(2)
+    lives = 5
+    for life in range(lives):
+        one.drop(4)
+        start(one, forks, life + 1)
+        # Any moment of the work is the right one; the second comes while it ends.
+        time.sleep(draw.uniform(0, 0.8))
+
+        forks.send(signal.SIGINT)
+        time.sleep(draw.uniform(0, 0.1))
+        assert forks.stop(signal.SIGINT, STOPS_WITHIN_S) == 0
+
+        check_kept(one, most=1)
+    start(one, forks, lives + 1)
+    one.wait_sorted()
+
+    check_books(one)
+    assert "Traceback" not in one.daemon.log
