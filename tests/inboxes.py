@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,13 @@ class Inbox:
             self.dropped[content] = self.dropped.get(content, 0) + count
         end = self.inbox / name
         end.parent.mkdir(parents=True, exist_ok=True)
-        return path.rename(end)
+        try:
+            return path.rename(end)
+        except OSError as error:  # another filesystem: written beside, as rsync does
+            if error.errno != errno.EXDEV:
+                raise
+            part = shutil.move(path, end.with_name(f".{end.name}.part"))
+            return Path(part).rename(end)
 
     def status(self) -> StatusReport:
         return read_status(self.config)

@@ -19,6 +19,7 @@ from imgsortd.core.lifecycle import FitFacts, FitTrigger, Phase, RefitRule, desc
 from imgsortd.core.records import FileState
 
 STALE_S = 60.0
+_LEAST_FREE_BYTES = 64 << 10  # less than a batch's rows and their rollback journal
 _ERRORS = 5
 
 
@@ -137,7 +138,7 @@ def _report(config: Config, store: Store) -> StatusReport:
         daemon=daemon,
         pid=pid,
         phase=beat.phase if beat else Phase.STOPPED if pid is None else Phase.STARTING,
-        note=beat.note if beat else "",
+        note=_full_disk(config) or (beat.note if beat else ""),
         watching=(beat.watching if beat and alive else ""),
         uptime_s=time.time() - beat.started_at if beat and alive else None,
         heartbeat_age_s=time.time() - last.beat_at if last and (beat or pid is None) else None,
@@ -180,6 +181,14 @@ def _int8(config: Config) -> dict[str, Any] | None:
         return None
     check = newest_check(config.state_dir)
     return None if check is None else asdict(check)
+
+
+def _full_disk(config: Config) -> str:
+    """Say that state_dir is full: the daemon has no room to write that it waits for some."""
+    disk = os.statvfs(config.state_dir)
+    if not disk.f_blocks or disk.f_bavail * disk.f_frsize >= _LEAST_FREE_BYTES:
+        return ""  # some network shares know no numbers
+    return f"the disk of state_dir {config.state_dir} is full; free some space there"
 
 
 def _is_of_this_run(beat: Heartbeat, pid: int | None) -> bool:
