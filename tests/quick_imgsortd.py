@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -48,6 +49,11 @@ stand_in("sklearn.exceptions", ConvergenceWarning=Warning)
 
 if worker := os.environ.get("IMGSORTD_TEST_DECODER"):
     decoding.PROGRAM = (worker,)
+
+if clock := os.environ.get("IMGSORTD_TEST_CLOCK"):
+    # A file with the seconds by which the wall clock is wrong; it may change at any time.
+    real_time = time.time
+    time.time = lambda: real_time() + float(Path(clock).read_text())
 
 if __name__ == "__main__":
     from imgsortd.cli import main

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 from imgsortd.adapters.store_control import Request
-from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_due
+from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_age_s, fit_due
 from imgsortd.core.records import REBUILT
 from imgsortd.errors import ImgsortdError
 from imgsortd.fits import FitSource, Fitted, adopt_fit, compute_fit, fit_source, move_sorted
@@ -137,7 +137,7 @@ class BackgroundFits:
                 return FitTrigger.BACKBONE
             enough = self._facts.n_features >= self._rule.min_images
             return FitTrigger.REBUILD if enough else None
-        age_s = None if self._fitted_at is None else max(0.0, time.time() - self._fitted_at)
+        age_s = None if self._fitted_at is None else fit_age_s(self._fitted_at, time.time())
         return fit_due(self._rule, replace(self._facts, fit_age_s=age_s))
 
     def _count(self) -> None:

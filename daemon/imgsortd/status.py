@@ -15,7 +15,14 @@ from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.store_files import Counts
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, Precision
-from imgsortd.core.lifecycle import FitFacts, FitTrigger, Phase, RefitRule, describe_next_fit
+from imgsortd.core.lifecycle import (
+    FitFacts,
+    FitTrigger,
+    Phase,
+    RefitRule,
+    describe_next_fit,
+    fit_age_s,
+)
 from imgsortd.core.records import FileState
 
 STALE_S = 60.0
@@ -140,8 +147,8 @@ def _report(config: Config, store: Store) -> StatusReport:
         phase=beat.phase if beat else Phase.STOPPED if pid is None else Phase.STARTING,
         note=_full_disk(config) or (beat.note if beat else ""),
         watching=(beat.watching if beat and alive else ""),
-        uptime_s=time.time() - beat.started_at if beat and alive else None,
-        heartbeat_age_s=time.time() - last.beat_at if last and (beat or pid is None) else None,
+        uptime_s=_age_s(beat.started_at) if beat and alive else None,
+        heartbeat_age_s=_age_s(last.beat_at) if last and (beat or pid is None) else None,
         queue=beat.queue if beat and alive else 0,
         images_per_s=beat.images_per_s if beat and alive else None,
         runs_on=beat.runs_on if beat and alive else "",
@@ -173,7 +180,7 @@ def _backup(config: Config) -> dict[str, Any] | None:
     newest = next(iter(backups(config.state_dir, day_of(now))), None)
     if newest is None:
         return None
-    return {"file": str(newest), "age_s": max(0.0, now - newest.stat().st_mtime)}
+    return {"file": str(newest), "age_s": _age_s(newest.stat().st_mtime)}
 
 
 def _int8(config: Config) -> dict[str, Any] | None:
@@ -191,9 +198,19 @@ def _full_disk(config: Config) -> str:
     return f"the disk of state_dir {config.state_dir} is full; free some space there"
 
 
+def _age_s(unix_s: float) -> float:
+    """Return seconds since then; 0 for a time that a clock set back has made the future."""
+    return max(0.0, time.time() - unix_s)
+
+
+def _is_recent(beat: Heartbeat) -> bool:
+    """Tell whether a beat is of now; one of tomorrow proves no more than one of yesterday."""
+    return abs(time.time() - beat.beat_at) < STALE_S
+
+
 def _is_of_this_run(beat: Heartbeat, pid: int | None) -> bool:
     """Compare pids; from another pid namespace they differ, and a fresh heartbeat is believed."""
-    fresh = beat.phase != Phase.STOPPED and time.time() - beat.beat_at < STALE_S
+    fresh = beat.phase != Phase.STOPPED and _is_recent(beat)
     return pid is not None and (beat.pid == pid or fresh)
 
 
@@ -202,14 +219,14 @@ def _liveness(pid: int | None, beat: Heartbeat | None) -> str:
         return "not running"
     if beat is None:
         return "running"  # it has just started
-    return "running" if time.time() - beat.beat_at < STALE_S else "not responding"
+    return "running" if _is_recent(beat) else "not responding"
 
 
 def _facts(store: Store, record: FitRecord | None) -> FitFacts:
     count = store.records.count_features()
     if record is None or record.trigger is FitTrigger.REBUILD:
         return FitFacts(count)
-    return FitFacts(count, record.n_images, max(0.0, time.time() - record.created_at))
+    return FitFacts(count, record.n_images, fit_age_s(record.created_at, time.time()))
 
 
 def _clusters(store: Store, record: FitRecord | None) -> list[dict[str, Any]]:
@@ -230,4 +247,4 @@ def _clusters(store: Store, record: FitRecord | None) -> list[dict[str, Any]]:
 def _last_fit(record: FitRecord | None) -> dict[str, Any] | None:
     if record is None:
         return None
-    return {**asdict(record), "age_s": max(0.0, time.time() - record.created_at)}
+    return {**asdict(record), "age_s": _age_s(record.created_at)}

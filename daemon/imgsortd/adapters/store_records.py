@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from imgsortd.adapters.store_counts import file_groups
-from imgsortd.core.lifecycle import FitFacts, FitTrigger
+from imgsortd.core.lifecycle import FitFacts, FitTrigger, fit_age_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +78,4 @@ class FitRecords:
         count = self.count_features()
         if record is None:
             return FitFacts(count)
-        return FitFacts(count, record.n_images, max(0.0, time.time() - record.created_at))
+        return FitFacts(count, record.n_images, fit_age_s(record.created_at, time.time()))

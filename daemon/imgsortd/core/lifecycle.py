@@ -60,6 +60,15 @@ class FitFacts:
     fit_age_s: float | None = None
 
 
+def fit_age_s(created_at: float, now: float) -> float:
+    """Return how far a fit is from now (Unix seconds), also when it is dated in the future.
+
+    It is when the clock was set back since; counted as new, it would put the next fit
+    off until the clock has caught up, in years perhaps.
+    """
+    return abs(now - created_at)
+
+
 def fit_due(rule: RefitRule, facts: FitFacts) -> FitTrigger | None:
     """Tell whether a fit is due, and why."""
     if facts.fitted_images is None:
