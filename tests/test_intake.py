@@ -206,6 +206,7 @@ def test_a_batch_that_could_not_be_stored_comes_first_again(inbox: Path, intake:
     batch = [intake.queue.popleft(), intake.queue.popleft()]
 
     intake.put_back(batch)
+    intake.settle(2.0)
 
     assert queued(intake) == [b"a.jpg", b"b.jpg", b"c.jpg"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ from imgsortd.adapters import fsops
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_control import Heartbeat
-from imgsortd.adapters.watching import Watcher
+from imgsortd.adapters.watching import SENTINEL, Watcher
 from imgsortd.core.backoff import Backoff
 from imgsortd.core.lifecycle import Phase
-from imgsortd.errors import NoSpaceError
+from imgsortd.core.records import Pixels, Vectors
+from imgsortd.errors import NoSpaceError, StoreDamagedError
 from imgsortd.intake import Intake
 from imgsortd.loop import Loop
 from killed_line import fit_colours
-from support import make_config, make_library, paint_groups, sums, wait_until
+from support import ColourExtractor, make_config, make_library, paint_groups, sums, wait_until
 
 
 class Scene:
@@ -366,6 +368,89 @@ def test_a_fit_that_cannot_be_stored_is_stored_later(
 
     assert scene.library.model is not None
     assert scene.store.fits.current_record() is not None
+
+
+class LockTaker(ColourExtractor):
+    """Lets another connection lock the database while the second batch is computed."""
+
+    def __init__(self, database: Path) -> None:
+        super().__init__()
+        self.other = sqlite3.connect(
+            database, timeout=60, isolation_level=None, check_same_thread=False
+        )
+        self.batches = 0
+
+    def extract(self, pixels: Sequence[Pixels]) -> Vectors:
+        self.batches += 1
+        if self.batches == 2:
+            self.other.execute("BEGIN EXCLUSIVE")
+        return super().extract(pixels)
+
+
+def test_no_batch_is_forgotten_when_the_database_is_locked_meanwhile(
+    make_scene: Callable[..., Scene],
+) -> None:
+    scene = make_scene(rescan_s=86_400, batch={"max_images": 2})
+    fit_colours(scene.library)
+    scene.store.connection.execute("PRAGMA busy_timeout = 20")
+    taker = LockTaker(scene.config.database)
+    scene.library.extractor = scene.loop._flow.model._extractor = taker
+    paint_groups(scene.inbox, 4)
+    scene.loop.prepare()
+
+    scene.go(lambda: len([1 for phase, _ in scene.ticks if phase is Phase.PAUSED]) > 2, "paused")
+    taker.other.execute("ROLLBACK")
+    scene.go(lambda: scene.counts() == (12, 12, 0), "sorted")
+
+    assert set(os.listdir(scene.inbox)) <= {SENTINEL}
+    taker.other.close()
+
+
+def test_files_that_settle_while_the_database_is_locked_are_not_forgotten(
+    make_scene: Callable[..., Scene],
+) -> None:
+    scene = make_scene(rescan_s=86_400)
+    fit_colours(scene.library)
+    scene.loop.prepare()
+    scene.store.connection.execute("PRAGMA busy_timeout = 20")
+    other = sqlite3.connect(scene.config.database, timeout=60, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    paint_groups(scene.inbox, 2)
+
+    scene.go(lambda: scene.ticks[-1][0] is Phase.PAUSED, "paused")
+    other.execute("ROLLBACK")
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+    other.close()
+
+
+def test_a_fit_that_was_kept_is_not_matched_again_when_what_follows_it_fails(
+    make_scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make_scene(refit={"move_sorted": True})
+    scene.loop.prepare()
+    monkeypatch.setattr(fitting, "_ADOPT_AGAIN_S", 0)
+    monkeypatch.setattr(fitting, "move_sorted", fail(1)(fitting.move_sorted))
+    paint_groups(scene.inbox, 2)
+
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+    (fits,) = scene.store.connection.execute("SELECT count(*) FROM fits").fetchone()
+    assert fits == 1
+
+
+def test_damage_that_a_fit_meets_is_no_failed_fit_but_ends_the_loop(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> None:
+        raise StoreDamagedError("imgsortd.db: is damaged")
+
+    monkeypatch.setattr(fitting, "compute_fit", damaged)
+    with scene.store.atomic():
+        scene.store.control.ask("refit", {})
+
+    with pytest.raises(StoreDamagedError):
+        scene.go(lambda: False, "never")
 
 
 def test_requests_are_answered_while_sorting_is_paused(scene: Scene) -> None:

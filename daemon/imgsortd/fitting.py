@@ -13,8 +13,16 @@ from typing import Any
 from imgsortd.adapters.store_control import Request
 from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_age_s, fit_due
 from imgsortd.core.records import REBUILT
-from imgsortd.errors import ImgsortdError
-from imgsortd.fits import FitSource, Fitted, adopt_fit, compute_fit, fit_source, move_sorted
+from imgsortd.errors import ImgsortdError, StoreDamagedError
+from imgsortd.fits import (
+    FitSource,
+    FitSummary,
+    Fitted,
+    adopt_fit,
+    compute_fit,
+    fit_source,
+    move_sorted,
+)
 from imgsortd.library import Library
 from imgsortd.pipeline import BatchReport
 
@@ -47,6 +55,8 @@ class _Job:
     progress: _Progress
     request_id: int | None
     dry_run: bool
+    summary: FitSummary | None = None
+    """Set when it was adopted, for what follows may fail and be tried again."""
 
 
 class BackgroundFits:
@@ -188,6 +198,8 @@ class BackgroundFits:
 
     def _end(self, job: _Job, now_s: float) -> bool:
         error = job.future.exception()
+        if isinstance(error, StoreDamagedError):
+            raise error
         if error is None:
             return self._adopt(job, job.future.result())
         text = str(error) if isinstance(error, ImgsortdError) else repr(error)
@@ -198,7 +210,17 @@ class BackgroundFits:
         return False
 
     def _adopt(self, job: _Job, fitted: Fitted) -> bool:
+        summary = job.summary or self._switch(job, fitted)
+        if self._library.config.refit.move_sorted and not job.dry_run:
+            self._on_moved("sorted moved", move_sorted(self._library, fitted))
+        self._answer(job, "done", summary.as_dict())
+        self._count()
+        return not job.dry_run
+
+    def _switch(self, job: _Job, fitted: Fitted) -> FitSummary:
+        """Put the fit in force, once: its labels mean the clusters that were there before."""
         summary = adopt_fit(self._library, fitted, job.trigger, dry_run=job.dry_run)
+        self._job = replace(job, summary=summary)
         log.info(
             "fit %s trigger=%s images=%d clusters=%d churn=%s fit_s=%.2f",
             "tried" if job.dry_run else "adopted",
@@ -208,11 +230,7 @@ class BackgroundFits:
             "none" if summary.churn is None else f"{summary.churn:.3f}",
             summary.fit_s,
         )
-        if self._library.config.refit.move_sorted and not job.dry_run:
-            self._on_moved("sorted moved", move_sorted(self._library, fitted))
-        self._answer(job, "done", summary.as_dict())
-        self._count()
-        return not job.dry_run
+        return summary
 
     def _answer(self, job: _Job, state: str, result: dict[str, Any]) -> None:
         if job.request_id is not None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
+from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.core.records import Candidate, FileState, Stamp
 from imgsortd.core.stability import SettleTracker
+from imgsortd.errors import ImgsortdError
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ class Intake:
         self.tracker = SettleTracker(settle_s)
         self.queue: deque[Candidate] = deque()
         self._queued: set[bytes] = set()
+        self._returned: list[Candidate] = []
         self._handled: dict[bytes, Stamp] = dict(store.files.handled())
 
     def hint(self, names: Iterable[bytes], now_s: float) -> None:
@@ -87,6 +91,7 @@ class Intake:
 
     def settle(self, now_s: float, at_most: int | None = None) -> int:
         """Queue the files that have become finished, the first ``at_most``; return how many."""
+        self._queue_returned()
         looks = []
         quiet = self.tracker.quiet(now_s)[:at_most]
         moving = self._store.journal.open_sources() if quiet else set()
@@ -102,8 +107,13 @@ class Intake:
         stamps = dict(looks)
         settled = [(name, stamps[name]) for name in self.tracker.settle(looks, now_s)]
         pictures = [found for found in settled if self._is_picture(*found)]
-        if pictures:
-            self._arrive(pictures)
+        try:
+            if pictures:
+                self._arrive(pictures)
+        except ImgsortdError:  # full or locked: not before the next scan would they be seen
+            for name, stamp in pictures:
+                self.tracker.touch(name, stamp, now_s)
+            raise
         return len(pictures)
 
     def _is_picture(self, name: bytes, stamp: Stamp) -> bool:
@@ -126,12 +136,29 @@ class Intake:
                 self.queue.append(arrival.candidate)
 
     def put_back(self, candidates: Iterable[Candidate]) -> None:
-        """Queue candidates again, first: their batch could not be stored.
+        """Queue candidates again, first, when files settle next: their batch was not stored.
 
-        Those whose moves were planned before it failed are left to the journal.
+        Those whose moves were planned before it failed are left to the journal. Which they
+        are cannot be asked now: the store may be locked.
         """
+        self._returned.extend(candidates)
+
+    @contextmanager
+    def or_put_back(self, candidates: Iterable[Candidate]) -> Iterator[None]:
+        """Put candidates back where a block that deals with them fails."""
+        try:
+            with foreign_errors(self._store.path):
+                yield
+        except ImgsortdError:
+            self.put_back(candidates)
+            raise
+
+    def _queue_returned(self) -> None:
+        if not self._returned:
+            return
         unplanned = set(self._store.files.pending_names().values())
-        for candidate in reversed(list(candidates)):
+        returned, self._returned = self._returned, []
+        for candidate in reversed(returned):
             if candidate.file_id in unplanned:
                 self._queued.add(candidate.name)
                 self.queue.appendleft(candidate)

@@ -179,7 +179,8 @@ class Loop:
     def _work(self) -> None:
         """Take a batch that is computed, and feed the model before its files are moved."""
         finished = self._flow.take_done()
-        self._flow.fill(self._intake.queue, time.monotonic(), self._intake.tracker.next_due_s())
+        with self._intake.or_put_back(finished.candidates if finished else ()):
+            self._flow.fill(self._intake.queue, time.monotonic(), self._intake.tracker.next_due_s())
         if finished is not None:
             self._finish(finished)
         elif not self._flow.images and self._waiting_to_route and self._library.model is not None:
@@ -191,14 +192,11 @@ class Loop:
             self._last_work_s = time.monotonic()
 
     def _finish(self, batch: Batch) -> None:
-        try:
+        with self._intake.or_put_back(batch.candidates):
             done = batch.computed.result()
             report = end_batch(
                 self._library, batch.extraction, done.vectors, done.extract_s, done.failed
             )
-        except ImgsortdError:
-            self._intake.put_back(batch.candidates)
-            raise
         now = time.monotonic()
         if report.extracted:
             self._rate = report.extracted / (now - max(batch.since_s, self._last_work_s))
