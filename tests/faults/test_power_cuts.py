@@ -36,7 +36,7 @@ class Disks:
         self._mounts[0].mkdir()
         with ExitStack() as stack:
             for number, mount in enumerate(self._mounts):
-                make_ext4(self._image("new", number), 16)
+                make_ext4(self._image("new", number), 8)
                 mount.mkdir(exist_ok=True)
                 stack.enter_context(loop_ext4(self._image("new", number), mount))
             self.scene = Scene(self._mounts[0], op, names=NAMES).with_clusters(server)
