@@ -86,3 +86,14 @@ def test_the_readme_names_every_section_of_the_configuration() -> None:
     text = (ROOT / "README.md").read_text()
 
     assert [name for name in Config.model_fields if f"`{name}" not in text] == []
+
+
+@pytest.mark.parametrize("document", ["reliability", "threat-model"])
+def test_every_test_that_a_promise_names_is_there(document: str) -> None:
+    text = (ROOT / "docs" / f"{document}.md").read_text()
+
+    named = set(re.findall(r"`((?:\w+/)?test_\w+)(?:\.py)?`", text))
+
+    assert len(named) > 10
+    missing = [name for name in named if not list((ROOT / "tests").rglob(f"{name}.py"))]
+    assert missing == []
