@@ -71,15 +71,15 @@ def test_what_is_missing_foreign_and_changed_is_told_and_taken_over(line: Line) 
     texts = [text for _, text in said(line, "target")]
     done = repair(line.config)
 
-    assert [text.split(":")[0] for text in texts] == [
-        "1 files are known but not there",
-        "1 files are in its folders but not known; --repair takes them in where they are",
-        "1 files were changed since they were sorted; --repair takes them as they are now",
+    assert [text.split(";")[0] for text in texts] == [
+        "1 file known but not there, moved or deleted by someone",
+        "1 file in its folders but not known",
+        "1 file changed since it was sorted",
     ]
     assert [text.split(";")[0] for text in done] == [
-        "1 files that are no longer in target were forgotten",
-        "1 changed files are known as they are now",
-        "1 files in target were taken in",
+        "1 file no longer in target and forgotten",
+        "1 file changed and known as it is now",
+        "1 file of target taken in",
     ]
     assert sums(line.config.target) == before
     assert verdicts(line) == {}

@@ -45,6 +45,11 @@ class Finding:
         return asdict(self)
 
 
+def counted(count: int, what: str) -> str:
+    """Write ``1 file`` and ``2 files``."""
+    return f"{count:,} {what}" + "s" * (count != 1)
+
+
 def check_rights(config: Config) -> Iterator[Finding]:
     """Look whether the folders can be used, and the state is for its owner alone."""
     what = "permissions"
@@ -131,7 +136,8 @@ def check_inotify(config: Config) -> Iterator[Finding]:
         yield Finding(what, Verdict.NOTE, f"{_INOTIFY} cannot be seen from here; limits unknown")
         return
     folders = sum(1 for _ in os.walk(config.inbox)) if config.recursive else 1
-    text = f"{folders:,} folders to watch, {watches:,} allowed, {queued:,} events queued at most"
+    text = f"{counted(folders, 'folder')} to watch, {watches:,} allowed, "
+    text += f"{queued:,} events queued at most"
     if folders > watches:
         text = f"{text}; do: sysctl fs.inotify.max_user_watches={2 * folders} (until then: polling)"
         yield Finding(what, Verdict.BAD, text)

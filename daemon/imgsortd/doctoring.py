@@ -15,7 +15,7 @@ from imgsortd.adapters.store import CommittedJournal, Store, open_read_only
 from imgsortd.adapters.store_audit import StoreAudit
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.auditing import Audit, audit
-from imgsortd.checkups import Finding, Verdict
+from imgsortd.checkups import Finding, Verdict, counted
 from imgsortd.config import Config
 from imgsortd.core.records import REBUILT, FileState, Op
 from imgsortd.errors import ImgsortdError, StoreDamagedError
@@ -75,7 +75,7 @@ def _check_pages(store: Store) -> Finding:
         return Finding("database", Verdict.BAD, text)
     counts = store.files.counts()
     size_mb = store.path.stat().st_size / 1e6
-    text = f"whole, {counts.seen:,} files known, {size_mb:,.1f} MB, {store.journal_mode()}"
+    text = f"whole, {counted(counts.seen, 'file')} known, {size_mb:,.1f} MB"
     return Finding("database", Verdict.FINE, text)
 
 
@@ -112,20 +112,21 @@ def _check_target(store: Store, config: Config) -> Iterator[Finding]:
     groups = (
         (
             [os.fsdecode(dst) for _, dst in found.missing],
-            "are known but not there: moved or deleted by someone; --repair forgets them",
+            "known but not there, moved or deleted by someone; --repair forgets",
         ),
         (
             [os.fsdecode(file.dst) for file in found.foreign],
-            "are in its folders but not known; --repair takes them in where they are",
+            "in its folders but not known; --repair takes in as it stands",
         ),
         (
             [os.fsdecode(file.found.dst) for file, _ in found.changed],
-            "were changed since they were sorted; --repair takes them as they are now",
+            "changed since it was sorted; --repair takes as it is now",
         ),
     )
     for names, text in groups:
         if names:
-            yield Finding("target", Verdict.BAD, f"{len(names):,} files {text}: {_names(names)}")
+            text = f"{counted(len(names), 'file')} {text}: {_names(names)}"
+            yield Finding("target", Verdict.BAD, text)
     if not any(names for names, _ in groups):
         yield Finding("target", Verdict.FINE, "every file is known, and every known file is there")
 
@@ -200,8 +201,8 @@ def _take_over(store: Store, config: Config, found: Audit) -> list[str]:
     if found.changed and not taken:
         note_clusters(store, config)
     counts = (
-        (len(found.missing), "files that are no longer in target were forgotten"),
-        (len(found.changed), "changed files are known as they are now"),
-        (taken, "files in target were taken in; the next start makes their features, and fits"),
+        (len(found.missing), "no longer in target and forgotten"),
+        (len(found.changed), "changed and known as it is now"),
+        (taken, "of target taken in; the next start makes the features, and fits"),
     )
-    return [f"{count:,} {text}" for count, text in counts if count]
+    return [f"{counted(count, 'file')} {text}" for count, text in counts if count]
