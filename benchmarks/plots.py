@@ -27,7 +27,7 @@ from benchmarks.stage_names import STAGE_TITLES
 _WIDTH_IN, _DPI = 8.0, 150
 _ROW_IN = 0.42
 _MEMORY_TICKS_MB = [step * 10**power for power in range(1, 6) for step in (1, 2, 5)]
-_STYLE = {
+_STYLE: Any = {  # the names of its keys are a type of their own
     "font.size": 12,
     "axes.titlesize": 13,
     "axes.titleweight": "bold",
@@ -83,7 +83,7 @@ def _whole_panel(axes: Axes, kind: str, bars: Sequence[Bar]) -> None:
         if bar.target is not None:
             axes.vlines(
                 bar.target, row - 0.42, row + 0.42, color=_RED, lw=3, zorder=3,
-                label=None if labelled else "target",
+                label="_nolegend_" if labelled else "target",
             )  # fmt: skip
             labelled = True
     furthest = max(max(bar.high, bar.target or 0) for bar in bars)

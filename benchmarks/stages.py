@@ -22,10 +22,12 @@ from benchmarks.clocks import Halves, at_first_layer, at_first_resize
 from benchmarks.pictures import picture_paths
 from benchmarks.stage_names import ASSIGN, STAGE_TITLES
 from benchmarks.subject import add_subject, model_config
-from imgsortd.adapters import fsops, images, reading
+from imgsortd.adapters import fsops, images
+from imgsortd.adapters.decoding import Decoder
 from imgsortd.adapters.features import build_extractor
+from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import open_store
-from imgsortd.adapters.store_fits import FitRecord
+from imgsortd.adapters.store_records import FitRecord
 from imgsortd.adapters.weight_sources import default_cache_dir
 from imgsortd.config import Config, ModelConfig
 from imgsortd.core.lifecycle import FitTrigger
@@ -43,6 +45,9 @@ class Prepared:
     def __init__(self, made_by: FeatureExtractor, features: Sequence[Vectors]) -> None:
         self.id: ExtractorId = made_by.id
         self.batch_images = made_by.batch_images
+        self.on_cpu = made_by.on_cpu
+        self.describe = made_by.describe
+        self.unload = made_by.unload
         self._rest = iter(features)
 
     def extract(self, pixels: Sequence[Pixels]) -> Vectors:
@@ -99,9 +104,9 @@ def _read_and_hash(inbox: Path, candidates: Sequence[Candidate]) -> tuple[list[b
     def no_decode(*_: object, **__: object) -> Pixels:
         return nothing
 
-    reader = reading.PictureReader(inbox, images.DEFAULT_MAX_MEGAPIXELS)
+    reader = PictureReader(inbox)
     try:
-        with mock.patch.object(reading, "decode", no_decode):
+        with mock.patch.object(Decoder, "decode", no_decode):
             started = time.perf_counter()
             results = [reader.read(candidate) for candidate in candidates]
             read_s = time.perf_counter() - started

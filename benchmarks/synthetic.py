@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsortd.adapters.store import Store, open_store
-from imgsortd.adapters.store_fits import FitRecord
+from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import load_config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import (
@@ -114,6 +114,7 @@ def _put_files(
         Stamp(start + row + 1, 150_000, 1_700_000_000_000_000_000) for row in range(len(names))
     ]
     arrivals = store.files.arrive(list(zip(names, stamps, strict=True)))
+    batch = store.journal.next_batch()
     results = []
     for arrival, number, label in zip(arrivals, hashes.tolist(), labels.tolist(), strict=True):
         candidate, sha256 = arrival.candidate, _digest(number)
@@ -121,7 +122,9 @@ def _put_files(
         folder = cluster_folder(label)
         route = Route(candidate.file_id, FileState.SORTED, folder, label, _SCATTER)
         dst = folder + b"/" + candidate.name
-        move = store.journal.plan(candidate, sha256, route, op=Op.MOVE, dst=dst, fit_id=fit_id)
+        move = store.journal.plan(
+            candidate, sha256, route, op=Op.MOVE, dst=dst, fit_id=fit_id, batch=batch
+        )
         results.append(MoveResult(move, MovePhase.DONE, dst))
     store.journal.close(results)
 

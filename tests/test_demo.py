@@ -58,7 +58,7 @@ def sorted_library(tmp_path: Path) -> tuple[Path, Path]:
     )
     intake.scan(0.0)
     intake.settle(0.0)
-    reader = PictureReader(config.inbox, config.pictures.max_megapixels, threads=1)
+    reader = PictureReader(config.inbox, threads=1)
     process_batch(library, [reader.read(candidate) for candidate in intake.queue])
     reader.close()
     adopt_fit(library, compute_fit(fit_source(library), 3, 0), FitTrigger.BOOTSTRAP)
