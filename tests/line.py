@@ -9,9 +9,10 @@ from typing import Any
 
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
+from imgsortd.adoption import FitSummary, adopt_fit
 from imgsortd.core.lifecycle import FitTrigger, RefitRule, fit_due
 from imgsortd.core.records import ReadResult
-from imgsortd.fits import FitSummary, adopt_fit, compute_fit, fit_source
+from imgsortd.fits import compute_fit, fit_source
 from imgsortd.intake import Intake
 from imgsortd.pipeline import BatchReport, process_batch, recover, route_waiting
 from support import ColourExtractor, make_config, make_library, read_all

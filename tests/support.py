@@ -126,7 +126,14 @@ def make_config(folder: Path, **changes: Any) -> Config:
         "state_dir": str(folder / "state"),
         "settle_s": 0.2,
         "rescan_s": 2,
-        "clusters": {"n_clusters": 3, "min_images": 6},
+        "clusters": {
+            "n_clusters": 3,
+            "min_images": 6,
+            "review_quantile": "off",
+            "review_margin": "off",
+            "max_share": "off",
+        },
+        "refit": {"max_churn": "off", "drift": "off"},
     }
     for key, value in changes.items():
         data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value

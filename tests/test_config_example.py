@@ -6,17 +6,17 @@ from pathlib import Path
 import yaml
 
 from imgsortd.config import Config, parse_config
-from imgsortd.config_model import _Section
+from imgsortd.config_model import Section
 from imgsortd.config_text import example_yaml
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.yaml"
 
 
-def keys_of(model: type[_Section]) -> dict[str, object]:
+def keys_of(model: type[Section]) -> dict[str, object]:
     """Return every key of a model as the example has to hold it, with None for each value."""
     return {
         name: keys_of(field.annotation)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
         else None
         for name, field in model.model_fields.items()
     }

@@ -17,9 +17,10 @@ from PIL import Image
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import open_read_only
+from imgsortd.adoption import adopt_fit
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.errors import ImgsortdError
-from imgsortd.fits import adopt_fit, compute_fit, fit_source
+from imgsortd.fits import compute_fit, fit_source
 from imgsortd.intake import Intake
 from imgsortd.pipeline import process_batch, route_waiting
 from support import GREEN, make_config, make_library, paint, paint_groups

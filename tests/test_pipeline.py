@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.core.records import FileState, NotRead, Picture, Skipped
 from imgsortd.errors import MixedFeaturesError
-from imgsortd.fits import adopt_fit, compute_fit, fit_source, move_sorted
+from imgsortd.fits import compute_fit, fit_source
 from imgsortd.pipeline import process_batch, recover, route_waiting
 from line import Line, files_below
 from support import BLUE, GREEN, RED, ColourExtractor, make_library, paint_groups, sums, tree

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Candidate, FileState, Op, Root, Stamp, Unreadable
+from imgsortd.core.review import Choice
 from imgsortd.library import Library
 from imgsortd.planning import Planner
 from support import make_config, make_library
@@ -58,7 +59,7 @@ def arrive(library: Library, name: bytes, data: bytes) -> tuple[Candidate, bytes
 
 def test_a_picture_goes_to_the_folder_of_its_labels_cluster_id(library: Library) -> None:
     with library.store.atomic():
-        move = planner_of(library).route(*arrive(library, b"deep/a.jpg", b"a"), 1, 0.5)
+        move = planner_of(library).route(*arrive(library, b"deep/a.jpg", b"a"), Choice(7, 0.5))
 
     assert move is not None
     assert (move.dst, move.src, move.op, move.src_root) == (
@@ -96,7 +97,7 @@ def test_no_two_moves_get_one_name_nor_one_that_stands(
                 planner = planner_of(library)
                 candidate, sha256 = arrive(library, name, b"%d" % number)
                 moves.append(
-                    planner.route(candidate, sha256, label, 0.0)
+                    planner.route(candidate, sha256, Choice(CLUSTER_IDS[label], 0.0))
                     if readable
                     else planner.set_aside(Unreadable(candidate, sha256, "broken"))
                 )
@@ -107,11 +108,35 @@ def test_no_two_moves_get_one_name_nor_one_that_stands(
         assert all(len(name.split(b"/")[1]) <= 255 for name in names)
 
 
+def test_a_picture_for_review_goes_there_with_the_reason(library: Library) -> None:
+    choice = Choice(None, 1.5, "far from every cluster")
+
+    with library.store.atomic():
+        move = planner_of(library).route(*arrive(library, b"a.jpg", b"a"), choice)
+
+    assert move is not None
+    assert move.dst == b"_review/a.jpg"
+    assert library.store.journal.outcome(move.move_id) == (
+        FileState.REVIEW,
+        None,
+        "far from every cluster",
+    )
+
+
+def test_a_cluster_that_a_person_has_named_has_its_own_folder(library: Library) -> None:
+    with library.store.atomic():
+        library.store.connection.execute("UPDATE clusters SET folder = ? WHERE id = 7", (b"Sea",))
+        move = planner_of(library).route(*arrive(library, b"a.jpg", b"a"), Choice(7, 0.5))
+
+    assert move is not None
+    assert move.dst == b"Sea/a.jpg"
+
+
 def test_twins_in_one_batch_are_an_original_and_a_duplicate(library: Library) -> None:
     with library.store.atomic():
         planner = planner_of(library)
-        first = planner.route(*arrive(library, b"a.jpg", b"same"), 0, 0.0)
-        second = planner.route(*arrive(library, b"b.jpg", b"same"), 0, 0.0)
+        first = planner.route(*arrive(library, b"a.jpg", b"same"), Choice(4, 0.0))
+        second = planner.route(*arrive(library, b"b.jpg", b"same"), Choice(4, 0.0))
 
     assert first is not None
     assert second is not None
@@ -128,7 +153,7 @@ def test_a_file_that_stands_unknown_to_the_store_is_an_original_if_its_bytes_agr
     (library.config.target / "cluster_4" / "a.jpg").write_bytes(data)
 
     with library.store.atomic():
-        move = planner_of(library).route(*arrive(library, b"a.jpg", b"same"), 0, 0.0)
+        move = planner_of(library).route(*arrive(library, b"a.jpg", b"same"), Choice(4, 0.0))
 
     assert move is not None
     assert move.dst == b"cluster_4/a-1.jpg"
@@ -138,9 +163,9 @@ def test_a_file_that_stands_unknown_to_the_store_is_an_original_if_its_bytes_agr
 def test_a_skipped_duplicate_is_planned_no_move_and_is_done(tmp_path: Path) -> None:
     with fitted_library(tmp_path, duplicates="skip") as library, library.store.atomic():
         planner = planner_of(library)
-        planner.route(*arrive(library, b"a.jpg", b"same"), 0, 0.0)
+        planner.route(*arrive(library, b"a.jpg", b"same"), Choice(4, 0.0))
 
-        assert planner.route(*arrive(library, b"b.jpg", b"same"), 0, 0.0) is None
+        assert planner.route(*arrive(library, b"b.jpg", b"same"), Choice(4, 0.0)) is None
 
         assert library.store.files.counts().duplicates == 1
         assert [name for name, _ in library.store.files.handled()] == [b"a.jpg", b"b.jpg"]
@@ -153,7 +178,7 @@ def test_a_sorted_file_is_rerouted_only_to_another_cluster_and_only_if_it_stands
     file.write_bytes(b"a")
     with library.store.atomic():
         candidate, sha256 = arrive(library, b"a.jpg", b"a")
-        move = planner_of(library).route(candidate, sha256, 0, 0.0)
+        move = planner_of(library).route(candidate, sha256, Choice(4, 0.0))
     assert move is not None
     [result] = library.mover.apply([move])
     with library.store.atomic():

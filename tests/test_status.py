@@ -86,6 +86,7 @@ def test_a_stopped_daemon_leaves_its_numbers(line: Line) -> None:
         "review": 0,
         "set_aside": 1,
         "duplicates": 0,
+        "companions": 0,
         "pending": 0,
         "undone": 0,
     }

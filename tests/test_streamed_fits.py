@@ -14,18 +14,11 @@ import pytest
 
 from imgsortd.adapters import store_fits
 from imgsortd.adapters.kmeans import PASSES
+from imgsortd.adoption import FitSummary, adopt_fit, move_sorted
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import FileState, Vectors
 from imgsortd.errors import FitError
-from imgsortd.fits import (
-    FitSummary,
-    Fitted,
-    adopt_fit,
-    compute_fit,
-    fit_source,
-    move_sorted,
-    nearest_sizes,
-)
+from imgsortd.fits import Fitted, compute_fit, fit_source, nearest_sizes
 from imgsortd.library import Library
 from support import ColourExtractor, make_config, make_library
 from synthetic import fill, groups

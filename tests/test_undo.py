@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.fits import adopt_fit, compute_fit, fit_source, move_sorted
+from imgsortd.fits import compute_fit, fit_source
 from imgsortd.undo_job import UndoChoice
 from imgsortd.undoing import undo
 from inboxes import QUICK, Inbox

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.kmeans import (
     MINI_BATCH_ABOVE_IMAGES,
     PASSES,
@@ -21,18 +19,13 @@ from imgsortd.adapters.kmeans import (
     fit_kmeans,
 )
 from imgsortd.adapters.store import open_read_only
-from imgsortd.adapters.store_files import Files
 from imgsortd.adapters.store_fits import Fits
 from imgsortd.adapters.store_health import foreign_errors
-from imgsortd.adapters.store_records import FitRecord
-from imgsortd.core.clusters import churn, match_ids
-from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.core.records import ExtractorId, Model, Move, Vectors
+from imgsortd.core.records import ExtractorId, Model, Vectors
+from imgsortd.core.review import distance_quantiles
 from imgsortd.core.routing import nearest
 from imgsortd.errors import FitError
 from imgsortd.library import Library
-from imgsortd.pipeline import BatchReport, make_moves
-from imgsortd.planning import Planner
 
 Tell = Callable[[str], None]
 """Told in words how far a fit has come."""
@@ -66,35 +59,14 @@ class Fitted:
     """A fit and the files it labels: one row each, never their features.
 
     ``file_ids`` is int64 [n], ``fit.labels`` intp [n]; ``old_labels``, intp [n], is the
-    nearest old center of each, or None before the first fit.
+    nearest old center of each, or None before the first fit; ``distances``, float32 [1001],
+    are the quantiles of its own distances, or None where every picture is alone.
     """
 
     file_ids: npt.NDArray[np.int64]
     fit: Fit
     old_labels: npt.NDArray[np.intp] | None
-
-
-@dataclass(frozen=True, slots=True)
-class FitSummary:
-    """A fit as it is reported. ``churn`` is None for the first fit."""
-
-    fit_id: int | None
-    trigger: str
-    algorithm: str
-    n_images: int
-    n_clusters: int
-    inertia: float
-    churn: float | None
-    kept_ids: int
-    new_ids: list[int]
-    retired_ids: list[int]
-    sizes: dict[int, int]
-    fit_s: float
-    dry_run: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values for JSON."""
-        return asdict(self)
+    distances: Vectors | None = None
 
 
 def fit_source(library: Library) -> FitSource:
@@ -133,7 +105,13 @@ def _fit_whole(source: FitSource, fits: Fits, n_clusters: int, random_state: int
     file_ids, vectors = fits.load_features(source.extractor)
     fit = fit_kmeans(vectors, n_clusters, random_state)
     old = source.old_centers
-    return Fitted(file_ids, fit, None if old is None else nearest(vectors, old)[0])
+    distances = np.linalg.norm(vectors - fit.centers[fit.labels], axis=1)
+    return Fitted(
+        file_ids,
+        fit,
+        None if old is None else nearest(vectors, old)[0],
+        distance_quantiles(distances, fit.labels),
+    )
 
 
 def _fit_streamed(
@@ -152,10 +130,11 @@ def _fit_streamed(
     file_ids: list[npt.NDArray[np.int64]] = []
     labels: list[npt.NDArray[np.intp]] = []
     old_labels: list[npt.NDArray[np.intp]] = []
-    inertia, done = 0.0, 0
+    all_distances: list[Vectors] = []
+    done = 0
     for ids, vectors in fits.stream_features(source.extractor):
         found, distances = nearest(vectors, centers)
-        inertia += float(np.square(distances, dtype=np.float64).sum())
+        all_distances.append(distances)
         file_ids.append(ids)
         labels.append(found)
         if source.old_centers is not None:
@@ -165,10 +144,13 @@ def _fit_streamed(
     if not done:
         raise FitError("all pictures were taken away while they were fitted; nothing is changed")
     fit_s = time.perf_counter() - started
+    fit_labels, distances = np.concatenate(labels), np.concatenate(all_distances)
+    inertia = float(np.square(distances, dtype=np.float64).sum())
     return Fitted(
         np.concatenate(file_ids),
-        Fit(centers, np.concatenate(labels), inertia, STREAMED, fit_s),
+        Fit(centers, fit_labels, inertia, STREAMED, fit_s),
         np.concatenate(old_labels) if old_labels else None,
+        distance_quantiles(distances, fit_labels),
     )
 
 
@@ -178,110 +160,3 @@ def nearest_sizes(library: Library, model: Model) -> dict[int, int]:
     for _, vectors in library.store.fits.stream_features(library.extractor.id):
         sizes += np.bincount(nearest(vectors, model.centers)[0], minlength=len(sizes))
     return dict(zip(model.cluster_ids, sizes.tolist(), strict=True))
-
-
-def adopt_fit(
-    library: Library, fitted: Fitted, trigger: FitTrigger, *, dry_run: bool = False
-) -> FitSummary:
-    """Match a fit's clusters to the ones in force, and switch to it in one transaction."""
-    store, fit = library.store, fitted.fit
-    old, overlap = _old_clusters(library, fitted)
-    moved: float | None = None
-    if old is None:
-        start = store.fits.next_cluster_id()
-        ids = tuple(range(start, start + len(fit.centers)))
-    else:
-        next_id = store.fits.next_cluster_id()
-        ids = match_ids(*overlap, old.cluster_ids, len(fit.centers), next_id)
-        moved = churn(*overlap, old.cluster_ids, ids)
-    sizes = np.bincount(fit.labels, minlength=len(fit.centers)).tolist()
-    record = FitRecord(
-        trigger,
-        fit.algorithm,
-        len(fit.labels),
-        library.config.clusters.random_state,
-        fit.inertia,
-        moved,
-        fit.fit_s,
-    )
-    if not dry_run:
-        with store.atomic():
-            model = store.fits.save(library.extractor.id, fit.centers, ids, sizes, record)
-        library.model, library.former = model, None  # after the commit: the disk may be full
-        fault_point("fit_saved")
-    before = set(old.cluster_ids) if old else set()
-    return FitSummary(
-        fit_id=None if dry_run or library.model is None else library.model.fit_id,
-        trigger=trigger,
-        algorithm=fit.algorithm,
-        n_images=len(fit.labels),
-        n_clusters=len(fit.centers),
-        inertia=fit.inertia,
-        churn=moved,
-        kept_ids=len(before & set(ids)),
-        new_ids=sorted(set(ids) - before),
-        retired_ids=sorted(before - set(ids)),
-        sizes=dict(zip(ids, sizes, strict=True)),
-        fit_s=fit.fit_s,
-        dry_run=dry_run,
-    )
-
-
-_Labels = npt.NDArray[np.intp]
-
-
-def _old_clusters(library: Library, fitted: Fitted) -> tuple[Model | None, tuple[_Labels, _Labels]]:
-    """Return the clusters whose ids are to be kept, and old and new labels of the same files.
-
-    After a change of backbone the old centers say nothing about the new features: what
-    a file's old cluster was is told by the folder it stands in.
-    """
-    former, labels = library.former, fitted.fit.labels
-    if former is None:
-        if library.model is None:
-            return None, (labels, labels)
-        assert fitted.old_labels is not None, "the clusters in force are not those at its start"
-        return library.model, (fitted.old_labels, labels)
-    placed = _placed(library.store.files)
-    placed = placed[np.isin(placed[:, 1], former.cluster_ids)]
-    _, at, rows = np.intersect1d(
-        placed[:, 0], fitted.file_ids, assume_unique=True, return_indices=True
-    )
-    order = np.argsort(former.cluster_ids)
-    found = np.searchsorted(former.cluster_ids, placed[at, 1], sorter=order)
-    return former, (order[found], labels[rows])
-
-
-def _placed(files: Files) -> npt.NDArray[np.int64]:
-    """Return file id and cluster id, int64 [n, 2], of all files in clusters' folders."""
-    numbers = (number for row in files.placed_clusters() for number in row)
-    return np.fromiter(numbers, dtype=np.int64).reshape(-1, 2)
-
-
-def move_sorted(library: Library, fitted: Fitted) -> BatchReport:
-    """Move files that were sorted before to the cluster they now lie nearest to."""
-    report = BatchReport()
-    assert library.model is not None
-    planner = Planner(library.config, library.store, library.mover, library.model)
-    report.batch = planner.batch
-    moves: list[Move] = []
-    with library.store.atomic():
-        for file_id, label in _misplaced(library.store.files, library.model, fitted):
-            move = planner.reroute(file_id, label)
-            if move is not None:
-                moves.append(move)
-            library.mover.after_each()  # many plans take as long as many moves
-    make_moves(library, moves, report)
-    report.images = len(moves)
-    return report
-
-
-def _misplaced(files: Files, model: Model, fitted: Fitted) -> list[tuple[int, int]]:
-    """Return (file id, label) of files that stand in a cluster other than the nearest."""
-    placed = _placed(files)
-    _, at, rows = np.intersect1d(
-        placed[:, 0], fitted.file_ids, assume_unique=True, return_indices=True
-    )
-    labels = fitted.fit.labels[rows]
-    wrong = np.flatnonzero(placed[at, 1] != np.asarray(model.cluster_ids)[labels])
-    return list(zip(placed[at[wrong], 0].tolist(), labels[wrong].tolist(), strict=True))

@@ -11,18 +11,11 @@ from threading import Thread
 from typing import Any
 
 from imgsortd.adapters.store_control import Request
+from imgsortd.adoption import FitSummary, adopt_fit, move_sorted
 from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_age_s, fit_due
 from imgsortd.core.records import REBUILT
 from imgsortd.errors import ImgsortdError, StoreDamagedError
-from imgsortd.fits import (
-    FitSource,
-    FitSummary,
-    Fitted,
-    adopt_fit,
-    compute_fit,
-    fit_source,
-    move_sorted,
-)
+from imgsortd.fits import FitSource, Fitted, compute_fit, fit_source
 from imgsortd.library import Library
 from imgsortd.pipeline import BatchReport
 

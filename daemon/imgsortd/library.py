@@ -10,6 +10,7 @@ from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import CommittedJournal, Store
 from imgsortd.config import Config
 from imgsortd.core.records import REBUILT, ExtractorId, Model, Pixels, Vectors
+from imgsortd.core.review import ReviewRule
 from imgsortd.errors import MixedFeaturesError
 
 
@@ -58,6 +59,12 @@ class Library:
         """Pictures in one batch: as configured, or what suits the device."""
         configured = self.config.batch.max_images
         return self.extractor.batch_images if configured == "auto" else configured
+
+    @property
+    def review_rule(self) -> ReviewRule:
+        """When a picture goes to review, as configured."""
+        clusters = self.config.clusters
+        return ReviewRule(clusters.review_quantile, clusters.review_margin)
 
 
 def open_library(

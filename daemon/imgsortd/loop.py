@@ -200,7 +200,7 @@ class Loop:
         now = time.monotonic()
         if report.extracted:
             self._rate = report.extracted / (now - max(batch.since_s, self._last_work_s))
-        self._fits.heard_of(report.waiting + report.sorted + report.duplicates)
+        self._fits.heard_of(report.waiting + report.sorted + report.review + report.duplicates)
         self._account("batch routed" if self._library.model else "batch stored", report)
 
     def _account(self, event: str, report: BatchReport) -> None:
@@ -213,13 +213,14 @@ class Loop:
         self._last_work_s = time.monotonic()
         self._housekeeping.worked()
         log.info(
-            "%s batch=%d images=%d sorted=%d clusters=%d duplicates=%d set_aside=%d waiting=%d "
-            "extract_s=%.2f total_s=%.2f busy=%.2f",
+            "%s batch=%d images=%d sorted=%d clusters=%d review=%d duplicates=%d set_aside=%d "
+            "waiting=%d extract_s=%.2f total_s=%.2f busy=%.2f",
             event,
             report.batch,
             report.images,
             report.sorted,
             len(report.clusters),
+            report.review,
             report.duplicates,
             report.set_aside,
             report.waiting,

@@ -30,7 +30,7 @@ from imgsortd.core.records import (
     Unreadable,
     Vectors,
 )
-from imgsortd.core.routing import nearest
+from imgsortd.core.review import choose
 from imgsortd.library import Library
 from imgsortd.planning import Planner
 
@@ -47,6 +47,7 @@ class BatchReport:
     sorted: int = 0
     duplicates: int = 0
     set_aside: int = 0
+    review: int = 0
     waiting: int = 0
     gone: int = 0
     clusters: set[int] = field(default_factory=set)
@@ -184,10 +185,10 @@ def _route(
     if not files:
         return []
     features = np.stack([stored[sha256] for _, sha256 in files])
-    labels, distances = nearest(features, library.model.centers)
+    choices = choose(features, library.model, library.review_rule)
     return [
-        planner.route(candidate, sha256, int(label), float(distance))
-        for (candidate, sha256), label, distance in zip(files, labels, distances, strict=True)
+        planner.route(candidate, sha256, choice)
+        for (candidate, sha256), choice in zip(files, choices, strict=True)
     ]
 
 
@@ -238,6 +239,7 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
         report.sorted += state is FileState.SORTED
         report.duplicates += state is FileState.DUPLICATE
         report.set_aside += state is FileState.SET_ASIDE
+        report.review += state is FileState.REVIEW
         if state is FileState.SET_ASIDE:
             report.set_aside_reasons.append((name, reason))
         if cluster_id is not None:

@@ -20,7 +20,14 @@ from imgsortd.core.records import (
     Stamp,
     Unreadable,
 )
-from imgsortd.core.routing import SET_ASIDE_FOLDER, base_name, cluster_folder, free_name
+from imgsortd.core.review import Choice
+from imgsortd.core.routing import (
+    REVIEW_FOLDER,
+    SET_ASIDE_FOLDER,
+    base_name,
+    cluster_folder,
+    free_name,
+)
 
 
 class Planner:
@@ -44,6 +51,7 @@ class Planner:
         self._mover = mover
         self._model = model
         self._promised = store.journal.planned_names()
+        self._folders = store.records.named_folders()
         self._originals: dict[bytes, bytes] = {}
         self.batch = store.journal.next_batch()
 
@@ -59,22 +67,26 @@ class Planner:
         )
         return self._write(unreadable.candidate, unreadable.sha256, route)
 
-    def route(
-        self, candidate: Candidate, sha256: bytes, label: int, distance: float
-    ) -> Move | None:
-        """Plan the move of a picture to its cluster; None where the file stays as it is."""
-        assert self._model is not None
+    def folder_of(self, cluster_id: int) -> bytes:
+        """Return the folder of a cluster: the one that a person has named, or its number's."""
+        return self._folders.get(cluster_id) or cluster_folder(cluster_id)
+
+    def route(self, candidate: Candidate, sha256: bytes, choice: Choice) -> Move | None:
+        """Plan the move of a picture to its cluster, or to review; None where the file stays."""
         if self._is_known(candidate, sha256):
             return None
-        cluster_id = self._model.cluster_ids[label]
-        folder = cluster_folder(cluster_id)
+        cluster_id = choice.cluster_id
+        folder = REVIEW_FOLDER if cluster_id is None else self.folder_of(cluster_id)
         original = self._original_of(candidate, sha256)
         if original is None and self._is_there_already(candidate, sha256, folder):
             original = folder + b"/" + base_name(candidate.name)
         if original is None:
-            route = Route(candidate.file_id, FileState.SORTED, folder, cluster_id, distance)
+            state = FileState.REVIEW if cluster_id is None else FileState.SORTED
+            route = Route(
+                candidate.file_id, state, folder, cluster_id, choice.distance, choice.reason
+            )
         else:
-            route = self._duplicate(candidate, folder, cluster_id, distance, original)
+            route = self._duplicate(candidate, folder, choice, original)
         if not route.folder:
             self._store.files.finish(route.file_id, route.state, stays=True, reason=route.reason)
             return None
@@ -117,7 +129,7 @@ class Planner:
         )
 
     def _duplicate(
-        self, candidate: Candidate, folder: bytes, cluster_id: int, distance: float, original: bytes
+        self, candidate: Candidate, folder: bytes, choice: Choice, original: bytes
     ) -> Route:
         reason = f"same bytes as {os.fsdecode(original)}"
         kept = self._config.duplicates is DuplicatePolicy.KEEP
@@ -128,8 +140,8 @@ class Planner:
             candidate.file_id,
             FileState.DUPLICATE,
             folder,
-            cluster_id if kept else None,
-            distance,
+            choice.cluster_id if kept else None,
+            choice.distance,
             reason,
         )
 
@@ -169,7 +181,7 @@ class Planner:
         if stamp is None:
             return None  # moved or deleted by its owner: respected
         candidate = Candidate(file_id, placed.dst, stamp)
-        route = Route(file_id, placed.state, cluster_folder(cluster_id), cluster_id)
+        route = Route(file_id, placed.state, self.folder_of(cluster_id), cluster_id)
         return self._write(candidate, placed.sha256, route, op=Op.MOVE, src_root=Root.TARGET)
 
 

@@ -7,12 +7,13 @@ from typing import Any
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.locking import Locks, running_pid
 from imgsortd.adapters.store import open_store
+from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.asking import Progress, ask_daemon
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Op
 from imgsortd.errors import StoreError
-from imgsortd.fits import adopt_fit, compute_fit, fit_source, move_sorted
+from imgsortd.fits import compute_fit, fit_source
 from imgsortd.library import open_library
 
 

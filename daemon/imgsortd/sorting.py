@@ -21,12 +21,13 @@ from imgsortd.adapters.locking import Locks
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store, open_store
 from imgsortd.adapters.weight_sources import default_cache_dir
+from imgsortd.adoption import adopt_fit
 from imgsortd.config import Config, Precision, check_nesting
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Candidate, Op, Picture, ReadResult, Unreadable
 from imgsortd.core.routing import cluster_folder
 from imgsortd.errors import FitError, NoSpaceError
-from imgsortd.fits import adopt_fit, compute_fit, fit_source, nearest_sizes
+from imgsortd.fits import compute_fit, fit_source, nearest_sizes
 from imgsortd.flow import Batch, Flow
 from imgsortd.int8 import TRIAL_IMAGES, make_and_check, openvino_of
 from imgsortd.intake import Intake
@@ -64,7 +65,10 @@ def sort_folder(
     """
     started = time.perf_counter()
     with _state_dir(job) as state_dir:
-        config = config.model_copy(update={"state_dir": state_dir})
+        # One job, in one go: every picture gets a folder.
+        without_review = {"review_quantile": None, "review_margin": None}
+        clusters = config.clusters.model_copy(update=without_review)
+        config = config.model_copy(update={"state_dir": state_dir, "clusters": clusters})
         check_nesting(config, "sort", _NAMES)
         if not job.dry_run:
             job.target.mkdir(parents=True, exist_ok=True)

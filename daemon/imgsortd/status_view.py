@@ -68,7 +68,7 @@ def _model(report: StatusReport) -> str:
 def _counts_table(report: StatusReport) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
     table.add_column("seen", justify="right", style="bold")
-    names = ("sorted", "review", "set_aside", "duplicates", "undone", "pending")
+    names = ("sorted", "review", "set_aside", "duplicates", "companions", "undone", "pending")
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     table.add_column("queue", justify="right", style="dim")

@@ -49,3 +49,19 @@ def test_a_file_may_be_undone_in_an_older_database_and_nothing_else_is_looser(
     assert store.journal.next_batch() == 1
     store.close()
     open_store(tmp_path / "imgsortd.db").close()
+
+
+def test_a_database_before_companions_takes_them_and_keeps_its_files(tmp_path: Path) -> None:
+    old_database(tmp_path / "imgsortd.db")
+
+    store = open_store(tmp_path / "imgsortd.db")
+
+    with store.atomic():
+        store.connection.execute(
+            "INSERT INTO files(src, inode, size_bytes, mtime_ns, state, companion_of, seen_at) "
+            "VALUES (x'63', 2, 1, 1, 'companion', 1, 0)"
+        )
+    counts = store.files.counts()
+    assert (counts.seen, counts.sorted, counts.companions) == (2, 1, 1)
+    assert store.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    store.close()

@@ -25,7 +25,7 @@ from imgsortd.core.records import Pixels
 from imgsortd.errors import ImgsortdError, PictureError
 
 if TYPE_CHECKING:  # the worker comes this way, and has no configuration to load
-    from imgsortd.config_model import PicturesConfig
+    from imgsortd.config_sections import PicturesConfig
 
 log = logging.getLogger(__name__)
 

@@ -229,11 +229,71 @@ def m004_undo(db: Database) -> None:
     all rows valid (lang_altertable.html, "making other kinds of table schema changes").
     """
     _run(db, _FOURTH)
+    _allow_state(db, "undone")
+
+
+def _allow_state(db: Database, state: str) -> None:
+    """Let the CHECK of ``files.state`` have one more value."""
     (version,) = db.conn.execute("PRAGMA schema_version").fetchone()
     db.conn.execute("PRAGMA writable_schema = ON")
     db.conn.execute(
-        "UPDATE sqlite_master SET sql = replace(sql, '''duplicate'', ''gone''', "
-        "'''duplicate'', ''undone'', ''gone''') WHERE type = 'table' AND name = 'files'"
+        "UPDATE sqlite_master SET sql = replace(sql, ', ''gone'')', ?) "
+        "WHERE type = 'table' AND name = 'files'",
+        (f", '{state}', 'gone')",),
     )
     db.conn.execute(f"PRAGMA schema_version = {version + 1}")
     db.conn.execute("PRAGMA writable_schema = RESET")
+
+
+_FIFTH = """
+ALTER TABLE files ADD COLUMN companion_of INTEGER REFERENCES files(id);
+CREATE INDEX files_companion_of ON files(companion_of) WHERE companion_of IS NOT NULL;
+CREATE INDEX files_dst ON files(dst) WHERE dst IS NOT NULL;
+
+ALTER TABLE fits ADD COLUMN state TEXT NOT NULL DEFAULT 'adopted';
+ALTER TABLE fits ADD COLUMN former_id INTEGER REFERENCES fits(id);
+ALTER TABLE fits ADD COLUMN decided_at REAL;
+ALTER TABLE fits ADD COLUMN decided_images INTEGER;
+ALTER TABLE fits ADD COLUMN note TEXT NOT NULL DEFAULT '';
+ALTER TABLE fits ADD COLUMN distances BLOB;
+CREATE TABLE proposed_changes(
+  fit_id INTEGER NOT NULL REFERENCES fits(id),
+  file_id INTEGER NOT NULL REFERENCES files(id),
+  old_id INTEGER,
+  new_id INTEGER NOT NULL REFERENCES clusters(id),
+  PRIMARY KEY(fit_id, file_id)
+) WITHOUT ROWID;
+
+ALTER TABLE clusters ADD COLUMN folder BLOB;
+ALTER TABLE clusters ADD COLUMN folder_inode INTEGER;
+CREATE UNIQUE INDEX clusters_folder ON clusters(folder) WHERE folder IS NOT NULL;
+
+CREATE TABLE pins(
+  sha256 BLOB PRIMARY KEY,
+  cluster_id INTEGER REFERENCES clusters(id),
+  pinned_at REAL NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE picture_hashes(
+  sha256 BLOB PRIMARY KEY,
+  phash BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE kept_pairs(
+  first BLOB NOT NULL,
+  second BLOB NOT NULL,
+  kept_at REAL NOT NULL,
+  PRIMARY KEY(first, second)
+) WITHOUT ROWID;
+"""
+
+
+@migrations()
+def m005_clusters_that_stay(db: Database) -> None:
+    """Keep proposals, names of folders, pins, hashes of near-duplicates, and companions.
+
+    A fit says what became of it (``state``), which one it followed (``former_id``), and when
+    and at how many pictures a person or the daemon decided so. A pin without a cluster
+    keeps its picture in review.
+    """
+    _run(db, _FIFTH)
+    _allow_state(db, "companion")

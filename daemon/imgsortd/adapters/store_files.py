@@ -43,6 +43,7 @@ class Counts:
     duplicates: int = 0
     pending: int = 0
     undone: int = 0
+    companions: int = 0
 
 
 def storable(text: str) -> str:
@@ -222,6 +223,7 @@ class Files:
             duplicates=by_state["duplicate"],
             pending=by_state["pending"],
             undone=by_state["undone"],
+            companions=by_state["companion"],
         )
 
     def cluster_sizes(self) -> dict[int, int]:

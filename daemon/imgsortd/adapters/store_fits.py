@@ -158,8 +158,8 @@ class Fits(FitRecords):
         self._connection.execute("UPDATE fits SET is_current = 0 WHERE is_current = 1")
         cursor = self._connection.execute(
             "INSERT INTO fits(extractor_id, is_current, fit_trigger, algorithm, n_clusters, "
-            "n_images, random_state, inertia, churn, fit_s, created_at) "
-            "VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "n_images, random_state, inertia, churn, fit_s, created_at, distances) "
+            "VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self.extractor_row(extractor),
                 record.trigger,
@@ -171,6 +171,7 @@ class Fits(FitRecords):
                 record.churn,
                 record.fit_s,
                 time.time(),
+                record.distances,
             ),
         )
         fit_id = cursor.lastrowid
@@ -183,7 +184,7 @@ class Fits(FitRecords):
                 for label, center in enumerate(centers)
             ],
         )
-        return Model(fit_id, extractor, centers, tuple(cluster_ids))
+        return Model(fit_id, extractor, centers, tuple(cluster_ids), _quantiles(record.distances))
 
     def _save_clusters(self, fit_id: int, cluster_ids: Sequence[int]) -> None:
         self._connection.execute(
@@ -198,7 +199,7 @@ class Fits(FitRecords):
     def current(self) -> Model | None:
         """Return the model in force, or None before the first fit."""
         row = self._connection.execute(
-            "SELECT fits.id, weights_digest, layer, dims, backbone FROM fits "
+            "SELECT fits.id, weights_digest, layer, dims, backbone, distances FROM fits "
             "JOIN extractors ON extractors.id = extractor_id WHERE is_current = 1"
         ).fetchone()
         if row is None:
@@ -208,4 +209,9 @@ class Fits(FitRecords):
             "SELECT cluster_id, vector FROM centers WHERE fit_id = ? ORDER BY label", (row[0],)
         ).fetchall()
         centers = np.stack([np.frombuffer(vector, dtype="<f4") for _, vector in rows])
-        return Model(row[0], extractor, centers.astype(np.float32), tuple(r[0] for r in rows))
+        ids = tuple(cluster_id for cluster_id, _ in rows)
+        return Model(row[0], extractor, centers.astype(np.float32), ids, _quantiles(row[5]))
+
+
+def _quantiles(blob: bytes | None) -> Vectors | None:
+    return None if blob is None else np.frombuffer(blob, dtype="<f4").astype(np.float32)

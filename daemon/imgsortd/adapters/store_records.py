@@ -27,6 +27,8 @@ class FitRecord:
     fit_id: int = 0
     n_clusters: int = 0
     created_at: float = 0.0
+    distances: bytes | None = None
+    """Quantiles of the fit's own distances, float32 [1001] (core/review.py)."""
 
 
 class FitRecords:
@@ -58,6 +60,11 @@ class FitRecords:
         return self._connection.execute(
             "SELECT cluster_id, size FROM centers WHERE fit_id = ? ORDER BY cluster_id", (fit_id,)
         ).fetchall()
+
+    def named_folders(self) -> dict[int, bytes]:
+        """Return the folder, directly under target, of each cluster that a person has named."""
+        rows = self._connection.execute("SELECT id, folder FROM clusters WHERE folder IS NOT NULL")
+        return dict(rows.fetchall())
 
     def next_cluster_id(self) -> int:
         """Return the lowest number that no cluster has ever had."""

@@ -30,6 +30,10 @@ class FitTrigger(StrEnum):
     SORT = "sort"
     BACKBONE = "backbone"
     REBUILD = "rebuild"
+    DRIFT = "drift"  # arrivals lie farther from the centers than pictures did at the fit
+    SPLIT = "split"  # a cluster above clusters.max_share
+    REVIEW = "review"  # pictures in review that belong together
+    FOLDER = "folder"  # a person made a folder
 
 
 @dataclass(frozen=True, slots=True)

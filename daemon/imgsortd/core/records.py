@@ -67,7 +67,17 @@ class FileState(StrEnum):
     SET_ASIDE = "set_aside"
     DUPLICATE = "duplicate"
     UNDONE = "undone"  # back in the inbox, where it stays
+    COMPANION = "companion"  # a raw file, sidecar or film that goes with its picture
     GONE = "gone"
+
+
+class FitState(StrEnum):
+    """What became of a fit. The one in force is an ADOPTED one."""
+
+    ADOPTED = "adopted"
+    PROPOSED = "proposed"  # waits for a person's word
+    REJECTED = "rejected"
+    REPLACED = "replaced"  # a proposal that a later fit took the place of
 
 
 class Root(StrEnum):
@@ -235,9 +245,15 @@ class ExtractorId:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One fit: centers [k, d] float32 and the permanent cluster id of each row."""
+    """One fit: centers [k, d] float32 and the permanent cluster id of each row.
+
+    ``distances``, float32 [1001] ascending, are the quantiles 0, 1/1000 … 1 of the fit's own
+    distances (:func:`imgsortd.core.review.distance_quantiles`); None where they are not kept,
+    as for a fit of an older imgsortd.
+    """
 
     fit_id: int
     extractor: ExtractorId
     centers: Vectors
     cluster_ids: tuple[int, ...]
+    distances: Vectors | None = None

@@ -66,6 +66,18 @@ def nearest(
     return labels, distances
 
 
+def center_distances(features: Vectors, centers: Vectors) -> Vectors:
+    """Return the Euclidean distance of each feature to each center, float32 [n, k].
+
+    For a batch, or for few centers: all n times k are in memory.
+    """
+    squares = np.einsum("ij,ij->i", features, features)[:, None]
+    squares = squares + np.einsum("ij,ij->i", centers, centers)
+    squares -= 2 * _products(features, centers)
+    distances: Vectors = np.sqrt(np.maximum(squares, 0))
+    return distances
+
+
 def _products(features: Vectors, centers: Vectors) -> Vectors:
     """Return each feature times each center, float32 [n, k].
 
