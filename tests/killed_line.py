@@ -139,7 +139,7 @@ def sort_all(config: Config) -> None:
         if not candidates:
             continue
         report = process_batch(library, read_all(reader, candidates))
-        intake.done(report.settled, report.left, report.look_again, report.denied, now_s)
+        intake.learn(report, now_s)
     reader.close()
     store.close()
 

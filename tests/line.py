@@ -58,7 +58,7 @@ class Line:
         return self.learn(process_batch(self.library, results))
 
     def learn(self, report: BatchReport) -> BatchReport:
-        self.intake.done(report.settled, report.left, report.look_again, report.denied, self.now_s)
+        self.intake.learn(report, self.now_s)
         return report
 
     def run(self) -> list[BatchReport]:

@@ -27,6 +27,7 @@ from imgsortd.core.records import Pixels, Vectors
 from imgsortd.errors import NoSpaceError, StoreDamagedError
 from imgsortd.intake import Intake
 from imgsortd.loop import Loop
+from imgsortd.pipeline import BatchReport
 from killed_line import fit_colours
 from support import ColourExtractor, make_config, make_library, paint_groups, sums, wait_until
 
@@ -255,13 +256,13 @@ def test_a_file_that_is_open_for_writing_is_taken_when_it_is_closed(
     caplog.set_level(logging.INFO)
     (path, *_) = paint_groups(scene.inbox, 1)
     busy: list[float] = []
-    real = scene.loop._intake.done
+    real = scene.loop._intake.learn
 
-    def done(*arguments: Any) -> None:
-        busy.extend(arguments[2] and [time.monotonic()])
-        real(*arguments)
+    def learn(report: BatchReport, now_s: float) -> None:
+        busy.extend(report.look_again and [time.monotonic()])
+        real(report, now_s)
 
-    scene.loop._intake.done = done  # type: ignore[method-assign]
+    scene.loop._intake.learn = learn  # type: ignore[method-assign]
     with open(path, "ab"):
         scene.go(lambda: len(busy) > 2 and scene.counts()[1] == 2, "the others sorted")
     scene.go(lambda: scene.counts() == (3, 3, 0), "sorted")

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.inbox import Inbox
@@ -15,11 +16,14 @@ from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.core.records import Candidate, FileState, Stamp
 from imgsortd.core.stability import SettleTracker
 from imgsortd.errors import ImgsortdError
+from imgsortd.pipeline import BatchReport
 
 log = logging.getLogger(__name__)
 
 _DENIED_RETRY_S = 60.0
 _BUSY_RETRY_S = 1.0
+_PATIENCE = 5
+"""Times ``settle_s`` that a file is quiet where nobody can say whether it is being written."""
 
 
 class Intake:
@@ -43,6 +47,7 @@ class Intake:
         self.queue: deque[Candidate] = deque()
         self._queued: set[bytes] = set()
         self._returned: list[Candidate] = []
+        self._patient: dict[bytes, Stamp] = {}
         self._handled: dict[bytes, Stamp] = dict(store.files.handled())
 
     def hint(self, names: Iterable[bytes], now_s: float) -> None:
@@ -133,7 +138,12 @@ class Intake:
                 self._handled[name] = arrival.candidate.stamp
             else:
                 self._queued.add(name)
-                self.queue.append(arrival.candidate)
+                self.queue.append(self._with_patience(arrival.candidate))
+
+    def _with_patience(self, candidate: Candidate) -> Candidate:
+        stamp = self._patient.pop(candidate.name, None)
+        waited = stamp is not None and stamp.same_content(candidate.stamp)
+        return replace(candidate, is_patient=waited or not self.tracker.settle_s)
 
     def put_back(self, candidates: Iterable[Candidate]) -> None:
         """Queue candidates again, first, when files settle next: their batch was not stored.
@@ -166,29 +176,32 @@ class Intake:
                 self._queued.discard(candidate.name)
                 self._handled[candidate.name] = candidate.stamp
 
-    def done(
-        self,
-        settled: Iterable[Candidate],
-        left: Iterable[bytes],
-        look_again: Iterable[bytes],
-        denied: Iterable[bytes],
-        now_s: float,
-    ) -> None:
-        """Learn what became of files: stored, moved out, changed meanwhile, or not readable."""
+    def learn(self, report: BatchReport, now_s: float) -> None:
+        """Learn what became of a batch's files."""
+        self.done(report.settled, report.left)
+        for name in report.look_again:
+            self._watch_again(name, now_s + _BUSY_RETRY_S)
+        for name in report.denied:
+            self._watch_again(name, now_s + _DENIED_RETRY_S)
+        for name in report.unasked:
+            # It has been quiet for settle_s once, and will have been again when it is due.
+            stamp = self._watch_again(name, now_s + (_PATIENCE - 2) * self.tracker.settle_s)
+            if stamp is not None:
+                self._patient[name] = stamp
+
+    def done(self, settled: Iterable[Candidate], left: Iterable[bytes]) -> None:
+        """Learn of files that are stored, and of names that were moved out."""
         for candidate in settled:
             self._queued.discard(candidate.name)
             self._handled[candidate.name] = candidate.stamp
         for name in left:
             self._queued.discard(name)
             self._handled.pop(name, None)
-        for name in look_again:
-            self._watch_again(name, now_s + _BUSY_RETRY_S)
-        for name in denied:
-            self._watch_again(name, now_s + _DENIED_RETRY_S)
 
-    def _watch_again(self, name: bytes, from_s: float) -> None:
+    def _watch_again(self, name: bytes, from_s: float) -> Stamp | None:
         self._queued.discard(name)
         self._handled.pop(name, None)
         stamp = self._inbox.look(name)
         if stamp is not None:
             self.tracker.touch(name, stamp, from_s)
+        return stamp

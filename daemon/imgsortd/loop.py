@@ -74,9 +74,7 @@ class Loop:
         self._housekeeping = Housekeeping(
             library, self._flow, lambda: self.stopping, library.mover.after_each
         )
-        self._undo = UndoRequests(
-            config, library.store, library.mover, intake, lambda: self.stopping
-        )
+        self._undo = UndoRequests(config, library.store, library.mover, intake)
         self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._paused = ""  # why no file is sorted; empty while files are
@@ -84,6 +82,7 @@ class Loop:
         self._rate: float | None = None
         self._last_work_s = time.monotonic() - BUSY_S
         self.stopping = False
+        library.mover.stopping = lambda: self.stopping
 
     def prepare(self) -> None:
         """Finish what a crash left, then watch the inbox, then list it."""
@@ -206,7 +205,7 @@ class Loop:
     def _account(self, event: str, report: BatchReport) -> None:
         """Log a batch in one line and learn what became of its files."""
         self._learn(report)
-        if len(report.look_again) + len(report.denied) >= report.images:
+        if len(report.look_again) + len(report.denied) + len(report.unasked) >= report.images:
             return  # nothing was done: a file that is still being written comes by often
         if not self._backoff.is_waiting:
             self._backoff.reset()
@@ -231,13 +230,15 @@ class Loop:
 
     def _learn(self, report: BatchReport) -> None:
         now = time.monotonic()
-        self._intake.done(report.settled, report.left, report.look_again, report.denied, now)
+        self._intake.learn(report, now)
         for name, reason in report.set_aside_reasons:
             log.warning("file set aside name=%r reason=%s", os.fsdecode(name), reason)
         for error in report.errors[:_ERRORS_TOLD]:  # status has each open move with its error
             self._pulse.tell_error("file not sorted", error)
         if len(report.errors) > len(report.denied):
             self._hold_or_go_on(report)
+        elif report.stopped:  # by a reload that may be refused
+            self._backoff.fail(now)
 
     def _hold_or_go_on(self, report: BatchReport) -> None:
         """After moves that failed: pause where the fault is not with those files alone."""

@@ -50,10 +50,12 @@ class BatchReport:
     review: int = 0
     waiting: int = 0
     gone: int = 0
+    stopped: int = 0
     clusters: set[int] = field(default_factory=set)
     left: list[bytes] = field(default_factory=list)
     look_again: list[bytes] = field(default_factory=list)
     denied: list[bytes] = field(default_factory=list)
+    unasked: list[bytes] = field(default_factory=list)
     settled: list[Candidate] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     set_aside_reasons: list[tuple[bytes, str]] = field(default_factory=list)
@@ -168,6 +170,8 @@ def _note_skipped(library: Library, skipped: Skipped, report: BatchReport) -> No
     if skipped.why is NotRead.DENIED:
         report.denied.append(candidate.name)
         report.errors.append(f"cannot read {os.fsdecode(candidate.name)!r}: {skipped.detail}")
+    elif skipped.why is NotRead.UNASKED:
+        report.unasked.append(candidate.name)
     else:
         report.look_again.append(candidate.name)
 
@@ -213,6 +217,8 @@ def make_moves(
 ) -> None:
     """Make planned moves and close their rows; what cannot be done now stays open."""
     for start in range(0, len(moves), MOVES_AT_ONCE):
+        if library.mover.stopping():
+            return  # their rows are open: the next start makes them
         results = library.mover.apply(moves[start : start + MOVES_AT_ONCE], again=again)
         with library.store.atomic():
             library.store.journal.close(results)
@@ -229,6 +235,8 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
         report.left.extend([name] if from_inbox else [])
     elif result.phase is MovePhase.CHANGED:
         report.look_again.extend([name] if from_inbox else [])
+    elif result.phase is not MovePhase.DONE and not result.error:
+        report.stopped += 1
     elif result.phase is not MovePhase.DONE:
         report.errors.append(f"cannot move {os.fsdecode(name)!r}: {result.error}")
         report.no_space = report.no_space or result.no_space

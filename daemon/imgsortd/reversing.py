@@ -55,9 +55,7 @@ class Undo:
         mover: Mover,
         on_moved: Callable[[Sequence[MoveResult]], None] = lambda _: None,
         progress: Progress = lambda _: None,
-        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._stopping = stopping
         self._config, self._store, self._mover = config, store, mover
         self._records = UndoRecords(store.connection)
         self._on_moved = on_moved
@@ -92,7 +90,7 @@ class Undo:
             moves = self._records.moves(batch)
             number = 0
             for start in range(0, len(moves), _AT_ONCE):
-                if self._stopping():
+                if self._mover.stopping():
                     raise UndoError(f"stopped after {report.undone:,} files; the rest stays")
                 self._progress(f"batch {batch}: {start:,} of {len(moves):,}")
                 number = self._portion(moves[start : start + _AT_ONCE], number, report)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from imgsortd.adapters import fsops
@@ -28,8 +27,6 @@ class UndoRequests:
     ----------
     intake
         Told of files that are back in the inbox, before an event speaks of them.
-    stopping
-        Asked between portions whether the daemon is to end.
     """
 
     def __init__(
@@ -38,9 +35,8 @@ class UndoRequests:
         store: Store,
         mover: Mover,
         intake: Intake,
-        stopping: Callable[[], bool],
     ) -> None:
-        self._undo = Undo(config, store, mover, self._learn, self._progress, stopping)
+        self._undo = Undo(config, store, mover, self._learn, self._progress)
         self._config, self._store, self._intake = config, store, intake
         self._request_id = 0
         self._answer: tuple[str, dict[str, Any]] | None = None
@@ -94,7 +90,7 @@ class UndoRequests:
             if move.dst_root is Root.INBOX and (stamp := _look(self._config, move)) is not None
         ]
         left = [m.src for m in done if m.src_root is Root.INBOX and m.op is Op.MOVE]
-        self._intake.done(back, left, (), (), time.monotonic())
+        self._intake.done(back, left)
 
 
 def _look(config: Config, move: Move) -> Stamp | None:

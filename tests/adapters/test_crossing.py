@@ -14,7 +14,7 @@ import pytest
 from bench import Bench, at
 from imgsortd.adapters import crossing, fsops, renaming
 from imgsortd.adapters.crossing import CLAIM_FOLDER, return_orphans
-from imgsortd.core.records import Move, MovePhase
+from imgsortd.core.records import Move, MovePhase, Op
 from mounts import tmpfs
 
 CLAIMS = CLAIM_FOLDER.decode()
@@ -308,3 +308,53 @@ def test_a_claim_that_cannot_be_given_back_is_told_and_does_not_hold_up_the_othe
 
     assert return_orphans(tmp_path, []) == [b"b.png"]
     assert "claim not given back name='1-a.png' reason=[Errno 5]" in caplog.text
+
+
+def test_equal_bytes_that_a_stranger_put_there_after_a_crash_do_not_cost_the_claim(
+    bench: Bench,
+) -> None:
+    bench.put("a.png")
+    move = bench.plan("a.png", "cluster_0/a.png")
+    claims = bench.inbox / CLAIMS
+    claims.mkdir()
+    (bench.inbox / "a.png").rename(claims / f"{move.move_id}-a.png")
+    (bench.target / "cluster_0").mkdir()
+    (bench.target / "cluster_0" / "a.png").write_bytes(b"picture")
+
+    (result,) = bench.recover()
+
+    assert (result.phase, result.dst) == (MovePhase.DONE, b"cluster_0/a-1.png")
+    assert bench.names() == ([], ["cluster_0/a-1.png", "cluster_0/a.png"])
+
+
+def test_a_copy_that_is_to_end_leaves_the_file_in_the_inbox_and_its_row_open(
+    bench: Bench,
+) -> None:
+    bench.put("a.png", b"x" * (3 << 20))
+    move = bench.plan("a.png", "cluster_0/a.png")
+    asked = iter([False, False, True])  # before the move, and at its second megabyte
+    bench.mover.stopping = lambda: next(asked, True)
+
+    (result,) = bench.apply(move)
+
+    assert (result.phase, result.error) == (MovePhase.PLANNED, "")
+    assert bench.names() == (["a.png"], [])
+    bench.mover.stopping = lambda: False
+    (again,) = bench.recover()
+    assert again.phase is MovePhase.DONE
+    assert bench.names() == ([], ["cluster_0/a.png"])
+
+
+@pytest.mark.parametrize("op", [Op.MOVE, Op.COPY])
+def test_moves_that_are_not_begun_when_it_is_to_end_stay_open(bench: Bench, op: Op) -> None:
+    for name in ("a.png", "b.png"):
+        bench.put(name)
+    moves = [bench.plan(name, f"cluster_0/{name}", op=op) for name in ("a.png", "b.png")]
+    bench.mover.stopping = lambda: bool(bench.names()[1]) or op is Op.COPY
+
+    results = bench.apply(*moves)
+
+    done = [MovePhase.DONE] if op is Op.MOVE else [MovePhase.PLANNED]
+    assert [result.phase for result in results] == [*done, MovePhase.PLANNED]
+    assert not any(result.error for result in results)
+    assert len(bench.store.journal.unfinished()) == 2 - done.count(MovePhase.DONE)

@@ -83,8 +83,8 @@ def test_an_open_writer_is_seen_until_it_closes(tmp_path: Path, leases: None) ->
 
     with open(path, "rb") as reader:
         with open(path, "ab"):
-            assert fsops.has_writer(reader.fileno())
-        assert not fsops.has_writer(reader.fileno())
+            assert fsops.writer_of(reader.fileno()) is fsops.Writer.SOME
+        assert fsops.writer_of(reader.fileno()) is fsops.Writer.NONE
 
 
 def test_a_writer_that_closed_but_has_the_file_mapped_is_seen(tmp_path: Path, leases: None) -> None:
@@ -94,9 +94,9 @@ def test_a_writer_that_closed_but_has_the_file_mapped_is_seen(tmp_path: Path, le
         mapped = mmap.mmap(file.fileno(), 4096)
 
     with open(path, "rb") as reader:
-        assert fsops.has_writer(reader.fileno())
+        assert fsops.writer_of(reader.fileno()) is fsops.Writer.SOME
         mapped.close()
-        assert not fsops.has_writer(reader.fileno())
+        assert fsops.writer_of(reader.fileno()) is fsops.Writer.NONE
 
 
 def test_a_writer_that_comes_after_the_question_does_not_kill_the_asker(
@@ -106,7 +106,7 @@ def test_a_writer_that_comes_after_the_question_does_not_kill_the_asker(
     path.write_bytes(b"x")
 
     with open(path, "rb") as reader:
-        assert not fsops.has_writer(reader.fileno())
+        assert fsops.writer_of(reader.fileno()) is fsops.Writer.NONE
         path.write_bytes(b"y")
 
 
@@ -116,7 +116,7 @@ def test_without_leases_nobody_is_seen_writing(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGIO) is signal.SIG_DFL
 
     with open(path, "ab"), open(path, "rb") as reader:
-        assert not fsops.has_writer(reader.fileno())
+        assert fsops.writer_of(reader.fileno()) is fsops.Writer.NONE
 
 
 def test_a_folder_that_cannot_be_synced_is_left_to_its_filesystem() -> None:

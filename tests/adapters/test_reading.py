@@ -7,7 +7,9 @@ import io
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -135,6 +137,36 @@ def test_a_file_that_somebody_still_has_open_for_writing_is_busy(
     assert isinstance(busy, Skipped)
     assert busy.why is NotRead.BUSY
     assert isinstance(free, Picture)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that all may list; pytest's own are root's alone."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.mark.usefixtures("leases")
+def test_a_file_of_another_owner_that_the_kernel_says_nothing_of_wants_patience(
+    open_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file of another owner")
+    os.chown(paint(open_folder / "a.png", RED, 0), 65_533, 65_533)
+    candidate = settled(open_folder, b"a.png")
+    reader = PictureReader(open_folder, threads=1)
+    reader.read(replace(candidate, is_patient=True))  # starts the decoder, as root
+    request.getfixturevalue("without_rights")
+
+    unasked = reader.read(candidate)
+    taken = reader.read(replace(candidate, is_patient=True))
+
+    reader.close()
+
+    assert unasked == Skipped(candidate, NotRead.UNASKED)
+    assert isinstance(taken, Picture)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from faults.figures import Figure
-from inboxes import Inbox
+from inboxes import Inbox, sums_of
+from mounts import tmpfs
 from support import GREEN, RED, paint, paint_groups, sums, wait_until
 
 WRAPPED = str(Path(__file__).parents[1] / "wrapped_imgsortd.py")
@@ -77,6 +78,33 @@ def test_files_whose_events_the_kernel_dropped_are_found_at_once(
 
     one.wait_sorted()
     one.check()
+
+
+def test_a_file_of_another_owner_is_taken_whole_though_its_writer_pauses(
+    make: Callable[..., Inbox], tmp_path: Path
+) -> None:
+    with tmpfs(tmp_path / "target"):  # where taking it early would cost what follows
+        one = make(program=(WRAPPED, "without-lease"), settle_s=1, rescan_s=1)
+        one.drop(2)
+        one.daemon.start()
+        wait_until(lambda: "daemon ready" in one.daemon.log or not one.daemon.is_alive())
+        if one.daemon.process is not None and one.daemon.process.poll() == 77:
+            pytest.skip("it takes root and setpriv to drop a capability")
+        whole = paint(one.folder / "whole.bmp", RED, 5).read_bytes()
+        picture, rest = whole, [b"and more"] * 3  # a bitmap ends where its header says
+
+        with open(one.inbox / "slow.bmp", "wb", buffering=0) as writer:
+            os.fchown(writer.fileno(), 65_533, 65_533)
+            writer.write(picture)
+            for part in rest:
+                threading.Event().wait(1.8)  # settled by its quiet, yet not left alone
+                writer.write(part)
+
+        (one.folder / "whole.bmp").write_bytes(whole + b"".join(rest))
+        one.dropped |= sums_of(one.folder / "whole.bmp")
+        one.wait_sorted()
+        one.check()
+        one.daemon.stop()
 
 
 def test_without_a_single_watch_files_are_found_and_the_number_to_set_is_said(

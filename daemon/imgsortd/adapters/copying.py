@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +26,10 @@ class BytesChangedError(Exception):
     """The source no longer holds the bytes that were hashed."""
 
 
+class StoppedError(Exception):
+    """The copy was given up because the process is to end; nothing is left behind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
     """A complete copy without its final name; ``part`` is empty for an unnamed file."""
@@ -35,7 +39,13 @@ class Staged:
     part: bytes
 
 
-def stage(src_fd: int, folder_fd: int, part: bytes, sha256: bytes) -> Staged:
+def stage(
+    src_fd: int,
+    folder_fd: int,
+    part: bytes,
+    sha256: bytes,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Staged:
     """Copy bytes, times, mode and ``user.*`` attributes into a new file in a folder.
 
     Parameters
@@ -45,18 +55,22 @@ def stage(src_fd: int, folder_fd: int, part: bytes, sha256: bytes) -> Staged:
         name is one of ours, left by a crash.
     sha256
         Digest that the bytes must have.
+    stopping
+        Asked before each megabyte whether to give up.
 
     Raises
     ------
     BytesChangedError
         The bytes read are not the ones that were hashed.
+    StoppedError
+        It was to give up.
     OSError
         No space, no permission, input/output error. Nothing is left behind.
     """
     staged = _create(folder_fd, part)
     try:
         before = os.fstat(src_fd)
-        _copy_bytes(src_fd, staged.fd, before.st_size, sha256)
+        _copy_bytes(src_fd, staged.fd, before.st_size, sha256, stopping)
         _copy_attributes(src_fd, staged.fd, before)
     except BaseException:
         discard(staged)
@@ -77,7 +91,9 @@ def _create(folder_fd: int, part: bytes) -> Staged:
     return Staged(fd, folder_fd, part)
 
 
-def _copy_bytes(src_fd: int, dst_fd: int, size_bytes: int, sha256: bytes) -> None:
+def _copy_bytes(
+    src_fd: int, dst_fd: int, size_bytes: int, sha256: bytes, stopping: Callable[[], bool]
+) -> None:
     if size_bytes:
         # A full disk is met here, before the first byte; not all filesystems can.
         try:
@@ -87,6 +103,8 @@ def _copy_bytes(src_fd: int, dst_fd: int, size_bytes: int, sha256: bytes) -> Non
                 raise
     digest = hashlib.sha256()
     for chunk in fsops.read_chunks(src_fd):
+        if stopping():
+            raise StoppedError
         digest.update(chunk)
         view = memoryview(chunk)
         while view:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -31,7 +31,14 @@ class _CopyJournal(Protocol):
 class Crossing:
     """Moves from one root to another, across mounts."""
 
-    def __init__(self, source: fsops.Folders, target: fsops.Folders, journal: _CopyJournal) -> None:
+    def __init__(
+        self,
+        source: fsops.Folders,
+        target: fsops.Folders,
+        journal: _CopyJournal,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._stopping = stopping
         self._source = source
         self._target = target
         self._journal = journal
@@ -64,7 +71,8 @@ class Crossing:
         if fd is None:
             return self.give_back(move, MovePhase.CHANGED)
         with fsops.closing(fd):
-            if fsops.has_writer(fd) or not self._copy_or_give_back(fd, move):
+            is_written = fsops.writer_of(fd) is fsops.Writer.SOME
+            if is_written or not self._copy_or_give_back(fd, move):
                 return self.give_back(move, MovePhase.CHANGED)
         self._journal.mark_copied(move.move_id)
         fault_point("copied")
@@ -92,7 +100,7 @@ class Crossing:
         folder, claim = _claim_of(move)
         base = fsops.split(move.src)[1]
         if self.is_begun(move):
-            if fsops.inode_at(parent_fd, base) == fsops.inode_at(self._source.fd(folder), claim):
+            if fsops.is_same_file(parent_fd, base, self._source.fd(folder), claim):
                 os.unlink(base, dir_fd=parent_fd)  # linked, but not unlinked before a crash
             return True
         with suppress(FileExistsError):
@@ -111,7 +119,7 @@ class Crossing:
             return self._copy(fd, move)
         except FileExistsError:
             raise
-        except OSError:
+        except (OSError, copying.StoppedError):
             self.give_back(move, MovePhase.PLANNED)
             raise
 
@@ -120,7 +128,9 @@ class Crossing:
         folder, name = fsops.split(move.dst)
         folder_fd = self._target.fd(folder)
         try:
-            staged = copying.stage(fd, folder_fd, copying.part_of(move.move_id), move.sha256)
+            staged = copying.stage(
+                fd, folder_fd, copying.part_of(move.move_id), move.sha256, self._stopping
+            )
         except copying.BytesChangedError:
             return False
         try:
@@ -157,6 +167,21 @@ class Crossing:
         fsops.sync_folder(claim_fd)
         self._drop_folder(move)
         return MoveResult(move, MovePhase.DONE, move.dst)
+
+    def is_ours(self, move: Move) -> bool:
+        """Tell whether the destination may be the copy that was published before a crash.
+
+        A copy has the time of its source; a file of the same bytes that somebody else has
+        put there has its own. Where times are not kept, the claim becomes a file beside
+        it: rather twice than not at all.
+        """
+        (folder, claim), (to, name) = _claim_of(move), fsops.split(move.dst)
+        try:
+            source = os.stat(claim, dir_fd=self._source.fd(folder), follow_symlinks=False)
+            copy = os.stat(name, dir_fd=self._target.fd(to), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return source.st_mtime_ns == copy.st_mtime_ns
 
     def give_back(self, move: Move, phase: MovePhase) -> MoveResult:
         """Rename the claim to where the file stood."""

@@ -14,6 +14,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from pathlib import Path
 
 from imgsortd.core.records import Move, Stamp
@@ -80,6 +81,16 @@ def inode_at(folder_fd: int, name: bytes) -> int | None:
         return None
 
 
+def is_same_file(fd: int, name: bytes, other_fd: int, other: bytes) -> bool:
+    """Tell whether two names in open folders are there and of one file."""
+    try:
+        one = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        two = os.stat(other, dir_fd=other_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(one, two)
+
+
 def unlink_if_there(folder_fd: int, name: bytes) -> None:
     """Remove a name of ours that may be gone already."""
     with suppress(FileNotFoundError):
@@ -128,28 +139,35 @@ def sha256_of(fd: int) -> bytes:
 
 
 def allow_leases() -> None:
-    """Let :func:`has_writer` ask the kernel; call once, in the main thread.
+    """Let :func:`writer_of` ask the kernel; call once, in the main thread.
 
     Who holds a lease gets SIGIO when a writer comes, and SIGIO kills by default.
     """
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
-def has_writer(fd: int) -> bool:
+class Writer(Enum):
+    """Whether somebody has a file open, or mapped, for writing."""
+
+    NONE = "none"
+    SOME = "some"
+    UNKNOWN = "unknown"  # no lease is to be had: a network share, a file of another owner
+
+
+def writer_of(fd: int) -> Writer:
     """Tell whether somebody has the file open, or mapped, for writing.
 
-    Source: fcntl(2), F_SETLEASE: a read lease is refused while a writer exists.
-    Where leases are not to be had (network shares, files of other owners) the
-    answer is False, and the settling time alone decides.
+    Source: fcntl(2), F_SETLEASE: a read lease is refused while a writer exists. It needs
+    a file of one's own or CAP_LEASE, and a filesystem that has leases.
     """
     if signal.getsignal(signal.SIGIO) is signal.SIG_DFL:
-        return False
+        return Writer.NONE  # this process does not ask: see allow_leases
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
-        return error.errno == errno.EAGAIN
+        return Writer.SOME if error.errno == errno.EAGAIN else Writer.UNKNOWN
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
+    return Writer.NONE
 
 
 @contextmanager

@@ -39,12 +39,16 @@ class Mover:
     ----------
     after_each
         Called after each move: across slow mounts a batch may take minutes.
+    stopping
+        Asked before each move and each portion of a copy whether to end: what is not begun
+        by then, or not whole, is left to the next start.
     """
 
     def __init__(self, inbox: Path, target: Path, journal: MidMoveJournal) -> None:
         self._roots = {Root.INBOX: inbox, Root.TARGET: target}
         self._journal = journal
         self.after_each: Callable[[], None] = lambda: None
+        self.stopping: Callable[[], bool] = lambda: False
 
     def exists(self, dst: bytes) -> bool:
         """Tell whether something has this name under target."""
@@ -90,7 +94,7 @@ class Mover:
             except OSError as error:  # an inbox that is away does not make its files gone
                 return [failed(move, error) for move in moves]
             promised = {move.dst for move in moves}
-            places = Places(roots, self._journal, again, promised, self.after_each)
+            places = Places(roots, self._journal, again, promised, self.after_each, self.stopping)
             results = self._run(places, moves)
             fault_point("moves_synced")
         return results
@@ -111,16 +115,22 @@ class Mover:
 
 
 def _guard(places: Places, move: Move) -> MoveResult:
+    if places.stopping():
+        return ended(move, move.phase)
     steps = {Op.MOVE: _move, Op.HARDLINK: placing.hardlink, Op.SYMLINK: placing.symlink}
     is_taken_back = move.dst_root is Root.INBOX and move.op is not Op.MOVE
     try:
         return (placing.take_back if is_taken_back else steps[move.op])(places, move)
+    except copying.StoppedError:
+        return ended(move, MovePhase.PLANNED)
     except OSError as error:
         return failed(move, error)
 
 
 def _move(places: Places, move: Move) -> MoveResult:
-    crossing = Crossing(places.roots[move.src_root], places.end(move), places.journal)
+    crossing = Crossing(
+        places.roots[move.src_root], places.end(move), places.journal, places.stopping
+    )
     if crossing.is_begun(move):
         return _cross(places, crossing, move)
     if _is_there(places, move):
@@ -141,18 +151,17 @@ def _is_there(places: Places, move: Move) -> bool:
         return False
     folder, name = fsops.split(move.dst)
     dst_fd = places.end(move).fd(folder)
-    inode = fsops.inode_at(dst_fd, name)
     try:
         src_fd = places.source_fd(move)
     except OSError:
         return True  # the folder it came from has been removed since
     base = fsops.split(move.src)[1]
-    if fsops.inode_at(src_fd, base) == inode:  # linked, but not unlinked before a crash
+    if fsops.is_same_file(src_fd, base, dst_fd, name):  # linked, not unlinked before a crash
         fsops.sync_folder(dst_fd)
         os.unlink(base, dir_fd=src_fd)
         places.roots[move.src_root].touched(fsops.split(move.src)[0])
         return True
-    return inode == move.stamp.inode
+    return fsops.inode_at(dst_fd, name) == move.stamp.inode
 
 
 def _rename(places: Places, fd: int, move: Move, crossing: Crossing) -> MoveResult:
@@ -187,8 +196,7 @@ def _rename(places: Places, fd: int, move: Move, crossing: Crossing) -> MoveResu
 def _link_and_unlink(fd: int, src_fd: int, base: bytes, dst_fd: int, name: bytes) -> None:
     renaming.link(src_fd, base, dst_fd, name)
     fault_point("linked")
-    linked = fsops.inode_at(dst_fd, name)
-    if linked == fsops.inode_at(src_fd, base):
+    if fsops.is_same_file(src_fd, base, dst_fd, name):
         fsops.sync_folder(dst_fd)
         os.unlink(base, dir_fd=src_fd)
 
@@ -199,7 +207,7 @@ def _cross(places: Places, crossing: Crossing, move: Move) -> MoveResult:
         try:
             return crossing.run(move)
         except FileExistsError:
-            if places.again and places.arrived(move):
+            if places.again and crossing.is_ours(move) and places.arrived(move):
                 return crossing.finish(move)
             if move.dst_root is Root.INBOX:
                 return replace(crossing.give_back(move, MovePhase.CHANGED), error=NAME_TAKEN)

@@ -54,6 +54,8 @@ class Places:
         Destinations of all moves of the batch: no name for another of them.
     after_each
         Called after each move.
+    stopping
+        Asked whether to leave the rest to the next start.
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class Places:
         again: bool,
         promised: set[bytes],
         after_each: Callable[[], None],
+        stopping: Callable[[], bool],
     ) -> None:
         self.roots = roots
         self.journal = journal
         self.again = again
         self.after_each = after_each
+        self.stopping = stopping
         self._promised = promised
 
     def end(self, move: Move) -> fsops.Folders:
@@ -199,6 +203,8 @@ def copy_all(places: Places, moves: Sequence[Move]) -> list[MoveResult]:
 
 def _stage(places: Places, move: Move) -> copying.Staged | MoveResult:
     try:
+        if places.stopping():
+            return ended(move, move.phase)
         if places.arrived(move):
             return ended(move, MovePhase.DONE)
         fd = places.open_source(move)
@@ -206,9 +212,13 @@ def _stage(places: Places, move: Move) -> copying.Staged | MoveResult:
             return ended(move, MovePhase.GONE)
         with fsops.closing(fd):
             folder_fd, _ = places.destination(move)
-            return copying.stage(fd, folder_fd, copying.part_of(move.move_id), move.sha256)
+            return copying.stage(
+                fd, folder_fd, copying.part_of(move.move_id), move.sha256, places.stopping
+            )
     except copying.BytesChangedError:
         return ended(move, MovePhase.CHANGED)
+    except copying.StoppedError:
+        return ended(move, move.phase)
     except OSError as error:
         return failed(move, error)
 

@@ -109,8 +109,11 @@ class PictureReader:
         with fsops.Folders(self._inbox) as folders:
             fd = fsops.open_regular(folders.fd(folder), base)
         with fsops.closing(fd):
-            if fsops.has_writer(fd):
+            writer = fsops.writer_of(fd)
+            if writer is fsops.Writer.SOME:
                 return Skipped(candidate, NotRead.BUSY)
+            if writer is fsops.Writer.UNKNOWN and not candidate.is_patient:
+                return Skipped(candidate, NotRead.UNASKED)
             if not self._unchanged(fd, candidate):
                 return Skipped(candidate, NotRead.CHANGED)
             if candidate.stamp.size_bytes > MAX_FILE_BYTES:

@@ -121,11 +121,16 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A settled file in the inbox, with its row in the store."""
+    """A settled file in the inbox, with its row in the store.
+
+    ``is_patient`` tells that it was quiet for long enough to be taken also where nobody
+    can say whether it is still being written.
+    """
 
     file_id: int
     name: bytes
     stamp: Stamp
+    is_patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,7 @@ class NotRead(StrEnum):
     CHANGED = "changed"
     BUSY = "busy"
     DENIED = "denied"
+    UNASKED = "unasked"  # nobody can say whether somebody writes it: more patience
 
 
 @dataclass(frozen=True, slots=True)
