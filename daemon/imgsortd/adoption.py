@@ -52,10 +52,11 @@ def adopt_fit(
     moved: float | None = None
     if old is None:
         start = store.fits.next_cluster_id()
-        ids = tuple(range(start, start + len(fit.centers)))
+        none = fit.labels[:0]
+        ids = match_ids(none, none, (), len(fit.centers), start, fitted.fixed_ids)
     else:
         next_id = store.fits.next_cluster_id()
-        ids = match_ids(*overlap, old.cluster_ids, len(fit.centers), next_id)
+        ids = match_ids(*overlap, old.cluster_ids, len(fit.centers), next_id, fitted.fixed_ids)
         moved = churn(*overlap, old.cluster_ids, ids)
     sizes = np.bincount(fit.labels, minlength=len(fit.centers)).tolist()
     record = FitRecord(
