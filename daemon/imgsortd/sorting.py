@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from imgsortd.adapters import fsops
+from imgsortd.adapters.crossing import return_orphans
 from imgsortd.adapters.decoding import decode_limits
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.int8_checks import read_check
@@ -109,6 +110,8 @@ class _Sort:
         store = self._library.store
         if not self._job.dry_run:
             self._count(recover(self._library))
+            if self._job.op is Op.MOVE:  # of a disk that was away when their moves ended
+                return_orphans(self._job.source, store.journal.unfinished())
             self._copy_again_what_is_missing(store)
         self._check_same_job(store)
         self._extract()

@@ -43,8 +43,9 @@ def undo(
     with Locks(config.state_dir, config.inbox):
         store = open_store(config.database)
         try:
-            Whereabouts(config.inbox, store).insist()
             mover = _mover(config, store)
+            mover.whereabouts = Whereabouts(config.inbox, store)
+            mover.whereabouts.insist()
             _finish_open_moves(config, store, mover)
             return Undo(config, store, mover, progress=progress).run(choice).as_dict()
         finally:

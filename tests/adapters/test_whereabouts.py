@@ -139,6 +139,7 @@ def test_a_file_that_is_seen_is_not_away(bench: Bench) -> None:
     where.seen([file_id])
 
     assert not where.is_away(file_id)
+    assert not knows(bench).is_away(file_id)
 
 
 def test_the_same_folder_under_another_path_is_the_choice_of_its_owner(bench: Bench) -> None:

@@ -119,7 +119,11 @@ class Whereabouts:
 
     def seen(self, file_ids: Iterable[int]) -> None:
         """Learn that files stand in the inbox, wherever they were before."""
-        self.away.difference_update(file_ids)
+        found = self.away.intersection(file_ids)
+        if found:
+            self.away -= found
+            self._elsewhere = {home: ids - found for home, ids in self._elsewhere.items()}
+            self._write()
 
     def is_away(self, file_id: int) -> bool:
         """Tell whether a file that is not there may be where the inbox was."""
