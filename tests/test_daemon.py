@@ -488,7 +488,8 @@ def test_an_inbox_replaced_between_two_looks_is_watched_again(make: Callable[...
 
     one.wait_sorted()
     one.check()
-    logged(one, "watch deaf")
+    logged(one, "inbox replaced")
+    assert one.status().watching == "inotify"
 
 
 def test_one_file_that_cannot_be_moved_does_not_hold_up_the_others(

@@ -28,7 +28,7 @@ from imgsortd.errors import LockedError
 from inboxes import Inbox
 from line import Line
 from mounts import tmpfs
-from support import make_config, paint_groups, run_cli, sums, tree
+from support import make_config, nest, paint_groups, run_cli, sums, tree
 
 
 @pytest.fixture
@@ -83,6 +83,53 @@ def test_what_is_missing_foreign_and_changed_is_told_and_taken_over(line: Line) 
     ]
     assert sums(line.config.target) == before
     assert verdicts(line) == {}
+
+
+def test_files_hidden_by_a_lost_move_are_told_and_given_back(line: Line) -> None:
+    claims = line.config.inbox / "sub" / ".imgsortd-claim"
+    claims.mkdir(parents=True)
+    (claims / "77-lost.png").write_bytes(b"claimed")
+
+    found = said(line, "claims")
+    repair(line.config)
+
+    assert found == [
+        (
+            "bad",
+            "1 file hidden by a move that nobody knows: sub/.imgsortd-claim/77-lost.png; "
+            "the daemon's next start gives them back (or --repair)",
+        )
+    ]
+    assert (line.config.inbox / "sub" / "lost.png").read_bytes() == b"claimed"
+    assert said(line, "claims") == []
+
+
+def test_a_claim_folder_that_cannot_be_read_is_told(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line.config.inbox / ".imgsortd-claim").mkdir()
+    real = os.listdir
+
+    def listdir(path: bytes) -> list[bytes]:  # root may read everything
+        if path.endswith(b"claim"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+
+    assert said(line, "claims") == [
+        ("note", ".imgsortd-claim cannot be read; if it is nobody's, remove it")
+    ]
+
+
+def test_folders_nested_without_end_are_counted_as_far_as_paths_reach(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    nest(config.inbox, 1500)
+
+    (finding,) = check_inotify(config)
+
+    subprocess.run(["rm", "-rf", config.inbox], check=True)  # pytest's clean-up would recurse
+    assert finding.text.startswith("1,501 folders to watch")
 
 
 def test_rights_that_let_others_read_the_state_are_told_and_mended(line: Line) -> None:

@@ -1,8 +1,9 @@
 """The quick daemon in a world that a test makes worse: ``wrapped_imgsortd.py HOW run …``.
 
-``few-watches``: in a user namespace where inotify may watch nothing.
 ``slow-copies``: every copy across filesystems takes half a second.
 ``without-lease``: not allowed to ask the kernel of files of other owners (CAP_LEASE).
+``few-watches=N``: in a user namespace where inotify may watch so many folders.
+``dying=reader|emitter|dispatcher``: this thread of the watch ends with the first event.
 ``clock=FILE``: with a wall clock that is off by as many seconds as FILE says, at any time.
 """
 
@@ -21,7 +22,7 @@ _CLONE_NEWUSER = 0x10000000
 _REFUSED = 77
 
 
-def few_watches() -> None:
+def few_watches(watches: str) -> None:
     uid, gid = os.getuid(), os.getgid()
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER):
         sys.exit(_REFUSED)
@@ -29,7 +30,7 @@ def few_watches() -> None:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
-        Path("/proc/sys/user/max_inotify_watches").write_text("0")
+        Path("/proc/sys/user/max_inotify_watches").write_text(watches)
     except OSError:
         sys.exit(_REFUSED)
 
@@ -60,14 +61,38 @@ def slow_copies() -> None:
     copying.stage = slowly
 
 
+def die_once(thread: str) -> None:
+    """Let a thread of watchdog's meet an error with the first file; the next one lives."""
+    from watchdog.observers.api import BaseObserver
+    from watchdog.observers.inotify import InotifyEmitter
+    from watchdog.observers.inotify_c import InotifyFD
+
+    owner, name = {
+        "reader": (InotifyFD, "handle_event"),
+        "emitter": (InotifyEmitter, "queue_event"),
+        "dispatcher": (BaseObserver, "dispatch_events"),
+    }[thread]
+    real = getattr(owner, name)
+
+    def dying(*arguments: object) -> object:
+        setattr(owner, name, real)
+        if name == "dispatch_events":  # it waits here for the event
+            real(*arguments)
+        raise RuntimeError(f"the {thread} dies")
+
+    setattr(owner, name, dying)
+
+
 if __name__ == "__main__":
     how = sys.argv.pop(1)
-    if how == "few-watches":
-        few_watches()
-    elif how == "without-lease":
+    if how == "without-lease":
         without_lease()
     elif how == "slow-copies":
         slow_copies()
+    elif how.startswith("few-watches="):
+        few_watches(how.removeprefix("few-watches="))
+    elif how.startswith("dying="):
+        die_once(how.removeprefix("dying="))
     else:
         shift_clock(Path(how.removeprefix("clock=")))
     runpy.run_path(str(Path(__file__).with_name("quick_imgsortd.py")), run_name="__main__")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from imgsortd.adapters import copying
+from imgsortd.adapters import copying, fsops
 from imgsortd.adapters.decoding import Decoder, NoDecoderError, decode_limits
 from imgsortd.config import Config, Polling
 from imgsortd.core.records import Backbone, Op
@@ -135,7 +135,7 @@ def check_inotify(config: Config) -> Iterator[Finding]:
     except OSError:
         yield Finding(what, Verdict.NOTE, f"{_INOTIFY} cannot be seen from here; limits unknown")
         return
-    folders = sum(1 for _ in os.walk(config.inbox)) if config.recursive else 1
+    folders = sum(1 for _ in fsops.walk(config.inbox, deep=True)) if config.recursive else 1
     text = f"{counted(folders, 'folder')} to watch, {watches:,} allowed, "
     text += f"{queued:,} events queued at most"
     if folders > watches:

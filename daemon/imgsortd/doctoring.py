@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imgsortd import checkups
 from imgsortd.adapters import backups
-from imgsortd.adapters.crossing import return_orphans
+from imgsortd.adapters.crossing import CLAIM_FOLDER, find_orphans, return_orphans
 from imgsortd.adapters.locking import Locks, running_pid
 from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import CommittedJournal, Store, open_read_only
@@ -17,7 +17,7 @@ from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.auditing import Audit, audit
 from imgsortd.checkups import Finding, Verdict, counted
 from imgsortd.config import Config
-from imgsortd.core.records import REBUILT, FileState, Op
+from imgsortd.core.records import REBUILT, FileState
 from imgsortd.errors import ImgsortdError, StoreDamagedError
 from imgsortd.restoring import note_clusters, open_or_restore, take_in
 
@@ -58,6 +58,7 @@ def _examine_store(config: Config) -> Iterator[Finding]:
             yield from checkups.check_clock(config, _newest_at(store))
             yield from checkups.check_model(config, _stored_digest(store))
             yield from _check_moves(store)
+            yield from _check_claims(store, config)
             yield from _check_target(store, config)
     except ImgsortdError as error:
         yield Finding("database", Verdict.BAD, f"{error}")
@@ -107,6 +108,27 @@ def _check_moves(store: Store) -> Iterator[Finding]:
         yield Finding("moves", Verdict.FINE, "none is unfinished")
 
 
+def _check_claims(store: Store, config: Config) -> Iterator[Finding]:
+    """Look for files that a lost move has left hidden beside where they stood."""
+    before = _orphans(store, config)
+    # What a running daemon claims is known now, or has gone its way.
+    found = [os.fsdecode(name) for name in _orphans(store, config) if name in before]
+    closed = [name for name in found if os.path.basename(name) == os.fsdecode(CLAIM_FOLDER)]
+    hidden = [name for name in found if name not in closed]
+    if hidden:
+        text = f"{counted(len(hidden), 'file')} hidden by a move that nobody knows: "
+        text += f"{_names(hidden)}; the daemon's next start gives them back (or --repair)"
+        yield Finding("claims", Verdict.BAD, text)
+    if closed:
+        text = f"{_names(closed)} cannot be read; if it is nobody's, remove it"
+        yield Finding("claims", Verdict.NOTE, text)
+
+
+def _orphans(store: Store, config: Config) -> list[bytes]:
+    moves = store.journal.unfinished()
+    return find_orphans(config.inbox, moves) + find_orphans(config.target, moves, deep=False)
+
+
 def _check_target(store: Store, config: Config) -> Iterator[Finding]:
     found = audit(store, config)
     groups = (
@@ -147,7 +169,7 @@ def repair(config: Config) -> list[str]:
         The database cannot be opened, for a reason other than damage.
     """
     done: list[str] = []
-    with Locks(config.state_dir, config.inbox if config.op is Op.MOVE else None):
+    with Locks(config.state_dir, config.inbox):
         for path, _, wanted in checkups.loose_rights(config):
             path.chmod(wanted)
             done.append(f"mode of {path} is {wanted:o} now")

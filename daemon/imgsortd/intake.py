@@ -13,6 +13,7 @@ from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_health import foreign_errors
+from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.core.records import Candidate, FileState, Stamp
 from imgsortd.core.stability import SettleTracker
 from imgsortd.errors import ImgsortdError
@@ -38,17 +39,25 @@ class Intake:
     ----------
     queue
         Finished files in the order they are to be read.
+    whereabouts
+        Where it is known which folder the inbox is.
     """
 
     def __init__(self, inbox: Inbox, store: Store, settle_s: float) -> None:
         self._inbox = inbox
         self._store = store
+        self.whereabouts: Whereabouts | None = None
         self.tracker = SettleTracker(settle_s)
         self.queue: deque[Candidate] = deque()
         self._queued: set[bytes] = set()
         self._returned: list[Candidate] = []
         self._patient: dict[bytes, Stamp] = {}
         self._handled: dict[bytes, Stamp] = dict(store.files.handled())
+
+    @property
+    def folders(self) -> int:
+        """How many folders the last listing has gone through."""
+        return self._inbox.folders
 
     def hint(self, names: Iterable[bytes], now_s: float) -> None:
         """Take names that events spoke of."""
@@ -77,9 +86,13 @@ class Intake:
         self._handled = {name: s for name, s in self._handled.items() if name in there}
         pending = self._store.files.pending_names()
         known = there | self._queued
-        gone = [row for name, row in pending.items() if name not in known]
         undone = self._store.files.undone_names()
-        taken = [row for name, row in undone.items() if name not in there]
+        if self.whereabouts is not None:
+            rows = (*pending.items(), *undone.items())
+            self.whereabouts.seen(row for name, row in rows if name in there)
+        is_away = self._store.files.is_away
+        gone = [row for name, row in pending.items() if not (name in known or is_away(row))]
+        taken = [row for name, row in undone.items() if not (name in there or is_away(row))]
         if gone or taken:
             with self._store.atomic():
                 for file_id in gone:

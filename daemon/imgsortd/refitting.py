@@ -11,7 +11,6 @@ from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.asking import Progress, ask_daemon
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.core.records import Op
 from imgsortd.errors import StoreError
 from imgsortd.fits import compute_fit, fit_source
 from imgsortd.library import open_library
@@ -43,7 +42,7 @@ def refit(
 def _refit_here(
     config: Config, n_clusters: int | None, dry_run: bool, progress: Progress
 ) -> dict[str, Any]:
-    with Locks(config.state_dir, config.inbox if config.op is Op.MOVE else None):
+    with Locks(config.state_dir):
         progress(f"loading {config.model.backbone.product_name}")
         extractor = build_extractor(config.model, config.state_dir)
         store = open_store(config.database)

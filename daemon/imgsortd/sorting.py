@@ -13,11 +13,12 @@ from itertools import islice
 from pathlib import Path
 
 from imgsortd.adapters import fsops
+from imgsortd.adapters.crossing import return_orphans
 from imgsortd.adapters.decoding import decode_limits
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.int8_checks import read_check
 from imgsortd.adapters.kmeans import fit_kmeans
-from imgsortd.adapters.locking import Locks
+from imgsortd.adapters.locking import Hold, Locks
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store, open_store
 from imgsortd.adapters.weight_sources import default_cache_dir
@@ -72,7 +73,8 @@ def sort_folder(
         check_nesting(config, "sort", _NAMES)
         if not job.dry_run:
             job.target.mkdir(parents=True, exist_ok=True)
-        with Locks(state_dir, job.source if job.op is Op.MOVE else None):
+        hold = Hold.ALONE if job.op is Op.MOVE else Hold.TO_READ
+        with Locks(state_dir, job.source, hold):
             store = open_store(config.database)
             try:
                 library = open_library(config, store, extractor)
@@ -108,6 +110,8 @@ class _Sort:
         store = self._library.store
         if not self._job.dry_run:
             self._count(recover(self._library))
+            if self._job.op is Op.MOVE:  # of a disk that was away when their moves ended
+                return_orphans(self._job.source, store.journal.unfinished())
             self._copy_again_what_is_missing(store)
         self._check_same_job(store)
         self._extract()

@@ -182,19 +182,23 @@ def test_a_lost_inbox_is_told(tmp_path: Path) -> None:
         names(inbox)
 
 
-def test_another_folder_under_the_same_path_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    root = tmp_path / "inbox"
-    root.mkdir()
-    inbox = make_inbox(root)
+def test_whoever_knows_the_inbox_is_asked_before_each_listing(tmp_path: Path) -> None:
+    met: list[int] = []
+    inbox = Inbox(tmp_path, True, (), "auto", lambda status: met.append(status.st_ino))
+
     names(inbox)
-    root.rename(tmp_path / "old")
-    root.mkdir()
+    names(inbox)
+
+    assert met == [tmp_path.stat().st_ino] * 2
+
+
+def test_the_folders_that_were_listed_are_counted(tmp_path: Path) -> None:
+    put(tmp_path, "a/b/c.jpg", "d/e.jpg", ".hidden/f.jpg")
+    inbox = Inbox(tmp_path, True, (".*",), "auto")
 
     names(inbox)
 
-    assert caplog.messages == [f"inbox replaced path={root}"]
+    assert inbox.folders == 4
 
 
 def test_folders_nested_without_end_are_listed_as_far_as_paths_reach(endless_folder: Path) -> None:

@@ -223,38 +223,67 @@ def return_orphans(root: Path, unfinished: Iterable[Move], *, deep: bool = True)
     list of bytes
         Names, relative to the root, under which the files stand again.
     """
-    known = {b"/".join(_claim_of(move)) for move in unfinished}
     returned: list[bytes] = []
-    for parent in _parents(os.fsencode(root), deep=deep):
-        folder = os.path.join(parent, CLAIM_FOLDER)
-        claims = os.listdir(os.path.join(os.fsencode(root), folder))
-        orphans = [claim for claim in claims if os.path.join(folder, claim) not in known]
-        returned.extend(_return_from(root, parent, orphans))
+    for parent, orphans in _orphans(root, unfinished, deep=deep):
+        if isinstance(orphans, OSError):  # a stranger's folder
+            name, reason = os.fsdecode(os.path.join(parent, CLAIM_FOLDER)), orphans.strerror
+            log.warning("claim folder not read name=%r reason=%s", name, reason)
+        else:
+            returned.extend(_return_from(root, parent, orphans))
     return returned
 
 
-def _parents(root: bytes, *, deep: bool) -> list[bytes]:
-    """Return the folders, relative to the root, that a claim folder stands in."""
+def find_orphans(root: Path, unfinished: Iterable[Move], *, deep: bool = True) -> list[bytes]:
+    """Return the names, relative to the root, of what :func:`return_orphans` would give back.
+
+    Of a claim folder that cannot be read, its own name is among them.
+    """
     found = []
-    for path, folders, _ in os.walk(root):
-        if CLAIM_FOLDER in folders:
-            parent = os.path.relpath(path, root)
-            found.append(b"" if parent == b"." else parent)
-            folders.remove(CLAIM_FOLDER)
-        if not deep and path != root:
-            folders.clear()
+    for parent, orphans in _orphans(root, unfinished, deep=deep):
+        folder = os.path.join(parent, CLAIM_FOLDER)
+        if isinstance(orphans, OSError):
+            found.append(folder)
+        else:
+            found.extend(os.path.join(folder, claim) for claim in orphans)
     return found
+
+
+def _orphans(
+    root: Path, unfinished: Iterable[Move], *, deep: bool
+) -> Iterator[tuple[bytes, list[bytes] | OSError]]:
+    """Yield each folder, relative to the root, with the claims in it that nobody knows."""
+    known = {b"/".join(_claim_of(move)) for move in unfinished}
+    for parent in _parents(root, deep=deep):
+        folder = os.path.join(parent, CLAIM_FOLDER)
+        try:
+            claims = os.listdir(os.path.join(os.fsencode(root), folder))
+        except OSError as error:
+            yield parent, error
+            continue
+        unknown = [claim for claim in claims if os.path.join(folder, claim) not in known]
+        yield parent, sorted(claim for claim in unknown if _base_of(claim))
+
+
+def _base_of(claim: bytes) -> bytes:
+    """Return the name a claimed file had; empty where this is no claim."""
+    number, _, base = claim.partition(b"-")
+    return base if number.isdigit() else b""
+
+
+def _parents(root: Path, *, deep: bool) -> Iterator[bytes]:
+    """Yield the folders, relative to the root, that a claim folder stands in."""
+    for folder, below in fsops.walk(root, deep=deep):
+        if CLAIM_FOLDER in below:
+            below.remove(CLAIM_FOLDER)
+            yield folder
 
 
 def _return_from(inbox: Path, parent: bytes, orphans: Iterable[bytes]) -> Iterator[bytes]:
     with fsops.Folders(inbox) as source:
         for claim in orphans:
-            number, _, base = claim.partition(b"-")
-            if not number.isdigit() or not base:
-                continue
             try:
                 claim_fd = source.fd(os.path.join(parent, CLAIM_FOLDER))
-                name = renaming.return_to(claim_fd, claim, source.fd(parent), base)
+                name = renaming.return_to(claim_fd, claim, source.fd(parent), _base_of(claim))
             except OSError as error:
                 log.error("claim not given back name=%r reason=%s", os.fsdecode(claim), error)
                 continue

@@ -22,6 +22,9 @@ from imgsortd.core.records import Move, Stamp
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ENODEV)
 """What opening says where no regular file has the name: it is gone, or something else."""
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""What a call says where a disk, or a user's share of it, is full."""
+
 _READ_BYTES = 1 << 20
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -36,6 +39,30 @@ def split(name: bytes) -> tuple[bytes, bytes]:
     """Split a relative name into its folder (may be empty) and its last part."""
     folder, _, base = name.rpartition(b"/")
     return folder, base
+
+
+def walk(root: Path, *, deep: bool) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yield folders, relative to the root, each with the names of the folders in it.
+
+    Names taken out of the list are not walked, and nor is what cannot be listed. There is
+    no recursion: strangers may nest folders without end.
+
+    Parameters
+    ----------
+    deep
+        Walk all folders, or only the root and those directly in it.
+    """
+    folders = [b""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:
+                below = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        yield folder, below
+        if deep or not folder:
+            folders.extend(os.path.join(folder, name) for name in below)
 
 
 def open_root(root: Path) -> int:
@@ -211,6 +238,11 @@ class Folders:
         """
         if self._root_fd < 0:
             self._root_fd = open_root(self.root)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the root was opened."""
+        return self._root_fd >= 0
 
     @property
     def root_fd(self) -> int:

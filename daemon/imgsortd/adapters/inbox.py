@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,16 +39,21 @@ class Inbox:
         Shell patterns; a file or folder whose name matches one is not touched.
     extensions
         ``auto``, or the only extensions that are taken.
+    folders
+        How many the last listing has gone through.
+    meet
+        Told before each listing which folder stands under the path; may raise WatchError.
     """
 
     root: Path
     recursive: bool
     ignore: Sequence[str]
     extensions: str | Sequence[str]
+    meet: Callable[[os.stat_result], None] = lambda _: None
+    folders: int = field(init=False, default=0)
     _ignored: re.Pattern[bytes] = field(init=False)
     _only: frozenset[bytes] | None = field(init=False)
     _told: set[bytes] = field(init=False, default_factory=set)
-    _identity: tuple[int, int] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         # What imgsortd itself makes (.imgsortd-claim) is never a picture to sort.
@@ -72,11 +77,12 @@ class Inbox:
         """
         self.check_identity()
         folders = [b""]  # a list, no recursion: strangers may nest folders without end
+        self.folders = 0
         while folders:
             yield from self._scan_folder(folders.pop(), folders)
 
     def check_identity(self) -> None:
-        """Refuse to go on without the inbox; tell of another folder under its path."""
+        """Refuse to go on without the inbox, or with another folder under its path."""
         try:
             status = os.stat(self.root)
         except OSError as error:
@@ -84,17 +90,15 @@ class Inbox:
                 f"inbox {self.root}: cannot be listed ({error.strerror}); sorting waits until "
                 f"the folder is there and readable again"
             ) from error
-        identity = (status.st_dev, status.st_ino)
         if not stat.S_ISDIR(status.st_mode):
             raise WatchError(f"inbox {self.root}: is no longer a folder; sorting waits")
-        if self._identity not in (None, identity):
-            log.warning("inbox replaced path=%s", self.root)
-        self._identity = identity
+        self.meet(status)
 
     def _scan_folder(self, folder: bytes, below: list[bytes]) -> Iterator[tuple[bytes, Stamp]]:
         path = os.path.join(os.fsencode(self.root), folder)
         try:
             with os.scandir(path) as entries:
+                self.folders += 1
                 for entry in entries:
                     if self._ignored.match(entry.name):
                         continue

@@ -19,6 +19,7 @@ from imgsortd.adapters import copying, fsops, placing, renaming
 from imgsortd.adapters.crossing import Crossing
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.placing import MidMoveJournal, Places, ended, failed
+from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.core.records import Move, MovePhase, MoveResult, Op, Root
 
 NAME_TAKEN = "its old name in the inbox is taken"
@@ -42,6 +43,8 @@ class Mover:
     stopping
         Asked before each move and each portion of a copy whether to end: what is not begun
         by then, or not whole, is left to the next start.
+    whereabouts
+        Where it is known which folder the inbox is: then no file of another one is gone.
     """
 
     def __init__(self, inbox: Path, target: Path, journal: MidMoveJournal) -> None:
@@ -49,6 +52,7 @@ class Mover:
         self._journal = journal
         self.after_each: Callable[[], None] = lambda: None
         self.stopping: Callable[[], bool] = lambda: False
+        self.whereabouts: Whereabouts | None = None
 
     def exists(self, dst: bytes) -> bool:
         """Tell whether something has this name under target."""
@@ -91,13 +95,21 @@ class Mover:
                 for move in moves:
                     roots[move.src_root].open()
                     roots[move.dst_root].open()
+                self._check_inbox(roots[Root.INBOX])
             except OSError as error:  # an inbox that is away does not make its files gone
                 return [failed(move, error) for move in moves]
             promised = {move.dst for move in moves}
             places = Places(roots, self._journal, again, promised, self.after_each, self.stopping)
             results = self._run(places, moves)
             fault_point("moves_synced")
-        return results
+        away = self.whereabouts
+        return results if away is None else [away.kept_open(result) for result in results]
+
+    def _check_inbox(self, inbox: fsops.Folders) -> None:
+        if self.whereabouts is not None and inbox.is_open:
+            refusal = self.whereabouts.refusal(inbox.root_fd)
+            if refusal:
+                raise OSError(errno.ESTALE, refusal)
 
     def _run(self, places: Places, moves: Sequence[Move]) -> list[MoveResult]:
         copies = [m for m in moves if m.op is Op.COPY and m.dst_root is Root.TARGET]

@@ -15,7 +15,6 @@ from imgsortd.core.records import Move, MovePhase, MoveResult, Op, Root
 from imgsortd.core.routing import free_name
 
 CHANGED = "it is no longer what was put there"
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class MidMoveJournal(Protocol):
@@ -31,7 +30,7 @@ class MidMoveJournal(Protocol):
 def failed(move: Move, error: OSError) -> MoveResult:
     """Describe a move that could not be made now; its row stays open."""
     text = f"{error.strerror or error} ({os.fsdecode(move.dst)})"
-    return MoveResult(move, move.phase, move.dst, text, error.errno in _NO_SPACE)
+    return MoveResult(move, move.phase, move.dst, text, error.errno in fsops.NO_SPACE)
 
 
 def ended(move: Move, phase: MovePhase, why: str = "") -> MoveResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from imgsortd.adapters.store_counts import file_groups
@@ -52,10 +52,17 @@ def storable(text: str) -> str:
 
 
 class Files:
-    """Rows of ``files``."""
+    """Rows of ``files``.
+
+    Attributes
+    ----------
+    is_away
+        Tells of a row whether its file may stand where the inbox was before: it is not gone.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.is_away: Callable[[int], bool] = lambda _: False
 
     def arrive(self, settled: Iterable[tuple[bytes, Stamp]]) -> list[Arrival]:
         """Take settled files in as pending; one whose stamp is as before keeps its hash."""
@@ -96,6 +103,8 @@ class Files:
 
     def gone(self, file_id: int) -> None:
         """End a pending file that its owner took away; one with an open move is left to it."""
+        if self.is_away(file_id):
+            return
         self._connection.execute(
             "UPDATE files SET state = 'gone', reason = 'taken away before it was sorted', "
             "done_at = ? WHERE id = ? AND state = 'pending' AND id NOT IN "
