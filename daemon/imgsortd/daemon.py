@@ -25,7 +25,7 @@ from imgsortd.config import Config, Polling, load_config
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Op
 from imgsortd.errors import ConfigError, ImgsortdError, MoveError, StoreDamagedError
-from imgsortd.intake import Intake
+from imgsortd.intake import UNFINISHED_S, Intake
 from imgsortd.library import FeatureExtractor, open_library
 from imgsortd.logs import set_up_logs
 from imgsortd.loop import Loop
@@ -139,6 +139,8 @@ class Daemon:
                     return new
 
     def _ping(self) -> None:
+        if self._loop is not None and self._loop.is_stuck:
+            return  # systemd starts the daemon again, and the model with it
         now = time.monotonic()
         interval_s = self._notifier.watchdog_interval_s
         if interval_s is not None and now >= self._next_ping_s:
@@ -223,7 +225,7 @@ def _build_loop(
         library.config = config
     return Loop(
         library,
-        Intake(inbox, store, config.settle_s),
+        Intake(inbox, store, config.settle_s, UNFINISHED_S),
         Watcher(config.inbox, config.recursive),
         PictureReader(
             config.inbox, decode_limits(config.pictures), model_on_cpu=setup.extractor.on_cpu

@@ -241,11 +241,19 @@ def same_content(fd: int, move: Move) -> bool:
 
 
 def holds_bytes(folders: Folders, name: bytes, size_bytes: int, sha256: bytes) -> bool:
-    """Tell whether a name below a root is a regular file with exactly these bytes."""
+    """Tell whether a name below a root is a regular file with exactly these bytes.
+
+    Raises
+    ------
+    OSError
+        There is a file, but it cannot be read now (permission, a bad sector).
+    """
     folder, base = split(name)
     try:
         fd = open_regular(folders.fd(folder), base)
-    except OSError:
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
         return False
     with closing(fd):
         return os.fstat(fd).st_size == size_bytes and sha256_of(fd) == sha256

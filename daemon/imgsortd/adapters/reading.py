@@ -17,7 +17,7 @@ from imgsortd.adapters import fsops
 from imgsortd.adapters.cpus import usable_cpus
 from imgsortd.adapters.decoding import DecodeLimits, Decoder, NoDecoderError
 from imgsortd.core.records import Candidate, NotRead, Picture, ReadResult, Skipped, Unreadable
-from imgsortd.errors import PictureError
+from imgsortd.errors import IncompleteError, PictureError
 
 MAX_FILE_BYTES = 512 << 20
 # Each holds a file and a picture in memory, and shares the CPUs with the model it feeds.
@@ -85,8 +85,9 @@ class PictureReader:
     def read(self, candidate: Candidate, refusal: str = "") -> ReadResult:
         """Read one file: its hash and pixels are of the same bytes.
 
-        A file that is gone, changed since it settled, or still open for writing is
-        :class:`Skipped`; one that is no picture is :class:`Unreadable`.
+        A file that is gone, changed since it settled, still open for writing, or
+        unfinished as it seems, is :class:`Skipped`; one that is no picture is
+        :class:`Unreadable`.
         """
         try:
             data = self._read_bytes(candidate)
@@ -99,6 +100,10 @@ class PictureReader:
             return Unreadable(candidate, sha256, refusal)
         try:
             return Picture(candidate, sha256, self._decoder.decode(data))
+        except IncompleteError as error:
+            if candidate.patience_s > 0:
+                return Skipped(candidate, NotRead.INCOMPLETE, str(error))
+            return Unreadable(candidate, sha256, str(error))
         except PictureError as error:
             return Unreadable(candidate, sha256, str(error))
         except NoDecoderError as error:

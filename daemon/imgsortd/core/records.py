@@ -121,11 +121,16 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A settled file in the inbox, with its row in the store."""
+    """A settled file in the inbox, with its row in the store.
+
+    ``patience_s``: seconds for which it may still be found incomplete; then, as at 0, it is
+    set aside for it.
+    """
 
     file_id: int
     name: bytes
     stamp: Stamp
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,7 @@ class NotRead(StrEnum):
     CHANGED = "changed"
     BUSY = "busy"
     DENIED = "denied"
+    INCOMPLETE = "incomplete"
 
 
 @dataclass(frozen=True, slots=True)
