@@ -139,7 +139,9 @@ def sort_all(config: Config) -> None:
         if not candidates:
             continue
         report = process_batch(library, read_all(reader, candidates))
-        intake.done(report.settled, report.left, report.look_again, report.denied, now_s)
+        intake.done(
+            report.settled, report.left, report.look_again, report.denied, now_s, report.incomplete
+        )
     reader.close()
     store.close()
 
