@@ -42,18 +42,24 @@ def test_ten_thousand_files_at_once_are_sorted_in_bounded_memory(
     assert one.daemon.process is not None
     process = psutil.Process(one.daemon.process.pid)
     before_mb, most_mb = process.memory_info().rss / 1e6, 0.0
+    fds: list[int] = []
 
     for path in paths:
         path.rename(one.inbox / path.name)
     while one.status().counts["sorted"] < 10_000:
         most_mb = max(most_mb, process.memory_info().rss / 1e6)
+        if one.status().counts["sorted"] > 1000:  # the decoders are there, and all that opens once
+            fds.append(process.num_fds())
         assert one.daemon.is_alive(), one.daemon.log[-2000:]
     one.wait_sorted()
 
     one.check()
     record_property("files", 10_000)
     record_property("memory grew by MB", round(most_mb - before_mb))
+    record_property("descriptors", f"{min(fds)} to {max(fds)}")
     assert most_mb - before_mb < 100
+    half = len(fds) // 2
+    assert max(fds[half:]) <= max(fds[:half]) + 4
 
 
 def test_files_whose_events_the_kernel_dropped_are_found_at_once(
