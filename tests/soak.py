@@ -73,7 +73,7 @@ class Soak:
             path = made / f"{self.number}.png"
             kind = self.rng.random()
             if kind < 0.03:
-                path.write_bytes(b"\x89PNG\r\n\x1a\n broken %d" % self.number)
+                path.write_bytes(b"\x89PNG\r\n\x1a\n broken %d IEND" % self.number)
             else:
                 seed = self.number if kind < 0.93 else self.rng.randint(1, self.number)
                 paint(path, self.rng.choice((RED, GREEN, BLUE)), seed)

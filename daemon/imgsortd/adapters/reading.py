@@ -16,6 +16,7 @@ from threading import local
 from imgsortd.adapters import fsops
 from imgsortd.adapters.cpus import usable_cpus
 from imgsortd.adapters.decoding import DecodeLimits, Decoder, NoDecoderError
+from imgsortd.adapters.unfinished import looks_unfinished
 from imgsortd.core.records import Candidate, NotRead, Picture, ReadResult, Skipped, Unreadable
 from imgsortd.errors import IncompleteError, PictureError
 
@@ -98,6 +99,8 @@ class PictureReader:
         sha256 = hashlib.sha256(data).digest()
         if refusal:
             return Unreadable(candidate, sha256, refusal)
+        if candidate.patience_s > 0 and (reason := looks_unfinished(data)):
+            return Skipped(candidate, NotRead.INCOMPLETE, reason)
         try:
             return Picture(candidate, sha256, self._decoder.decode(data))
         except IncompleteError as error:
