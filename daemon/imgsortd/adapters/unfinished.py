@@ -27,15 +27,22 @@ def looks_unfinished(data: bytes) -> str:
     zeros = _ZEROS.get(kind or "", 0)
     if zeros and len(data) > zeros and not any(data[-zeros:]):
         return _ENDS_IN_ZEROS
-    is_cut = {
-        "PNG": lambda: b"IEND" not in data,
-        "GIF": lambda: data[-1:] != b";",
-        "WEBP": lambda: 8 + int.from_bytes(data[4:8], "little") > len(data),
-        "HEIF": lambda: _boxes_end(data) > len(data),
-        "AVIF": lambda: _boxes_end(data) > len(data),
-        "TIFF": lambda: _directory_at(data) > len(data),
-    }.get(kind or "", lambda: False)
-    return f"the {kind} has no end" if is_cut() else ""
+    return f"the {kind} has no end" if kind is not None and _is_cut(kind, data) else ""
+
+
+def _is_cut(kind: str, data: bytes) -> bool:
+    match kind:
+        case "PNG":
+            return b"IEND" not in data
+        case "GIF":
+            return data[-1:] != b";"
+        case "WEBP":
+            return 8 + int.from_bytes(data[4:8], "little") > len(data)
+        case "HEIF" | "AVIF":
+            return _boxes_end(data) > len(data)
+        case "TIFF":
+            return _directory_at(data) > len(data)
+    return False
 
 
 def _boxes_end(data: bytes) -> int:
