@@ -62,8 +62,8 @@ class KillServer:
         """Sort the folder's inbox to the end, or to the fault point ``label:n``.
 
         ``without`` names what the filesystem is to lack: renameat2, links, tmpfile, and
-        what it does not do: fsync. Returns whether it was ``killed``, and else the fault
-        points it ``passed``.
+        what it does not do: fsync, and to tell upper from lower ``case``. Returns whether
+        it was ``killed``, and else the fault points it ``passed``.
         """
         answer = self._order(folder=str(folder), fault=fault, without=without)
         assert answer["killed"] or "passed" in answer, answer
@@ -169,11 +169,34 @@ def _no_fsync(fd: int) -> None:
     """Say that it is done, as a disk does that lies."""
 
 
+def _be_case_blind() -> None:
+    """Let the calls that give names refuse one that differs in case alone from another."""
+    rename, link = renaming.rename_noreplace, os.link
+
+    def refuse(dst: bytes | str, folder_fd: int) -> None:
+        name = os.fsdecode(dst).lower()
+        if any(there.lower() == name for there in os.listdir(folder_fd)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    def blind_rename(src_fd: int, src: bytes, dst_fd: int, dst: bytes) -> bool:
+        refuse(dst, dst_fd)
+        return rename(src_fd, src, dst_fd, dst)
+
+    def blind_link(src: bytes, dst: bytes, *, dst_dir_fd: int, **named: Any) -> None:
+        refuse(dst, dst_dir_fd)
+        link(src, dst, dst_dir_fd=dst_dir_fd, **named)
+
+    renaming.rename_noreplace = blind_rename
+    os.link = blind_link  # type: ignore[assignment]
+
+
 def _take_away(without: list[str]) -> None:
     if "renameat2" in without:
         renaming._libc = _NoRenameat2()
     if "links" in without:
         os.link = _no_links
+    if "case" in without:
+        _be_case_blind()
     if "tmpfile" in without:
         os.O_TMPFILE = os.O_DIRECTORY  # opens to EISDIR, as where it is not supported
     if "fsync" in without:

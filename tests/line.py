@@ -26,7 +26,7 @@ class Line:
     ) -> None:
         self.config = make_config(folder, **{"settle_s": 0, **changes})
         self.extractor = extractor or ColourExtractor()
-        self.now_s = 0.0
+        self.now_s, self.patience_s = 0.0, 0.0
         self._open()
 
     def _open(self) -> None:
@@ -34,7 +34,7 @@ class Line:
         inbox = Inbox(
             self.config.inbox, self.config.recursive, self.config.ignore, self.config.extensions
         )
-        self.intake = Intake(inbox, self.store, self.config.settle_s)
+        self.intake = Intake(inbox, self.store, self.config.settle_s, self.patience_s)
         self.reader = PictureReader(self.config.inbox, threads=1)
 
     def close(self) -> None:

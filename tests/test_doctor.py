@@ -132,6 +132,26 @@ def test_folders_nested_without_end_are_counted_as_far_as_paths_reach(tmp_path: 
     assert finding.text.startswith("1,501 folders to watch")
 
 
+def test_a_deep_look_finds_what_the_disk_has_changed_unseen(line: Line) -> None:
+    config = line.config.inbox.parent / "config.yaml"
+    first, *_ = sorted(line.files())
+    path = line.config.target / first
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    os.utime(path, ns=times)
+    with sqlite3.connect(line.config.database) as connection:
+        connection.execute("UPDATE files SET done_at = done_at + 3600")
+        connection.execute("UPDATE moves SET done_at = done_at + 3600")
+
+    shallow = run_cli("doctor", "-c", config)
+    deep = run_cli("doctor", "-c", config, "--deep")
+
+    assert "1 file changed since it was sorted" not in shallow.stdout
+    assert f"1 file changed since it was sorted; --repair takes as it is now: {first}" in (
+        " ".join(deep.stdout.split())
+    )
+
+
 def test_rights_that_let_others_read_the_state_are_told_and_mended(line: Line) -> None:
     line.config.state_dir.chmod(0o755)
     line.config.database.chmod(0o644)

@@ -5,18 +5,25 @@
 ``few-watches=N``: in a user namespace where inotify may watch so many folders.
 ``dying=reader|emitter|dispatcher``: this thread of the watch ends with the first event.
 ``clock=FILE``: with a wall clock that is off by as many seconds as FILE says, at any time.
+``ordinary``: without root's exemption from permissions, where root runs it.
+``model-hangs``: with a model that never returns, and two seconds of patience with it.
+``memory-for=N``: with a model that has memory for N pictures at a time.
+``disk-fails=FILE``: while FILE is there, a step of the loop meets a disk that fails.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import runpy
-import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from imgsortd.core.records import Pixels, Vectors
 
 _CLONE_NEWUSER = 0x10000000
 _REFUSED = 77
@@ -38,14 +45,6 @@ def few_watches(watches: str) -> None:
 def shift_clock(file: Path) -> None:
     real = time.time
     time.time = lambda: real() + float(file.read_text() or 0)
-
-
-def without_lease() -> None:
-    if not shutil.which("setpriv") or os.geteuid() != 0:
-        sys.exit(_REFUSED)
-    quick = str(Path(__file__).with_name("quick_imgsortd.py"))
-    rest = [sys.executable, quick, *sys.argv[1:]]
-    os.execvp("setpriv", ["setpriv", "--bounding-set", "-lease", *rest])
 
 
 def slow_copies() -> None:
@@ -83,16 +82,68 @@ def die_once(thread: str) -> None:
     setattr(owner, name, dying)
 
 
+def drop(caps: str) -> None:
+    """Start again as a root without these capabilities, as any service's user is."""
+    if os.geteuid() != 0:
+        sys.exit(_REFUSED)
+    quick = str(Path(__file__).with_name("quick_imgsortd.py"))
+    command = ("setpriv", "--bounding-set", caps, "--inh-caps", caps, sys.executable, quick)
+    try:
+        os.execvp("setpriv", [*command, *sys.argv[1:]])
+    except OSError:
+        sys.exit(_REFUSED)
+
+
+def hang() -> None:
+    import support
+    from imgsortd import model_thread
+
+    def never(*_: object) -> None:
+        time.sleep(3600)
+
+    support.ColourExtractor.extract = never  # type: ignore[method-assign,assignment]
+    model_thread._PIECE_S = 2.0
+
+
+def bound_memory(images: int) -> None:
+    import support
+
+    real = support.ColourExtractor.extract
+
+    def extract(self: support.ColourExtractor, pixels: Sequence[Pixels]) -> Vectors:
+        if len(pixels) > images:
+            raise MemoryError
+        return real(self, pixels)
+
+    support.ColourExtractor.extract = extract  # type: ignore[method-assign]
+
+
+def fail_disk(file: Path) -> None:
+    from imgsortd.intake import Intake
+
+    real = Intake.settle
+
+    def settle(self: Intake, now_s: float, at_most: int | None = None) -> int:
+        if file.exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(self, now_s, at_most)
+
+    Intake.settle = settle  # type: ignore[method-assign]
+
+
+WORLDS: dict[str, Callable[[str], None]] = {
+    "few-watches": few_watches,
+    "clock": lambda file: shift_clock(Path(file)),
+    "ordinary": lambda _: drop("-dac_override,-dac_read_search"),
+    "without-lease": lambda _: drop("-lease"),
+    "slow-copies": lambda _: slow_copies(),
+    "dying": die_once,
+    "model-hangs": lambda _: hang(),
+    "memory-for": lambda images: bound_memory(int(images)),
+    "disk-fails": lambda file: fail_disk(Path(file)),
+}
+
 if __name__ == "__main__":
-    how = sys.argv.pop(1)
-    if how == "without-lease":
-        without_lease()
-    elif how == "slow-copies":
-        slow_copies()
-    elif how.startswith("few-watches="):
-        few_watches(how.removeprefix("few-watches="))
-    elif how.startswith("dying="):
-        die_once(how.removeprefix("dying="))
-    else:
-        shift_clock(Path(how.removeprefix("clock=")))
+    how, _, value = sys.argv.pop(1).partition("=")
+    WORLDS[how](value)
     runpy.run_path(str(Path(__file__).with_name("quick_imgsortd.py")), run_name="__main__")

@@ -40,15 +40,24 @@ class Audit:
         Files in cluster folders, ``_set_aside`` or ``_review`` that no row knows.
     changed
         (row, new SHA-256) of files whose bytes are no longer those that were sorted.
+    unreadable
+        Files that would have to be read for that, and cannot be.
     """
 
     missing: Sequence[tuple[int, bytes]]
     foreign: Sequence[Found]
     changed: Sequence[tuple[Differing, bytes]]
+    unreadable: Sequence[Differing]
 
 
-def audit(store: Store, config: Config) -> Audit:
-    """Compare; files are read only where size or time differ.
+def audit(
+    store: Store,
+    config: Config,
+    *,
+    deep: bool = False,
+    progress: Progress = lambda _done, _total: None,
+) -> Audit:
+    """Compare; files are read where size or a time differ, or all of them in a deep look.
 
     Raises
     ------
@@ -57,15 +66,17 @@ def audit(store: Store, config: Config) -> Audit:
     """
     rows = StoreAudit(store.connection)
     rows.take_listing(_listing(config))
+    suspects = rows.differing(all_of_them=deep)
+    changed, unreadable = [], []
     with fsops.Folders(config.target) as target:
-        changed = [
-            (file, sha256)
-            for file in rows.differing()
-            if (sha256 := _sha256(target, file.found.dst)) not in (None, file.sha256)
-        ]
-    return Audit(
-        rows.missing(), rows.foreign(), [(file, sha256) for file, sha256 in changed if sha256]
-    )
+        for number, file in enumerate(suspects, 1):
+            sha256 = _sha256(target, file.found.dst)
+            if sha256 is None and config.op is not Op.SYMLINK:
+                unreadable.append(file)
+            elif sha256 not in (None, file.sha256):
+                changed.append((file, sha256))
+            progress(number, len(suspects))
+    return Audit(rows.missing(), rows.foreign(), changed, unreadable)
 
 
 def _listing(config: Config) -> Iterator[Found]:

@@ -63,7 +63,7 @@ def sort(
 
     A second run carries on where the first stopped, and takes in what is new.
     """
-    from imgsortd.adapters import fsops
+    from imgsortd.adapters import leases
     from imgsortd.adapters.features import build_extractor
     from imgsortd.adapters.weight_sources import default_cache_dir
     from imgsortd.sort_job import SortJob
@@ -97,7 +97,7 @@ def sort(
         }
     )
     check_model(config.model, "sort")
-    fsops.allow_leases()
+    leases.allow_leases()
     extractor = build_extractor(config.model, default_cache_dir())
     with _sort_progress(quiet=as_json) as progress:
         report = sort_folder(job, config, extractor, progress)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgsortd.adapters import fsops
+from imgsortd.adapters import leases
 from imgsortd.adapters.crossing import return_orphans
 from imgsortd.adapters.decoding import decode_limits
 from imgsortd.adapters.features import build_extractor
@@ -26,7 +26,7 @@ from imgsortd.config import Config, Polling, load_config
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Op
 from imgsortd.errors import ConfigError, ImgsortdError, MoveError, StoreDamagedError
-from imgsortd.intake import Intake
+from imgsortd.intake import UNFINISHED_S, Intake
 from imgsortd.library import FeatureExtractor, open_library
 from imgsortd.logs import set_up_logs
 from imgsortd.loop import Loop
@@ -72,7 +72,7 @@ class Daemon:
         if self._once:  # one listing finds what is there
             config = config.model_copy(update={"polling": Polling.ON})
         set_up_logs(config.log_level)
-        fsops.allow_leases()
+        leases.allow_leases()
         self._listen()
         log.info("daemon starting pid=%d config=%s", os.getpid(), self._config_file)
         with Locks(*_folders(config)) as locks:
@@ -143,6 +143,8 @@ class Daemon:
                     return new
 
     def _ping(self) -> None:
+        if self._loop is not None and self._loop.is_stuck:
+            return  # systemd starts the daemon again, and the model with it
         now = time.monotonic()
         interval_s = self._notifier.watchdog_interval_s
         if interval_s is not None and now >= self._next_ping_s:
@@ -239,7 +241,7 @@ def _build_loop(
     inbox = Inbox(
         config.inbox, config.recursive, config.ignore, config.extensions, whereabouts.meet
     )
-    intake = Intake(inbox, store, config.settle_s)
+    intake = Intake(inbox, store, config.settle_s, UNFINISHED_S)
     intake.whereabouts = whereabouts
     store.files.is_away = whereabouts.is_away
     kind = filesystem_of(config.inbox)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from imgsortd import checkups
@@ -14,7 +15,7 @@ from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import CommittedJournal, Store, open_read_only
 from imgsortd.adapters.store_audit import StoreAudit
 from imgsortd.adapters.store_health import foreign_errors
-from imgsortd.auditing import Audit, audit
+from imgsortd.auditing import Audit, Progress, audit
 from imgsortd.checkups import Finding, Verdict, counted
 from imgsortd.config import Config
 from imgsortd.core.records import REBUILT, FileState
@@ -22,10 +23,21 @@ from imgsortd.errors import ImgsortdError, StoreDamagedError
 from imgsortd.restoring import note_clusters, open_or_restore, take_in
 
 _NAMES_SHOWN = 3
+_MOST_WAITING = 1000
 
 
-def examine(config: Config) -> Iterator[Finding]:
-    """Look at everything; change nothing. The daemon may run meanwhile."""
+def examine(
+    config: Config, *, deep: bool = False, progress: Progress = lambda _done, _total: None
+) -> Iterator[Finding]:
+    """Look at everything; change nothing. The daemon may run meanwhile.
+
+    Parameters
+    ----------
+    deep
+        Read every sorted file, and compare its bytes with those that were sorted.
+    progress
+        Told of the files of target that are read.
+    """
     pid = running_pid(config.state_dir)
     text = "not running" if pid is None else f"running, pid {pid or 'not to be seen from here'}"
     yield Finding("daemon", Verdict.FINE, text)
@@ -34,10 +46,13 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from checkups.check_mounts(config)
     yield from checkups.check_inotify(config)
     yield from checkups.check_decoder(config)
-    yield from _examine_store(config)
+    yield from checkups.check_inbox(config)
+    yield from _examine_store(
+        config, lambda store: audit(store, config, deep=deep, progress=progress)
+    )
 
 
-def _examine_store(config: Config) -> Iterator[Finding]:
+def _examine_store(config: Config, look: Callable[[Store], Audit]) -> Iterator[Finding]:
     if not config.database.exists():
         text = "none yet; the first start makes it"
         has_lost = bool(backups.backups(config.state_dir, "9999-12-31"))
@@ -59,7 +74,8 @@ def _examine_store(config: Config) -> Iterator[Finding]:
             yield from checkups.check_model(config, _stored_digest(store))
             yield from _check_moves(store)
             yield from _check_claims(store, config)
-            yield from _check_target(store, config)
+            yield from _check_waiting(store)
+            yield from _check_target(look(store))
     except ImgsortdError as error:
         yield Finding("database", Verdict.BAD, f"{error}")
     except OSError as error:
@@ -129,8 +145,21 @@ def _orphans(store: Store, config: Config) -> list[bytes]:
     return find_orphans(config.inbox, moves) + find_orphans(config.target, moves, deep=False)
 
 
-def _check_target(store: Store, config: Config) -> Iterator[Finding]:
-    found = audit(store, config)
+def _check_waiting(store: Store) -> Iterator[Finding]:
+    waiting = store.files.unread(_MOST_WAITING)
+    if waiting:
+        names = _names([f"{os.fsdecode(src)} ({reason})" for src, reason in waiting])
+        text = f"{counted(len(waiting), 'file')} not read yet: {names}"
+        yield Finding("waiting", Verdict.NOTE, text)
+    left = Counter(reason for _, reason in store.control.left_alone())
+    if left:
+        text = ", ".join(f"{count:,} {reason}" for reason, count in left.items())
+        yield Finding(
+            "left alone", Verdict.NOTE, f"in the inbox, named by `imgsortd status`: {text}"
+        )
+
+
+def _check_target(found: Audit) -> Iterator[Finding]:
     groups = (
         (
             [os.fsdecode(dst) for _, dst in found.missing],
@@ -143,6 +172,10 @@ def _check_target(store: Store, config: Config) -> Iterator[Finding]:
         (
             [os.fsdecode(file.found.dst) for file, _ in found.changed],
             "changed since it was sorted; --repair takes as it is now",
+        ),
+        (
+            [os.fsdecode(file.found.dst) for file in found.unreadable],
+            "that cannot be read; give the right to, or look after the disk",
         ),
     )
     for names, text in groups:
@@ -158,7 +191,9 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
-def repair(config: Config) -> list[str]:
+def repair(
+    config: Config, *, deep: bool = False, progress: Progress = lambda _done, _total: None
+) -> list[str]:
     """Mend what can be mended without touching a picture; return what was done, in words.
 
     Raises
@@ -176,7 +211,8 @@ def repair(config: Config) -> list[str]:
         store = _open_whole(config, done)
         try:
             done.extend(_finish_moves(store, config))
-            done.extend(_take_over(store, config, audit(store, config)))
+            found = audit(store, config, deep=deep, progress=progress)
+            done.extend(_take_over(store, config, found))
         finally:
             store.close()
     return done

@@ -18,6 +18,7 @@
     ├── UndoError            there is nothing to undo, or none of it can be
     ├── FitError                 KMeans cannot be fitted on what there is
     └── PictureError             one file cannot be sorted; it is set aside with the reason
+        └── IncompleteError      it looks unfinished, so it is given time before that
 
 An error owns its text (where, what was expected, what came, what to do) and its
 exit code; only ``cli`` prints it and exits. systemd does not restart on 78.
@@ -96,3 +97,7 @@ class FitError(ImgsortdError):
 
 class PictureError(ImgsortdError):
     """One file cannot be read as a picture; the text is the reason kept in the store."""
+
+
+class IncompleteError(PictureError):
+    """The file ends too early or begins with nothing, as one that is still being written."""

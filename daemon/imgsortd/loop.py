@@ -106,6 +106,7 @@ class Loop:
         next run.
         """
         config = self._library.config
+        self._intake.clock = time.time
         settled_s = time.monotonic() + config.settle_s + config.batch.max_wait_s
         while not (self.stopping or self.held):
             self._round()
@@ -120,6 +121,15 @@ class Loop:
                     part()
             except (NoSpaceError, NoMemoryError, StoreLockedError) as error:
                 self._pause(str(error))
+            except OSError as error:  # one nobody foresaw: a disk that fails, no descriptor left
+                log.debug("a step failed", exc_info=True)
+                self._pulse.tell_error("step failed", f"{error}")
+                self._pause(f"{error}; sorting goes on when it can")
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the model has been at a few pictures for longer than it can honestly take."""
+        return self._flow.model.is_stuck
 
     def _is_through(self) -> bool:
         is_read = not self._intake.queue and not self._flow.images
@@ -205,28 +215,13 @@ class Loop:
     def _account(self, event: str, report: BatchReport) -> None:
         """Log a batch in one line and learn what became of its files."""
         self._learn(report)
-        if len(report.look_again) + len(report.denied) + len(report.unasked) >= report.images:
+        if report.unread >= report.images:
             return  # nothing was done: a file that is still being written comes by often
         if not self._backoff.is_waiting:
             self._backoff.reset()
         self._last_work_s = time.monotonic()
         self._housekeeping.worked()
-        log.info(
-            "%s batch=%d images=%d sorted=%d clusters=%d review=%d duplicates=%d set_aside=%d "
-            "waiting=%d extract_s=%.2f total_s=%.2f busy=%.2f",
-            event,
-            report.batch,
-            report.images,
-            report.sorted,
-            len(report.clusters),
-            report.review,
-            report.duplicates,
-            report.set_aside,
-            report.waiting,
-            report.extract_s,
-            report.total_s,
-            self._flow.busy.last or 0.0,
-        )
+        log.info("%s %s busy=%.2f", event, report.in_a_line(), self._flow.busy.last or 0.0)
 
     def _learn(self, report: BatchReport) -> None:
         now = time.monotonic()
@@ -277,9 +272,11 @@ class Loop:
         self._housekeeping.step(now, idle_s)
 
     def _beat(self, phase: Phase | None = None) -> None:
+        if complaint := self._flow.model.complaint:
+            self._pulse.tell_error("model stuck", complaint)
         self._pulse.beat(
             phase or self._current_phase(),
-            note=self.held or self._reextraction.note,
+            note=complaint or self.held or self._reextraction.note,
             queue=len(self._intake.queue) + self._flow.images,
             images_per_s=self._rate,
             model_busy=self._flow.busy.last,

@@ -35,6 +35,13 @@ from imgsortd.library import Library
 from imgsortd.planning import Planner
 
 MOVES_AT_ONCE = 64
+_WAITS = {
+    NotRead.DENIED: "cannot be read: ",
+    NotRead.BUSY: "somebody has it open for writing",
+    NotRead.UNASKED: "waits: nobody can say whether somebody writes it",
+    NotRead.CHANGED: "it changed while it was read",
+    NotRead.INCOMPLETE: "unfinished, as it seems: ",
+}
 
 
 @dataclass(slots=True)
@@ -56,12 +63,28 @@ class BatchReport:
     look_again: list[bytes] = field(default_factory=list)
     denied: list[bytes] = field(default_factory=list)
     unasked: list[bytes] = field(default_factory=list)
+    incomplete: list[Candidate] = field(default_factory=list)
     settled: list[Candidate] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     set_aside_reasons: list[tuple[bytes, str]] = field(default_factory=list)
     no_space: bool = False
     extract_s: float = 0.0
     total_s: float = 0.0
+
+    @property
+    def unread(self) -> int:
+        """Files that could not be read this time."""
+        by_name = len(self.look_again) + len(self.denied) + len(self.unasked)
+        return by_name + len(self.incomplete)
+
+    def in_a_line(self) -> str:
+        """Return the counts and seconds as they are logged."""
+        return (
+            f"batch={self.batch} images={self.images} sorted={self.sorted} "
+            f"clusters={len(self.clusters)} review={self.review} duplicates={self.duplicates} "
+            f"set_aside={self.set_aside} waiting={self.waiting} "
+            f"extract_s={self.extract_s:.2f} total_s={self.total_s:.2f}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +190,14 @@ def _note_skipped(library: Library, skipped: Skipped, report: BatchReport) -> No
         report.gone += 1
         report.left.append(candidate.name)
         return
+    library.store.files.waits(candidate.file_id, _WAITS[skipped.why] + skipped.detail)
     if skipped.why is NotRead.DENIED:
         report.denied.append(candidate.name)
         report.errors.append(f"cannot read {os.fsdecode(candidate.name)!r}: {skipped.detail}")
     elif skipped.why is NotRead.UNASKED:
         report.unasked.append(candidate.name)
+    elif skipped.why is NotRead.INCOMPLETE:
+        report.incomplete.append(candidate)
     else:
         report.look_again.append(candidate.name)
 

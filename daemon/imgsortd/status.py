@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from imgsortd.adapters.backups import backups, day_of
@@ -52,6 +52,10 @@ class StatusReport:
         The newest copy of the database and its age; None where there is none.
     clusters
         One dict a cluster: id, name, files in its folder, pictures at the fit.
+    unread
+        Files that could not be read yet, the newest, each with the reason.
+    left_alone
+        What stays in the inbox for what it is: one dict a reason, with count and some names.
     """
 
     daemon: str
@@ -76,6 +80,8 @@ class StatusReport:
     database: str
     journal_mode: str
     backup: dict[str, Any] | None
+    unread: list[dict[str, str]] = field(default_factory=list)
+    left_alone: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -172,7 +178,22 @@ def _report(config: Config, store: Store) -> StatusReport:
         database=str(config.database),
         journal_mode=store.journal_mode(),
         backup=_backup(config),
+        unread=[
+            {"file": os.fsdecode(src), "reason": reason}
+            for src, reason in store.files.unread(_ERRORS)
+        ],
+        left_alone=_left_alone(store),
     )
+
+
+def _left_alone(store: Store) -> list[dict[str, Any]]:
+    names: dict[str, list[str]] = {}
+    for name, reason in store.control.left_alone():
+        names.setdefault(reason, []).append(os.fsdecode(name))
+    return [
+        {"reason": reason, "count": len(found), "files": found[:_ERRORS]}
+        for reason, found in names.items()
+    ]
 
 
 def _backup(config: Config) -> dict[str, Any] | None:

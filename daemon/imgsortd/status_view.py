@@ -118,6 +118,8 @@ def _trouble(report: StatusReport) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for title, lines in (
         ("waiting for another try", [f"{m['file']}: {m['error']}" for m in report.open_moves[:5]]),
+        ("not read yet", [f"{u['file']}: {u['reason']}" for u in report.unread]),
+        ("left alone in the inbox", [_left_line(left) for left in report.left_alone]),
         ("set aside, newest", [f"{s['file']}: {s['reason']}" for s in report.set_aside]),
         ("last errors", [_error_line(error) for error in report.errors]),
     ):
@@ -125,6 +127,11 @@ def _trouble(report: StatusReport) -> list[RenderableType]:
             parts.append(Text(title, style="bold yellow"))
             parts.extend(Text(f"  {printable(line)}") for line in lines)
     return parts
+
+
+def _left_line(left: dict[str, Any]) -> str:
+    more = " …" if left["count"] > len(left["files"]) else ""
+    return f"{left['reason']}: {left['count']:,} ({', '.join(left['files'])}{more})"
 
 
 def _error_line(error: dict[str, Any]) -> str:

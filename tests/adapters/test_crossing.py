@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import Bench, at
-from imgsortd.adapters import crossing, fsops, renaming
+from imgsortd.adapters import crossing, leases, renaming
 from imgsortd.adapters.crossing import CLAIM_FOLDER, find_orphans, return_orphans
 from imgsortd.core.records import Move, MovePhase, Op
 from mounts import tmpfs
@@ -30,10 +30,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def leases() -> Iterator[None]:
+def leases_allowed() -> Iterator[None]:
     """Let the kernel be asked for open writers, as the daemon does."""
     before = signal.getsignal(signal.SIGIO)
-    fsops.allow_leases()
+    leases.allow_leases()
     yield
     signal.signal(signal.SIGIO, before)
 
@@ -81,7 +81,7 @@ def test_the_copy_is_journalled_before_its_claim_is_dropped(
     assert phases == [MovePhase.COPIED]
 
 
-def test_a_file_that_is_open_for_writing_goes_back(bench: Bench, leases: None) -> None:
+def test_a_file_that_is_open_for_writing_goes_back(bench: Bench, leases_allowed: None) -> None:
     source = bench.put("a.png")
     move = bench.plan("a.png", "cluster_0/a.png")
 

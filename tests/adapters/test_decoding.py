@@ -252,3 +252,21 @@ def test_the_process_holds_no_descriptor_of_ours(
 
     assert secret.name not in held
     assert sorted({name.partition(":")[0] for name in held}) == ["/dev/null", "socket"]
+
+
+def test_text_that_unpacks_to_64_megabytes_takes_no_memory_for_it(tmp_path: Path) -> None:
+    seed = paint(tmp_path / "a.png", RED, 1).read_bytes()
+    text = b"Comment\0\0" + zlib.compress(bytes(64 << 20), 9)
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text
+    chunk += struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    bomb = seed[:33] + chunk * 8 + seed[33:]  # behind IHDR; half a gigabyte in all
+    decoder = Decoder(DecodeLimits(max_memory_mb=128))
+
+    try:
+        outcome = str(decoder.decode(bomb).shape)
+    except PictureError as error:
+        outcome = str(error)
+    decoder.close()
+
+    assert outcome.startswith(("(224, 224, 3)", "damaged PNG: ")), outcome
+    assert "needs over" not in outcome

@@ -56,7 +56,7 @@ def test_without_recursive_subfolders_are_left_alone_and_told_once(
     assert names(inbox) == names(inbox) == [b"a.jpg"]
     assert inbox.look(b"deep/b.jpg") is None
     assert [record.getMessage() for record in caplog.records] == [
-        "folder left alone reason=recursive is false name='deep'"
+        "left alone reason=folder, and recursive is false name='deep'"
     ]
 
 
@@ -109,11 +109,11 @@ def test_symlinks_and_special_files_are_left_alone_and_told_once(
     assert names(inbox) == names(inbox) == []
     assert inbox.look(b"file.jpg") is inbox.look(b"fifo.jpg") is None
     assert sorted(record.getMessage() for record in caplog.records) == [
-        "file left alone reason=special file name='fifo.jpg'",
-        "file left alone reason=special file name='socket.jpg'",
-        "file left alone reason=symlink name='broken.jpg'",
-        "file left alone reason=symlink name='file.jpg'",
-        "file left alone reason=symlink name='folder'",
+        "left alone reason=special file name='fifo.jpg'",
+        "left alone reason=special file name='socket.jpg'",
+        "left alone reason=symlink name='broken.jpg'",
+        "left alone reason=symlink name='file.jpg'",
+        "left alone reason=symlink name='folder'",
     ]
 
 
@@ -138,7 +138,7 @@ def test_names_are_logged_escaped(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
     names(make_inbox(tmp_path))
 
-    assert caplog.messages == ["file left alone reason=special file name='\\x1b[31m\\udcff'"]
+    assert caplog.messages == ["left alone reason=special file name='\\x1b[31m\\udcff'"]
 
 
 def test_a_list_of_extensions_takes_only_those_in_any_case_with_or_without_a_dot(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsortd.adapters import fsops
+from imgsortd.adapters import fsops, leases
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.core.records import Candidate, NotRead, Picture, Skipped, Unreadable
 from support import RED, paint, read_all
@@ -113,15 +113,15 @@ def test_a_file_that_is_not_as_it_settled_is_changed(
 
 
 @pytest.fixture
-def leases() -> Iterator[None]:
+def leases_allowed() -> Iterator[None]:
     """Allow leases as the daemon does, and take that back."""
     before = signal.getsignal(signal.SIGIO)
-    fsops.allow_leases()
+    leases.allow_leases()
     yield
     signal.signal(signal.SIGIO, before)
 
 
-@pytest.mark.usefixtures("leases")
+@pytest.mark.usefixtures("leases_allowed")
 def test_a_file_that_somebody_still_has_open_for_writing_is_busy(
     tmp_path: Path, reader: PictureReader
 ) -> None:
@@ -148,7 +148,7 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.usefixtures("leases")
+@pytest.mark.usefixtures("leases_allowed")
 def test_a_file_of_another_owner_that_the_kernel_says_nothing_of_wants_patience(
     open_folder: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from imgsortd.adapters import copying, fsops, renaming
+from imgsortd.adapters import copying, fsops, leases, renaming
 from imgsortd.adapters.faults import fault_point
 from imgsortd.core.records import Move, MovePhase, MoveResult
 from imgsortd.core.routing import NAME_MAX_BYTES
@@ -71,7 +71,7 @@ class Crossing:
         if fd is None:
             return self.give_back(move, MovePhase.CHANGED)
         with fsops.closing(fd):
-            is_written = fsops.writer_of(fd) is fsops.Writer.SOME
+            is_written = leases.writer_of(fd) is leases.Writer.SOME
             if is_written or not self._copy_or_give_back(fd, move):
                 return self.give_back(move, MovePhase.CHANGED)
         self._journal.mark_copied(move.move_id)

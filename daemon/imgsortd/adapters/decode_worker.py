@@ -18,7 +18,7 @@ from pathlib import Path
 from imgsortd.adapters import confinement
 from imgsortd.adapters.decoding import REPLY, REQUEST, Answer
 from imgsortd.adapters.images import decode, warm_up
-from imgsortd.errors import PictureError
+from imgsortd.errors import IncompleteError, PictureError
 
 
 def main() -> None:
@@ -46,7 +46,8 @@ def _serve(stream: BufferedRWPair) -> None:
         try:
             pixels = decode(stream.read(size_bytes), max_megapixels=max_megapixels)
         except PictureError as error:
-            _send(stream, Answer.REFUSED, str(error).encode("utf-8", "backslashreplace"))
+            kind = Answer.INCOMPLETE if isinstance(error, IncompleteError) else Answer.REFUSED
+            _send(stream, kind, str(error).encode("utf-8", "backslashreplace"))
         except MemoryError:
             _send(stream, Answer.NO_MEMORY, b"")
             return  # whatever state the libraries are in now

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgsortd.core.records import Pixels
-from imgsortd.errors import ImgsortdError, PictureError
+from imgsortd.errors import ImgsortdError, IncompleteError, PictureError
 
 if TYPE_CHECKING:  # the worker comes this way, and has no configuration to load
     from imgsortd.config_sections import PicturesConfig
@@ -53,6 +53,7 @@ class Answer(Enum):
     PIXELS = 1
     REFUSED = 2  # no picture: the reason
     NO_MEMORY = 3
+    INCOMPLETE = 4  # no picture yet, it seems: the reason
 
 
 class NoDecoderError(ImgsortdError):
@@ -157,8 +158,9 @@ class Decoder:
             raise _DiedError(self._worker.how_it_ended()) from error
         if answer is Answer.PIXELS:
             return np.frombuffer(payload, dtype=np.uint8).reshape(SIDE, SIDE, 3)
-        if answer is Answer.REFUSED:
-            raise PictureError(payload.decode("utf-8", "backslashreplace"))
+        if answer in (Answer.REFUSED, Answer.INCOMPLETE):
+            error_type = PictureError if answer is Answer.REFUSED else IncompleteError
+            raise error_type(payload.decode("utf-8", "backslashreplace"))
         self._drop()
         raise PictureError(
             f"needs over {limits.max_memory_mb:,} MB to decode (pictures.max_decode_memory_mb)"
@@ -192,7 +194,10 @@ class _Worker:
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
-        self._socket, theirs = socket.socketpair()
+        try:
+            self._socket, theirs = socket.socketpair()
+        except OSError as error:  # no descriptor is left
+            raise NoDecoderError(f"cannot start a decoding process ({error.strerror})") from error
         arguments = (theirs.fileno(), os.getpid(), limits.max_memory_mb * 10**6)
         try:
             with theirs:

@@ -21,9 +21,9 @@ import pillow_heif
 from PIL import Image, ImageOps, features
 from PIL.JpegImagePlugin import JpegImageFile
 
-from imgsortd.adapters.formats import HEAD_BYTES, looks_like, sniff
+from imgsortd.adapters.formats import HEAD_BYTES, is_only_begun, looks_like, sniff
 from imgsortd.core.records import Pixels
-from imgsortd.errors import PictureError
+from imgsortd.errors import IncompleteError, PictureError
 
 Box = tuple[int, int, float, float]
 
@@ -78,14 +78,16 @@ def decode(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Pi
     Raises
     ------
     PictureError
-        ``not a picture: …``, ``incomplete: …``, ``decompression bomb: …``, ``damaged JPEG: …``.
+        ``not a picture: …``, ``incomplete: …``, ``decompression bomb: …``, ``damaged JPEG: …``;
+        an IncompleteError where the file may only be unfinished.
     MemoryError
         There is not memory enough for it.
     """
     kind = sniff(data[:HEAD_BYTES])
     if kind is None:
         looks = looks_like(data[:HEAD_BYTES])
-        raise PictureError(f"not a picture: it begins like {looks}")
+        error_type = IncompleteError if is_only_begun(data[:HEAD_BYTES]) else PictureError
+        raise error_type(f"not a picture: it begins like {looks}")
     if kind == "AVIF" and not features.check("avif"):
         raise PictureError("AVIF is not supported by this Pillow; install the wheel from PyPI")
     # Pillow's own guard stays on, because GIF and WebP allocate while they are being opened.
@@ -98,7 +100,8 @@ def decode(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Pi
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _bomb(int(re.findall(r"\d+", f"{error} 0")[0]), max_megapixels) from error
     except Exception as error:  # fuzzing met a dozen types; one missed would stop the daemon
-        raise PictureError(f"damaged {kind}: {_short(error)}") from error
+        error_type = IncompleteError if "truncated" in str(error).lower() else PictureError
+        raise error_type(f"damaged {kind}: {_short(error)}") from error
 
 
 def _bomb(pixels: int, max_megapixels: float) -> PictureError:
@@ -159,7 +162,7 @@ def _check_jpeg(data: bytes) -> bool:
             scans, at_full_size = scans + 1, at_full_size or data[at + 2] < components
         if scans > _MAX_JPEG_SCANS:
             raise PictureError(f"decompression bomb: more than {_MAX_JPEG_SCANS} JPEG scans")
-    raise PictureError("incomplete: the JPEG has no end marker, as in an unfinished download")
+    raise IncompleteError("incomplete: the JPEG has no end marker, as in an unfinished download")
 
 
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:

@@ -23,6 +23,7 @@ PICTURE_EXTENSIONS = frozenset(
     b".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff "
     b".heic .heif .hif .avif".split()
 )
+_MOST_LEFT = 10_000  # names kept of what is not sorted
 
 
 @dataclass(slots=True)
@@ -43,6 +44,8 @@ class Inbox:
         How many the last listing has gone through.
     meet
         Told before each listing which folder stands under the path; may raise WatchError.
+    left_alone
+        What the last listing met and did not yield, by name: the reason. Not what is ignored.
     """
 
     root: Path
@@ -53,6 +56,7 @@ class Inbox:
     folders: int = field(init=False, default=0)
     _ignored: re.Pattern[bytes] = field(init=False)
     _only: frozenset[bytes] | None = field(init=False)
+    left_alone: dict[bytes, str] = field(init=False, default_factory=dict)
     _told: set[bytes] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
@@ -76,6 +80,7 @@ class Inbox:
             The inbox itself is gone or cannot be listed.
         """
         self.check_identity()
+        self.left_alone = {}
         folders = [b""]  # a list, no recursion: strangers may nest folders without end
         self.folders = 0
         while folders:
@@ -108,13 +113,14 @@ class Inbox:
                     elif self.recursive:
                         below.append(name)
                     else:
-                        self._tell_once(name, "folder left alone reason=recursive is false")
+                        self._leave(name, "folder, and recursive is false")
         except OSError as error:
             if not folder:
                 raise WatchError(
                     f"inbox {self.root}: cannot be listed ({error.strerror})"
                 ) from error
-            self._tell_once(folder, f"folder skipped reason={error.strerror}")
+            if error.errno not in fsops.NO_FILE:  # it went away between its listing and now
+                self._leave(folder, f"folder that cannot be listed: {error.strerror}")
 
     def _entry(self, name: bytes, entry: os.DirEntry[bytes]) -> Iterator[tuple[bytes, Stamp]]:
         try:
@@ -126,12 +132,14 @@ class Inbox:
                 yield name, fsops.stamp_of(status)
         else:
             kind = "symlink" if stat.S_ISLNK(status.st_mode) else "special file"
-            self._tell_once(name, f"file left alone reason={kind}")
+            self._leave(name, kind)
 
-    def _tell_once(self, name: bytes, text: str) -> None:
-        if name not in self._told and len(self._told) < 10_000:
+    def _leave(self, name: bytes, reason: str) -> None:
+        if len(self.left_alone) < _MOST_LEFT:
+            self.left_alone[name] = reason
+        if name not in self._told and len(self._told) < _MOST_LEFT:
             self._told.add(name)
-            log.info("%s name=%r", text, os.fsdecode(name))
+            log.info("left alone reason=%s name=%r", reason, os.fsdecode(name))
 
     def _is_wanted(self, name: bytes) -> bool:
         return self._only is None or os.path.splitext(name)[1].lower() in self._only

@@ -59,9 +59,15 @@ class Mover:
         return os.path.lexists(os.path.join(os.fsencode(self._roots[Root.TARGET]), dst))
 
     def holds_bytes(self, dst: bytes, size_bytes: int, sha256: bytes) -> bool:
-        """Tell whether the file under target is a regular one with exactly these bytes."""
-        with fsops.Folders(self._roots[Root.TARGET]) as target:
-            return fsops.holds_bytes(target, dst, size_bytes, sha256)
+        """Tell whether the file under target is a regular one with exactly these bytes.
+
+        One that cannot be read is taken for another: a double is better than a loss.
+        """
+        try:
+            with fsops.Folders(self._roots[Root.TARGET]) as target:
+                return fsops.holds_bytes(target, dst, size_bytes, sha256)
+        except OSError:
+            return False
 
     def obstacle(self, roots: Iterable[Root]) -> str:
         """Return why one of these folders takes no files now; empty when all do."""

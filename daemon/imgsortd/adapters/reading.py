@@ -13,11 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import local
 
-from imgsortd.adapters import fsops
+from imgsortd.adapters import fsops, leases
 from imgsortd.adapters.cpus import usable_cpus
 from imgsortd.adapters.decoding import DecodeLimits, Decoder, NoDecoderError
+from imgsortd.adapters.unfinished import looks_unfinished
 from imgsortd.core.records import Candidate, NotRead, Picture, ReadResult, Skipped, Unreadable
-from imgsortd.errors import PictureError
+from imgsortd.errors import IncompleteError, PictureError
 
 MAX_FILE_BYTES = 512 << 20
 # Each holds a file and a picture in memory, and shares the CPUs with the model it feeds.
@@ -85,8 +86,9 @@ class PictureReader:
     def read(self, candidate: Candidate, refusal: str = "") -> ReadResult:
         """Read one file: its hash and pixels are of the same bytes.
 
-        A file that is gone, changed since it settled, or still open for writing is
-        :class:`Skipped`; one that is no picture is :class:`Unreadable`.
+        A file that is gone, changed since it settled, still open for writing, or
+        unfinished as it seems, is :class:`Skipped`; one that is no picture is
+        :class:`Unreadable`.
         """
         try:
             data = self._read_bytes(candidate)
@@ -97,8 +99,14 @@ class PictureReader:
         sha256 = hashlib.sha256(data).digest()
         if refusal:
             return Unreadable(candidate, sha256, refusal)
+        if candidate.patience_s > 0 and (reason := looks_unfinished(data)):
+            return Skipped(candidate, NotRead.INCOMPLETE, reason)
         try:
             return Picture(candidate, sha256, self._decoder.decode(data))
+        except IncompleteError as error:
+            if candidate.patience_s > 0:
+                return Skipped(candidate, NotRead.INCOMPLETE, str(error))
+            return Unreadable(candidate, sha256, str(error))
         except PictureError as error:
             return Unreadable(candidate, sha256, str(error))
         except NoDecoderError as error:
@@ -109,10 +117,10 @@ class PictureReader:
         with fsops.Folders(self._inbox) as folders:
             fd = fsops.open_regular(folders.fd(folder), base)
         with fsops.closing(fd):
-            writer = fsops.writer_of(fd)
-            if writer is fsops.Writer.SOME:
+            writer = leases.writer_of(fd)
+            if writer is leases.Writer.SOME:
                 return Skipped(candidate, NotRead.BUSY)
-            if writer is fsops.Writer.UNKNOWN and not candidate.is_patient:
+            if writer is leases.Writer.UNKNOWN and not candidate.is_patient:
                 return Skipped(candidate, NotRead.UNASKED)
             if not self._unchanged(fd, candidate):
                 return Skipped(candidate, NotRead.CHANGED)

@@ -84,8 +84,24 @@ class Files:
     def set_read(self, candidate: Candidate, sha256: bytes) -> None:
         """Keep the hash of a file's bytes."""
         self._connection.execute(
-            "UPDATE files SET sha256 = ? WHERE id = ?", (sha256, candidate.file_id)
+            "UPDATE files SET sha256 = ?, reason = '' WHERE id = ?", (sha256, candidate.file_id)
         )
+
+    def waits(self, file_id: int, reason: str) -> None:
+        """Say for ``status`` why a pending file was not read this time."""
+        reason = storable(reason)
+        self._connection.execute(
+            "UPDATE files SET reason = ? WHERE id = ? AND state = 'pending' AND reason != ?",
+            (reason, file_id, reason),
+        )
+
+    def unread(self, limit: int) -> list[tuple[bytes, str]]:
+        """Return (src, reason) of the newest files that could not be read yet."""
+        return self._connection.execute(
+            "SELECT src, reason FROM files WHERE state = 'pending' AND sha256 IS NULL "
+            "AND reason != '' ORDER BY id DESC LIMIT ?",
+            (limit,),
+        ).fetchall()
 
     def finish(
         self,

@@ -124,13 +124,15 @@ class Candidate:
     """A settled file in the inbox, with its row in the store.
 
     ``is_patient`` tells that it was quiet for long enough to be taken also where nobody
-    can say whether it is still being written.
+    can say whether it is still being written. ``patience_s``: seconds for which it may still
+    be found incomplete; then, as at 0, it is set aside for it.
     """
 
     file_id: int
     name: bytes
     stamp: Stamp
     is_patient: bool = False
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ class NotRead(StrEnum):
     BUSY = "busy"
     DENIED = "denied"
     UNASKED = "unasked"  # nobody can say whether somebody writes it: more patience
+    INCOMPLETE = "incomplete"
 
 
 @dataclass(frozen=True, slots=True)
