@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from imgsortd.cli_options import ConfigOption, JsonOption
+from imgsortd.cli_progress import stage_bars
 from imgsortd.config import load_config
-from imgsortd.errors import ImgsortdError
-from imgsortd.terminal import DEFAULT_CONFIG, err, out, print_json
-
-if TYPE_CHECKING:
-    from imgsortd.sheets import OnProgress
+from imgsortd.terminal import DEFAULT_CONFIG, out, print_json
 
 
 def sheet(
@@ -37,7 +32,7 @@ def sheet(
 
     settings = load_config(config)
     replace = Replace.ANY if force else Replace.OURS
-    with sheet_progress(output, quiet=as_json) as show:
+    with stage_bars(f"stopped; {output} is as it was", quiet=as_json) as show:
         report = write_contact_sheet(
             settings, output, replace=replace, max_mb=max_mb, on_progress=show
         )
@@ -56,30 +51,3 @@ def sheet(
             f"{report.left_out:,} pictures left out: they would take more than {max_mb:g} MB; "
             f"--max-mb allows more"
         )
-
-
-@contextmanager
-def sheet_progress(output: Path, quiet: bool) -> Iterator[OnProgress]:
-    """Show how far a sheet is; Ctrl-C leaves the file as it was."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-
-    bar = Progress(
-        TextColumn("{task.description:<8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=err,
-        transient=True,
-        disable=quiet,
-    )
-    tasks: dict[str, TaskID] = {}
-
-    def show(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bar.add_task(stage)
-        bar.update(tasks[stage], completed=done, total=total)
-
-    try:
-        with bar:
-            yield show
-    except KeyboardInterrupt:
-        raise ImgsortdError(f"stopped; {output} is as it was") from None

@@ -14,11 +14,11 @@ from enum import StrEnum
 
 import numpy as np
 
+from imgsortd.adapters.picture_pool import Place, is_there
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.store_records import FitRecord
-from imgsortd.adapters.store_sheets import ClusterRow, SheetRows, ShownFile
-from imgsortd.adapters.thumbnails import Place, is_there
+from imgsortd.adapters.store_sheets import SheetRows, ShownFile
 from imgsortd.config import Config
 from imgsortd.core.closest import Extremes, MeanFeatures, Ranked
 from imgsortd.core.records import FileState
@@ -28,7 +28,7 @@ FARTHEST = 3
 REVIEWED = 60
 LISTED = 100
 # Kept for those that their owner has taken away since they were sorted.
-_SPARE = 12
+SPARE = 12
 
 OnPictures = Callable[[int, int], None]
 """Told (pictures whose features were read, of how many)."""
@@ -127,7 +127,8 @@ def read_sheet(
         rows = SheetRows(store.connection)
         sizes, counts = store.files.cluster_sizes(), store.files.counts()
         clusters = sorted(rows.clusters(sizes), key=lambda c: -sizes.get(c.cluster_id, 0))
-        ranked = rank_members(store, clusters, NEAREST + 1 + _SPARE, FARTHEST + _SPARE, on_pictures)
+        ids = [cluster.cluster_id for cluster in clusters]
+        ranked = rank_members(store, ids, NEAREST + 1 + SPARE, FARTHEST + SPARE, on_pictures)
         duplicates, total = rows.duplicates(), max(1, sum(sizes.values()))
         return Sheet(
             clusters=tuple(
@@ -162,7 +163,7 @@ def read_sheet(
 
 def rank_members(
     store: Store,
-    clusters: Iterable[ClusterRow],
+    cluster_ids: Iterable[int],
     nearest: int,
     farthest: int,
     on_pictures: OnPictures = lambda *_: None,
@@ -173,7 +174,7 @@ def rank_members(
     person has moved some, it is not the center of the fit.
     """
     model = store.fits.current()
-    ids = np.array(sorted(cluster.cluster_id for cluster in clusters), dtype=np.int64)
+    ids = np.array(sorted(cluster_ids), dtype=np.int64)
     if model is None or not len(ids):
         return {}
     means = MeanFeatures(len(ids), model.extractor.dims)
@@ -212,7 +213,7 @@ def _pictures(
     """Choose the pictures of one cluster, the medoid first; those that are gone are passed over."""
     count = 1 + NEAREST + FARTHEST
     if ranked is None:
-        first = rows.first_of(cluster_id, count + _SPARE)
+        first = rows.first_of(cluster_id, count + SPARE)
         there = [file for file in first if is_there(places_of(config, file))]
         return tuple(_shown(config, file, Role.ANY) for file in there[:count])
     files = rows.files({i for i, _ in (*ranked.nearest, *ranked.farthest)})

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from imgsortd.adapters.decoding import DecodeLimits
-from imgsortd.adapters.thumbnails import Place, Thumbnail, is_there, make_thumbnails
+from imgsortd.adapters.picture_pool import Place, is_there
+from imgsortd.adapters.thumbnails import Thumbnail, make_thumbnails
 from support import BLUE, GREEN, RED, paint
 
 LIMITS = DecodeLimits()

@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import stat
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
-from threading import local
 from typing import Generic, TypeVar
 
 from PIL import Image
 
-from imgsortd.adapters import fsops
-from imgsortd.adapters.cpus import usable_cpus
 from imgsortd.adapters.decoding import DecodeLimits, Decoder
-from imgsortd.adapters.reading import MAX_FILE_BYTES
+from imgsortd.adapters.picture_pool import PicturePool, Place
 from imgsortd.core.records import Pixels
-from imgsortd.errors import PictureError
 
 SIDE_PX = 320
 _QUALITY = 72
 _AHEAD = 4  # pictures in hand for each thread: enough to keep it busy, little to throw away
 
 Key = TypeVar("Key", bound=Hashable)
-Place = tuple[Path, bytes]
-"""A root, and a name below it."""
 OnDone = Callable[[int], None]
 """Told how many pictures are done."""
 
@@ -66,11 +57,6 @@ class Thumbnails(Generic[Key]):
     left_out: int = 0
 
 
-def is_there(places: Iterable[Place]) -> bool:
-    """Tell whether one of the places holds a regular file; it is not opened."""
-    return any(_is_file(os.path.join(os.fsencode(root), name)) for root, name in places)
-
-
 def make_thumbnails(
     wanted: Sequence[tuple[Key, Sequence[Place]]],
     limits: DecodeLimits,
@@ -95,7 +81,7 @@ def make_thumbnails(
     made: Thumbnails[Key] = Thumbnails()
     room, rest = max_bytes, deque(wanted)
     begun: deque[tuple[Key, Future[Thumbnail | str]]] = deque()
-    with _Pool(limits) as pool:
+    with PicturePool(limits, _make) as pool:
         while rest or begun:
             while rest and len(begun) < _AHEAD * pool.threads:
                 key, places = rest.popleft()
@@ -114,60 +100,8 @@ def make_thumbnails(
     return made
 
 
-class _Pool:
-    """Threads that read and compress, each with a decoding process of its own."""
-
-    def __init__(self, limits: DecodeLimits) -> None:
-        self.threads = usable_cpus()
-        self._limits = limits
-        self._of_thread = local()
-        self._decoders: list[Decoder] = []
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="thumbnail")
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for decoder in self._decoders:
-            decoder.close()
-        self._pool.shutdown(wait=True)
-
-    def submit(self, places: Sequence[Place]) -> Future[Thumbnail | str]:
-        return self._pool.submit(self._make, places)
-
-    def _make(self, places: Sequence[Place]) -> Thumbnail | str:
-        if not hasattr(self._of_thread, "decoder"):
-            self._of_thread.decoder = Decoder(self._limits)
-            self._decoders.append(self._of_thread.decoder)
-        decoder: Decoder = self._of_thread.decoder
-        why = "gone"
-        for root, name in places:
-            try:
-                return _compress(decoder.decode_whole(_read(root, name), SIDE_PX))
-            except OSError as error:
-                why = "gone" if error.errno in fsops.NO_FILE else error.strerror or str(error)
-            except PictureError as error:
-                why = str(error)
-        return why
-
-
-def _is_file(path: bytes) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def _read(root: Path, name: bytes) -> bytes:
-    folder, base = fsops.split(name)
-    with fsops.Folders(root) as folders:
-        fd = fsops.open_regular(folders.fd(folder), base)
-    with fsops.closing(fd):
-        size_bytes = os.fstat(fd).st_size
-        if size_bytes > MAX_FILE_BYTES:
-            raise PictureError(f"too large: {size_bytes >> 20} MiB")
-        return b"".join(fsops.read_chunks(fd))
+def _make(decoder: Decoder, data: bytes) -> Thumbnail:
+    return _compress(decoder.decode_whole(data, SIDE_PX))
 
 
 def _compress(pixels: Pixels) -> Thumbnail:
