@@ -105,6 +105,8 @@ def test_no_two_clusters_are_offered_one_name_and_named_ones_none() -> None:
         ]
     )
 
+    vague = NamedCluster(6, "", "cluster_6", 9, 9, (Suggestion("tench", 0.05),))
+    assert commands([vague]) == []
     assert chosen == [(0, "bee"), (1, "ant"), (5, "fly")]
 
 

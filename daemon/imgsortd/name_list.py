@@ -22,6 +22,8 @@ from imgsortd.core.routing import cluster_folder
 
 LOOKED_AT = 9
 SUGGESTED = 3
+LEAST_SHARE = 0.1
+"""Of what the classifier sees; below, a class is no name to offer."""
 _AHEAD = 2  # clusters whose pictures are being read while one is computed
 
 OnProgress = Callable[[str, int, int], None]
@@ -162,14 +164,15 @@ def _nearest_places(
 
 
 def commands(clusters: Sequence[NamedCluster]) -> list[tuple[int, str]]:
-    """Return (number, name) for each cluster without a name: its likeliest class not yet taken.
+    """Return (number, name) for each cluster without a name: its likeliest class not taken yet.
 
     Two folders cannot have one name, so that the larger cluster takes it.
     """
     taken = {text.casefold() for cluster in clusters for text in (cluster.name, cluster.folder)}
     chosen = []
     for cluster in clusters:
-        free = (s.name for s in cluster.suggestions if s.name.casefold() not in taken)
+        likely = [s.name for s in cluster.suggestions if s.share >= LEAST_SHARE]
+        free = (name for name in likely if name.casefold() not in taken)
         name = None if cluster.is_named else next(free, None)
         if name is not None:
             taken.add(name.casefold())
