@@ -12,8 +12,10 @@ import typer
 
 from imgsortd import __version__
 from imgsortd.cli_doctor import doctor
+from imgsortd.cli_names import names
 from imgsortd.cli_options import ConfigOption, JsonOption
 from imgsortd.cli_setup import init, service_app, weights_app
+from imgsortd.cli_sheet import sheet
 from imgsortd.cli_sort import sort
 from imgsortd.cli_undo import undo
 from imgsortd.config import load_config
@@ -134,5 +136,7 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
 
 
 app.command()(undo)
+app.command()(sheet)
+app.command()(names)
 app.command()(doctor)
 app.command()(init)

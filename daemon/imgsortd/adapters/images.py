@@ -83,6 +83,38 @@ def decode(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Pi
     MemoryError
         There is not memory enough for it.
     """
+    small = _decode(data, max_megapixels)
+    x, y = (round((side - CROP_SIZE) / 2) for side in small.size)
+    return np.array(small.crop((x, y, x + CROP_SIZE, y + CROP_SIZE)), dtype=np.uint8)
+
+
+def decode_whole(
+    data: bytes, side_px: int, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> Pixels:
+    """Decode a picture to a small one of all of it, for a person to look at.
+
+    Parameters
+    ----------
+    side_px
+        Most pixels of a side.
+
+    Returns
+    -------
+    Pixels
+        uint8 [height, width, 3], otherwise as :func:`decode`; strips over 512:1 lack their ends.
+
+    Raises
+    ------
+    PictureError, MemoryError
+        As :func:`decode`.
+    """
+    small = _decode(data, max_megapixels)
+    small.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    return np.array(small, dtype=np.uint8)
+
+
+def _decode(data: bytes, max_megapixels: float) -> Image.Image:
+    """Return the picture upright, as RGB, its short side of 256; see :func:`decode`."""
     kind = sniff(data[:HEAD_BYTES])
     if kind is None:
         looks = looks_like(data[:HEAD_BYTES])
@@ -94,7 +126,7 @@ def decode(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Pi
     # It is one number for the process, and every caller has the same configuration.
     Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
     try:
-        return _decode(data, kind, max_megapixels)
+        return _decode_kind(data, kind, max_megapixels)
     except (PictureError, MemoryError):  # no memory: the picture may be, or the machine
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -116,7 +148,7 @@ def _short(error: Exception) -> str:
     return text.encode("unicode_escape").decode("ascii")[:_MAX_REASON_CHARS]
 
 
-def _decode(data: bytes, kind: str, max_megapixels: float) -> Pixels:
+def _decode_kind(data: bytes, kind: str, max_megapixels: float) -> Image.Image:
     # Not Image.open for JPEG: it refuses a 200-megapixel photograph before it can be reduced,
     # and reads the index of further images (MPF), which editors often leave broken.
     file, is_jpeg = io.BytesIO(data), kind == "JPEG"
@@ -131,9 +163,7 @@ def _decode(data: bytes, kind: str, max_megapixels: float) -> Pixels:
         if pixels > max_megapixels * 1e6:
             raise _bomb(pixels, max_megapixels)
         image.load()
-        small = _upright(_resize(_without_far_ends(image), covered), image)
-    x, y = (round((side - CROP_SIZE) / 2) for side in small.size)
-    return np.array(small.crop((x, y, x + CROP_SIZE, y + CROP_SIZE)), dtype=np.uint8)
+        return _upright(_resize(_without_far_ends(image), covered), image)
 
 
 def _count_pixels(image: Image.Image) -> int:
