@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.decoding import decode_limits
@@ -258,9 +259,10 @@ def nearest_pictures(
         A file that is not to be among them.
     """
     finder = Finder(store)
-    ids, distances, compared = _stream(store, extractor, features, count + _SPARE, tell)
+    parts = store.fits.stream_features(extractor)
+    best, compared = nearest_rows(parts, features, count + _SPARE, tell)
     found: dict[int, tuple[FileRow, float]] = {}
-    for file_id, distance in zip(ids.tolist(), distances.tolist(), strict=True):
+    for file_id, distance in best:
         row = finder.by_id(file_id)
         if row is None or row.sha256 is None:
             continue
@@ -274,13 +276,25 @@ def nearest_pictures(
     return Nearest(sorted(there, key=lambda one: (one[1], one[0].file_id))[:count], compared)
 
 
-def _stream(
-    store: Store, extractor: ExtractorId, features: Vectors, count: int, tell: Tell
-) -> tuple[Any, Vectors, int]:
+def nearest_rows(
+    parts: Iterable[tuple[npt.NDArray[np.int64], Vectors]],
+    features: Vectors,
+    count: int,
+    tell: Tell = lambda _: None,
+) -> tuple[list[tuple[int, float]], int]:
+    """Return (id, distance) of the nearest rows, the nearest first, and how many there were.
+
+    Parameters
+    ----------
+    parts
+        int64 [m] ids and float32 [m, d] vectors; one part at a time is in memory.
+    features
+        float32 [d].
+    """
     ids = np.empty(0, dtype=np.int64)
     distances = np.empty(0, dtype=np.float32)
     compared = 0
-    for some_ids, vectors in store.fits.stream_features(extractor):
+    for some_ids, vectors in parts:
         compared += len(some_ids)
         tell(f"compared with {compared:,} pictures")
         ids = np.concatenate([ids, some_ids])
@@ -288,7 +302,8 @@ def _stream(
         if len(ids) > count:
             best = np.argpartition(distances, count - 1)[:count]
             ids, distances = ids[best], distances[best]
-    return ids, distances, compared
+    order = np.lexsort((ids, distances))
+    return list(zip(ids[order].tolist(), distances[order].tolist(), strict=True)), compared
 
 
 def similar(config: Config, path: Path, count: int, tell: Tell) -> dict[str, Any]:
