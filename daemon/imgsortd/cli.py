@@ -12,6 +12,8 @@ import typer
 
 from imgsortd import __version__
 from imgsortd.cli_doctor import doctor
+from imgsortd.cli_duplicates import duplicates
+from imgsortd.cli_find import explain, similar
 from imgsortd.cli_names import names
 from imgsortd.cli_options import ConfigOption, JsonOption
 from imgsortd.cli_setup import init, service_app, weights_app
@@ -138,5 +140,8 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
 app.command()(undo)
 app.command()(sheet)
 app.command()(names)
+app.command()(similar)
+app.command()(explain)
+app.command()(duplicates)
 app.command()(doctor)
 app.command()(init)

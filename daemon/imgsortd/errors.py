@@ -16,6 +16,7 @@
     ├── NoMemoryError        the machine has no memory for the model, not even for one picture
     ├── RequestError         the running daemon could not do what a command asked for
     ├── UndoError            there is nothing to undo, or none of it can be
+    ├── FindError                what was asked about is no file or picture that can be compared
     ├── FitError                 KMeans cannot be fitted on what there is
     └── PictureError             one file cannot be sorted; it is set aside with the reason
         └── IncompleteError      it looks unfinished, so it is given time before that
@@ -89,6 +90,10 @@ class RequestError(ImgsortdError):
 
 class UndoError(ImgsortdError):
     """There is nothing to undo, or none of it can be."""
+
+
+class FindError(ImgsortdError):
+    """What was asked about is not there, is no picture, or cannot be compared."""
 
 
 class FitError(ImgsortdError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imgsortd.adapters.faults import fault_point
+from imgsortd.core.perceptual import perceptual_hash
 from imgsortd.core.records import (
     Candidate,
     FileState,
@@ -133,9 +134,12 @@ def end_batch(
     extraction = _without(extraction, failed)
     report = BatchReport(images=len(extraction.results), extracted=len(extraction.hashes))
     report.extract_s = extract_s
+    pictures = (result for result in extraction.results if isinstance(result, Picture))
+    looks = {picture.sha256: perceptual_hash(picture.pixels) for picture in pictures}
     fault_point("read")
     with library.store.atomic():
         library.store.fits.put_features(library.extractor.id, extraction.hashes, vectors)
+        library.store.hashes.put(looks)
         moves = _plan(library, extraction.results, report)
     fault_point("planned")
     make_moves(library, moves, report)

@@ -14,6 +14,7 @@ from imgsortd.config import Config
 from imgsortd.core.records import Candidate, Move, MovePhase, MoveResult, Op, Root, Stamp
 from imgsortd.errors import ImgsortdError, UndoError
 from imgsortd.intake import Intake
+from imgsortd.keeping import decide
 from imgsortd.reversing import Undo
 from imgsortd.undo_job import UndoChoice
 
@@ -63,11 +64,14 @@ class UndoRequests:
 
     def _do(self, verb: str, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         try:
+            if verb == "keep":
+                with self._store.atomic():
+                    return "done", decide(self._store, params)
             if verb != "undo":
                 raise UndoError(f"unknown verb {verb!r}")
             report = self._undo.run(UndoChoice(**params))
         except (ImgsortdError, TypeError) as error:
-            log.error("undo failed reason=%s", error)
+            log.error("%s failed reason=%s", verb, error)
             return "failed", {"error": str(error)}
         log.info(
             "undone batches=%s made=%s files=%d left=%d",

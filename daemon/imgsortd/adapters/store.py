@@ -19,6 +19,7 @@ from imgsortd.adapters.fsops import closing
 from imgsortd.adapters.store_backbones import Backbones
 from imgsortd.adapters.store_control import Control
 from imgsortd.adapters.store_files import Files
+from imgsortd.adapters.store_hashes import PictureHashes
 from imgsortd.adapters.store_health import (
     BUSY_TIMEOUT_S,
     check_health,
@@ -61,6 +62,8 @@ class Store:
         What is told of fits; the same with features and centers.
     backbones
         Sorted files to be read again.
+    hashes
+        What pictures look like, in 64 bits, and which alike ones are to stay.
     db
         The connection as sqlite-utils sees it.
     """
@@ -74,6 +77,7 @@ class Store:
         self.records = FitRecords(connection)
         self.control = Control(connection)
         self.backbones = Backbones(connection)
+        self.hashes = PictureHashes(connection)
 
     # These two are imported when they are asked for: `status` takes less time than they do.
     @cached_property
