@@ -215,7 +215,9 @@ def _build_loop(
         returned += return_orphans(config.inbox, unfinished)
     for name in returned:
         log.warning("claim without a journal row given back name=%r", os.fsdecode(name))
-    inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
+    inbox = Inbox(
+        config.inbox, config.recursive, config.ignore, config.extensions, config.companions
+    )
     kind = filesystem_of(config.inbox)
     if config.polling is Polling.AUTO and is_network_filesystem(kind):
         log.info("inbox is on %s: others' files raise no events here, so it is listed", kind)
@@ -223,7 +225,7 @@ def _build_loop(
         library.config = config
     return Loop(
         library,
-        Intake(inbox, store, config.settle_s),
+        Intake(inbox, store, config.settle_s, library.companions),
         Watcher(config.inbox, config.recursive),
         PictureReader(
             config.inbox, decode_limits(config.pictures), model_on_cpu=setup.extractor.on_cpu
