@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from imgsortd.adapters import fsops
 from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.auditing import adopt, audit
 from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.records import Op
 from imgsortd.fits import compute_fit, fit_source
+from imgsortd.sort_job import SortJob
+from imgsortd.sorting import sort_folder
 from imgsortd.undo_job import UndoChoice
 from imgsortd.undoing import undo
+from inboxes import QUICK, Inbox
 from line import Line, files_below
 from mounts import tmpfs
-from support import BLUE, GREEN, RED, paint, paint_groups, sums
+from support import (
+    BLUE,
+    GREEN,
+    RED,
+    ColourExtractor,
+    make_config,
+    paint,
+    paint_groups,
+    run_cli,
+    sums,
+    wait_until,
+)
 
 XMP, MOV, RAW = b"<x:xmpmeta/>", b"\0\0\0\x14ftypqt  film", b"II*\0\x10\0\0\0CR\x02\0 raw"
 
@@ -171,8 +191,6 @@ def test_a_companion_that_is_still_open_for_writing_follows_when_it_is_closed(
     line = make_line()
     jpeg(line, "IMG_1.JPG")
     line.put("IMG_1.MOV", MOV)
-    from imgsortd.adapters import fsops
-
     fsops.allow_leases()
 
     with open(line.config.inbox / "IMG_1.MOV", "ab") as writer:
@@ -567,3 +585,84 @@ def test_a_list_of_extensions_is_no_bar_to_companions(make_line: Callable[..., L
 
     assert inbox(line) == {"IMG_1.txt"}
     assert together(line, "IMG_1", "IMG_1.JPG", "IMG_1.xmp")
+
+
+# --- with the daemon --------------------------------------------------------------------
+
+
+def drop_groups(one: Inbox, count: int, draw: random.Random) -> None:
+    """Write pictures with a raw file, a sidecar and a film each into the inbox, in any order."""
+    made = one.folder / "groups"
+    files = paint_groups(made, count, ".jpg", seed=draw.randrange(1 << 20))
+    for picture in list(files):
+        for ending, data in ((".CR2", RAW), (".xmp", XMP), (".MOV", MOV)):
+            path = picture.with_suffix(ending)
+            path.write_bytes(data + (b"" if ending == ".xmp" else picture.name.encode()))
+            files.append(path)
+    draw.shuffle(files)
+    for path in files:
+        one.bring(path, path.name)
+
+
+def groups(one: Inbox) -> dict[str, set[str]]:
+    """Return the folders that the files of each stem stand in."""
+    found: dict[str, set[str]] = {}
+    for path in one.target.rglob("*.*"):
+        found.setdefault(path.stem, set()).add(path.parent.name)
+    return found
+
+
+def test_a_daemon_killed_once_keeps_groups_together_and_undo_brings_all_back(
+    make: Callable[..., Inbox],
+) -> None:
+    one = make()
+    one.daemon.start()
+    one.daemon.wait_ready()
+
+    drop_groups(one, 10, random.Random(5))
+    wait_until(lambda: any(one.target.rglob("*.jpg")), what="the first pictures sorted")
+    one.daemon.stop(9)
+    one.daemon.start()
+    one.wait_sorted()
+
+    one.check()
+    assert one.status().counts["companions"] == 90
+    assert {len(folders) for folders in groups(one).values()} == {1}
+    assert len(groups(one)) == 30
+    done = run_cli("undo", "-c", one.folder / "config.yaml", "--since", "1h", "--json")
+    assert json.loads(done.stdout)["left"] == []
+    assert sums(one.inbox) == one.dropped
+    assert one.status().counts["undone"] == 120
+    run_cli("undo", "-c", one.folder / "config.yaml", "--since", "1h")
+
+
+def test_one_run_from_cron_brings_companions_along(make: Callable[..., Inbox]) -> None:
+    one = make()
+    drop_groups(one, 3, random.Random(6))
+
+    run = [sys.executable, *QUICK, "run", "--once", "-c", str(one.folder / "config.yaml")]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    one.check()
+    assert {len(folders) for folders in groups(one).values()} == {1}
+
+
+def test_sort_copies_companions_along_and_a_second_run_only_what_is_new(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for picture in paint_groups(source, 3, ".jpg"):
+        picture.with_suffix(".xmp").write_bytes(XMP)
+    job = SortJob(source, target, 3, Op.COPY, None, True, 42, dry_run=False)
+    config = make_config(tmp_path, inbox=str(source), target=str(target), op="copy")
+
+    first = sort_folder(job, config, ColourExtractor(), lambda *_: None)
+    (source / "red-0.CR2").write_bytes(RAW)
+    second = sort_folder(job, config, ColourExtractor(), lambda *_: None)
+
+    assert (first.sorted, first.companions, second.companions) == (9, 9, 1)
+    assert [first.set_aside, second.set_aside] == [[], []]
+    assert sums(target) == sums(source)
+    stems: dict[str, set[Path]] = {}
+    for path in target.rglob("*.*"):
+        stems.setdefault(path.stem, set()).add(path.parent)
+    assert {len(stems[stem]) for stem in stems if "-" in stem} == {1}

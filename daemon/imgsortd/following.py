@@ -74,11 +74,12 @@ class Following:
     def run(self) -> Iterator[BatchReport]:
         """Do all that can be done, and yield a report of each portion."""
         while not self.is_idle:
+            self._begin()
+            wait(self._hashing.values())
             report = self.step()
             yield report
             if not (report.images or self._hashing):
                 return  # what is left waits for a move that cannot be made now
-            wait(self._hashing.values())
 
     def _begin(self) -> None:
         companions, journal = self._library.companions, self._library.store.journal
