@@ -111,6 +111,10 @@ def test_all_of_a_stem_end_in_the_folder_of_their_picture(
     assert together(line, "IMG_1", *names)
     assert line.counts() == {"seen": 12, "sorted": 7, "companions": 5}
     assert len(inbox(line)) == (0 if op == "move" else 12)
+    assert line.store.fits.count_features() == 7
+    assert len(line.store.fits.load_features(line.extractor.id)[0]) == 7
+    assert line.store.files.cluster_sizes().keys() == {0, 1, 2}
+    assert sum(line.store.files.cluster_sizes().values()) == 7
 
 
 def test_a_companion_alone_is_left_with_one_line_and_follows_when_its_picture_comes(

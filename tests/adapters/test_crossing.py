@@ -308,3 +308,14 @@ def test_a_claim_that_cannot_be_given_back_is_told_and_does_not_hold_up_the_othe
 
     assert return_orphans(tmp_path, []) == [b"b.png"]
     assert "claim not given back name='1-a.png' reason=[Errno 5]" in caplog.text
+
+
+def test_a_copy_that_takes_long_tells_that_it_goes_on(bench: Bench) -> None:
+    bench.put("a.mov", b"f" * (3 << 20))
+    told: list[int] = []
+    bench.mover.after_each = lambda: told.append(len(told))
+
+    (result,) = bench.apply(bench.plan("a.mov", "cluster_0/a.mov"))
+
+    assert result.phase is MovePhase.DONE
+    assert len(told) == 4  # after each megabyte, and the move

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -31,7 +31,14 @@ class _CopyJournal(Protocol):
 class Crossing:
     """Moves from one root to another, across mounts."""
 
-    def __init__(self, source: fsops.Folders, target: fsops.Folders, journal: _CopyJournal) -> None:
+    def __init__(
+        self,
+        source: fsops.Folders,
+        target: fsops.Folders,
+        journal: _CopyJournal,
+        on_chunk: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_chunk = on_chunk
         self._source = source
         self._target = target
         self._journal = journal
@@ -120,7 +127,8 @@ class Crossing:
         folder, name = fsops.split(move.dst)
         folder_fd = self._target.fd(folder)
         try:
-            staged = copying.stage(fd, folder_fd, copying.part_of(move.move_id), move.sha256)
+            part = copying.part_of(move.move_id)
+            staged = copying.stage(fd, folder_fd, part, move.sha256, self._on_chunk)
         except copying.BytesChangedError:
             return False
         try:

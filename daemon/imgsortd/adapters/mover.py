@@ -38,7 +38,8 @@ class Mover:
     Attributes
     ----------
     after_each
-        Called after each move: across slow mounts a batch may take minutes.
+        Called after each move and each megabyte copied: across slow mounts a batch, or one
+        film, may take minutes.
     """
 
     def __init__(self, inbox: Path, target: Path, journal: MidMoveJournal) -> None:
@@ -120,7 +121,8 @@ def _guard(places: Places, move: Move) -> MoveResult:
 
 
 def _move(places: Places, move: Move) -> MoveResult:
-    crossing = Crossing(places.roots[move.src_root], places.end(move), places.journal)
+    source, end = places.roots[move.src_root], places.end(move)
+    crossing = Crossing(source, end, places.journal, places.after_each)
     if crossing.is_begun(move):
         return _cross(places, crossing, move)
     if _is_there(places, move):

@@ -206,7 +206,8 @@ def _stage(places: Places, move: Move) -> copying.Staged | MoveResult:
             return ended(move, MovePhase.GONE)
         with fsops.closing(fd):
             folder_fd, _ = places.destination(move)
-            return copying.stage(fd, folder_fd, copying.part_of(move.move_id), move.sha256)
+            part = copying.part_of(move.move_id)
+            return copying.stage(fd, folder_fd, part, move.sha256, places.after_each)
     except copying.BytesChangedError:
         return ended(move, MovePhase.CHANGED)
     except OSError as error:
