@@ -35,6 +35,7 @@ from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, parse_config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Pixels
+from imgsortd.following import Following
 from imgsortd.intake import Intake
 from imgsortd.library import Library, open_library
 from imgsortd.pipeline import process_batch, recover
@@ -129,17 +130,17 @@ def sort_all(config: Config) -> None:
     return_orphans(config.inbox, store.journal.unfinished())
     recover(library)
     inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
-    intake = Intake(inbox, store, 0.0)
+    intake = Intake(inbox, store, 0.0, library.companions)
     reader = PictureReader(config.inbox, threads=1)
+    following = Following(library, reader, intake.tracker.__contains__)
     for now_s in (0, 2):  # a file that changed is looked at again after a second
         intake.scan(now_s)
         intake.settle(now_s)
         candidates = list(intake.queue)
         intake.queue.clear()
-        if not candidates:
-            continue
-        report = process_batch(library, read_all(reader, candidates))
-        intake.learn(report, now_s)
+        reports = [process_batch(library, read_all(reader, candidates))] if candidates else []
+        for report in (*reports, *following.run()):
+            intake.learn(report, now_s)
     reader.close()
     store.close()
 

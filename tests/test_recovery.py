@@ -11,7 +11,7 @@ import pytest
 from imgsortd.adapters.crossing import CLAIM_FOLDER
 from imgsortd.adapters.store import open_read_only, open_store
 from killed_line import KillServer
-from scene import Scene, Without, points
+from scene import ENDS_WITH_COMPANIONS, Scene, Without, points
 from support import sums
 
 ALWAYS = {"arrived", "read", "planned", "folder_made", "moves_synced", "closed"}
@@ -94,6 +94,27 @@ def test_killed_anywhere_once_and_twice_across_filesystems_each_file_ends_in_one
     passed = check_all_kills(server, scene)
 
     assert passed >= ALWAYS | labels
+
+
+@pytest.mark.parametrize("op", ["move", "copy", "symlink"])
+def test_killed_anywhere_companions_end_beside_their_pictures(
+    folder: Path, server: KillServer, op: str
+) -> None:
+    scene = Scene(folder, op, names=list(ENDS_WITH_COMPANIONS))
+
+    passed = check_all_kills(server, scene)
+
+    assert passed >= ALWAYS
+
+
+def test_killed_anywhere_across_filesystems_companions_end_beside_their_pictures(
+    folder_across: Path, server: KillServer
+) -> None:
+    scene = Scene(folder_across, "move", names=list(ENDS_WITH_COMPANIONS))
+
+    passed = check_all_kills(server, scene)
+
+    assert passed >= ALWAYS | CROSSED
 
 
 def test_claims_go_back_to_the_inbox_when_the_database_is_lost(

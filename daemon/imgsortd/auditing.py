@@ -14,6 +14,7 @@ from imgsortd.adapters import fsops
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_audit import Adopted, Differing, Found, StoreAudit
+from imgsortd.adopted_companions import AdoptedCompanions
 from imgsortd.config import Config
 from imgsortd.core.records import FileState, Op, Stamp
 from imgsortd.core.routing import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name, cluster_number
@@ -138,17 +139,21 @@ def adopt(
 
     A file in ``cluster_7`` counts as sorted into cluster 7. Where files are copied or
     linked rather than moved, the file in the inbox with the same bytes is its source, so
-    that it is not copied again.
+    that it is not copied again. A raw file, sidecar or film beside a picture of its name
+    counts as its companion.
     """
     rows, sources = StoreAudit(store.connection), _sources(config)
     adopted = 0
     with fsops.Folders(config.target) as target, fsops.Folders(config.inbox) as inbox:
+        companions = AdoptedCompanions(store, config, target)
+        foreign = companions.last(foreign)
         for start in range(0, len(foreign), _AT_ONCE):
             with store.atomic():
                 for found in foreign[start : start + _AT_ONCE]:
                     file = _as_sorted(found, target, inbox, config)
                     if file is not None:
-                        rows.adopt([_with_source(_as_duplicate(file, rows), sources)])
+                        file = _as_duplicate(companions.pair(file), rows)
+                        rows.adopt([_with_source(file, sources)])
                         adopted += 1
             progress(min(start + _AT_ONCE, len(foreign)), len(foreign))
     return adopted
@@ -198,7 +203,9 @@ def _sources(config: Config) -> _Sources:
     found: _Sources = {}
     if config.op is Op.MOVE:
         return found
-    inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
+    inbox = Inbox(
+        config.inbox, config.recursive, config.ignore, config.extensions, config.companions
+    )
     with fsops.Folders(config.inbox) as folders:
         for name, stamp in inbox.scan():
             sha256 = _sha256(folders, name)

@@ -185,6 +185,8 @@ def _print_sort_report(report: Any) -> None:
         )
     if report.duplicates:
         out.print(f"{report.duplicates:,} of them have the bytes of another one")
+    if report.companions:
+        out.print(f"{report.companions:,} companions came along: raw files, sidecars, films")
     if report.clusters:
         sizes = sorted(report.clusters.values(), reverse=True)
         out.print(f"largest cluster {sizes[0]:,}, smallest {sizes[-1]:,}")

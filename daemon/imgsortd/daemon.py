@@ -239,9 +239,14 @@ def _build_loop(
     library.mover.whereabouts = whereabouts
     _tell_returned(return_orphans(config.target, store.journal.unfinished(), deep=False))
     inbox = Inbox(
-        config.inbox, config.recursive, config.ignore, config.extensions, whereabouts.meet
+        config.inbox,
+        config.recursive,
+        config.ignore,
+        config.extensions,
+        config.companions,
+        whereabouts.meet,
     )
-    intake = Intake(inbox, store, config.settle_s, UNFINISHED_S)
+    intake = Intake(inbox, store, config.settle_s, library.companions, UNFINISHED_S)
     intake.whereabouts = whereabouts
     store.files.is_away = whereabouts.is_away
     kind = filesystem_of(config.inbox)

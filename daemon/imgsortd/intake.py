@@ -14,6 +14,8 @@ from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.whereabouts import Whereabouts
+from imgsortd.companions import Companions
+from imgsortd.core.companions import CompanionRule
 from imgsortd.core.records import Candidate, FileState, Stamp
 from imgsortd.core.stability import SettleTracker
 from imgsortd.errors import ImgsortdError
@@ -37,6 +39,8 @@ class Intake:
     ----------
     settle_s
         Seconds without a change after which a file counts as finished.
+    companions
+        Told of the files that go with a picture; where None, there are none.
     patience_s
         Seconds without a change after which a file that looks unfinished is set aside.
 
@@ -52,10 +56,16 @@ class Intake:
     """
 
     def __init__(
-        self, inbox: Inbox, store: Store, settle_s: float, patience_s: float = 0.0
+        self,
+        inbox: Inbox,
+        store: Store,
+        settle_s: float,
+        companions: Companions | None = None,
+        patience_s: float = 0.0,
     ) -> None:
         self._inbox = inbox
         self._store = store
+        self._companions = companions or Companions(CompanionRule(), store, lambda _: False)
         self.whereabouts: Whereabouts | None = None
         self._patience_s = patience_s
         self._unfinished: dict[bytes, tuple[Stamp, float]] = {}  # until when it may be so
@@ -81,8 +91,11 @@ class Intake:
                 continue  # the reader compares the stamp and sends it back if it changed
             stamp = self._inbox.look(name)
             if stamp is None:
-                self.tracker.forget(name)
-            elif not self._is_handled(name, stamp):
+                self._vanished(name, now_s)
+            elif self._is_handled(name, stamp):
+                self._companions.see(name, stamp)
+            else:
+                self._companions.see(name, None)
                 self.tracker.touch(name, stamp, now_s)
 
     def scan(self, now_s: float) -> None:
@@ -96,9 +109,12 @@ class Intake:
         there = set()
         for name, stamp in self._inbox.scan():
             there.add(name)
-            if name not in self._queued and not self._is_handled(name, stamp):
+            is_handled = self._is_handled(name, stamp)
+            self._companions.see(name, stamp if is_handled else None)
+            if name not in self._queued and not is_handled:
                 self.tracker.see(name, stamp, now_s)
         self._handled = {name: s for name, s in self._handled.items() if name in there}
+        self._companions.keep(there)
         self._unfinished = {name: u for name, u in self._unfinished.items() if name in there}
         self._strange &= self._handled.keys()
         self._keep_left_alone()
@@ -120,6 +136,20 @@ class Intake:
                         file_id, FileState.GONE, stays=False, reason="taken away after an undo"
                     )
             log.info("files gone count=%d", len(gone) + len(taken))
+        for name in pending.keys() - known:
+            self._vanished(name, now_s)
+
+    def _vanished(self, name: bytes, now_s: float) -> None:
+        self.tracker.forget(name)
+        self._not_there(name, now_s)
+
+    def _not_there(self, name: bytes, now_s: float) -> None:
+        """Look anew at what waits for a file as for its picture."""
+        self._companions.drop(name)
+        for companion in self._companions.of(name):
+            stamp = self._inbox.look(companion)
+            if self._handled.pop(companion, None) and stamp is not None:
+                self.tracker.touch(companion, stamp, now_s)
 
     def _is_handled(self, name: bytes, stamp: Stamp) -> bool:
         known = self._handled.get(name)
@@ -134,15 +164,19 @@ class Intake:
         for name in quiet:
             stamp = self._inbox.look(name)
             if stamp is None:
-                self.tracker.forget(name)
+                self._vanished(name, now_s)
             elif name in moving:
                 # A new file under the name of an open move would take over that one's row.
                 self.tracker.touch(name, stamp, now_s + _BUSY_RETRY_S)
             else:
                 looks.append((name, stamp))
         stamps = dict(looks)
-        settled = [(name, stamps[name]) for name in self.tracker.settle(looks, now_s)]
-        pictures = [found for found in settled if self._is_picture(*found)]
+        settled = {name: stamps[name] for name in self.tracker.settle(looks, now_s)}
+        pictures = [
+            found
+            for found in settled.items()
+            if self._is_picture(*found, lambda name: name in settled or name in self.tracker)
+        ]
         try:
             if pictures:
                 self._arrive(pictures, now_s)
@@ -154,12 +188,13 @@ class Intake:
             self._keep_left_alone()
         return len(pictures)
 
-    def _is_picture(self, name: bytes, stamp: Stamp) -> bool:
-        if self._inbox.claims_picture(name):
+    def _is_picture(self, name: bytes, stamp: Stamp, is_there: Callable[[bytes], bool]) -> bool:
+        awaits = self._companions.awaits_picture(name, is_there)
+        if not awaits and self._inbox.claims_picture(name):
             return True
         self._handled[name] = stamp
-        self._strange.add(name)
-        log.info("file left alone reason=not a picture name=%r", os.fsdecode(name))
+        if self._companions.leave(name, stamp, is_there, "not a picture"):
+            self._strange.add(name)
         return False
 
     def _keep_left_alone(self) -> None:
@@ -235,7 +270,7 @@ class Intake:
 
         An incomplete one is looked at again when it has changed, or patience ends.
         """
-        self.done(report.settled, report.left)
+        self.done(report.settled, report.left, now_s)
         for name in report.look_again:
             self._watch_again(name, now_s + _BUSY_RETRY_S)
         for name in report.denied:
@@ -248,14 +283,16 @@ class Intake:
         for candidate in report.incomplete:
             self._watch_unfinished(candidate, now_s)
 
-    def done(self, settled: Iterable[Candidate], left: Iterable[bytes]) -> None:
+    def done(self, settled: Iterable[Candidate], left: Iterable[bytes], now_s: float) -> None:
         """Learn of files that are stored, and of names that were moved out."""
         for candidate in settled:
             self._queued.discard(candidate.name)
             self._handled[candidate.name] = candidate.stamp
+            self._companions.see(candidate.name, candidate.stamp)
         for name in left:
             self._queued.discard(name)
             self._handled.pop(name, None)
+            self._not_there(name, now_s)
 
     def _watch_unfinished(self, candidate: Candidate, now_s: float) -> None:
         name, stamp = candidate.name, candidate.stamp

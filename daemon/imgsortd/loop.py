@@ -16,6 +16,7 @@ from imgsortd.core.records import Op, Root
 from imgsortd.errors import ImgsortdError, NoMemoryError, NoSpaceError, StoreLockedError
 from imgsortd.fitting import BackgroundFits
 from imgsortd.flow import Batch, Flow
+from imgsortd.following import Following
 from imgsortd.housekeeping import Housekeeping
 from imgsortd.int8 import Int8Trial
 from imgsortd.intake import Intake
@@ -70,6 +71,9 @@ class Loop:
             library, self._account, self._pulse.tell_error, lambda: self._reextraction.note
         )
         self._flow = Flow(library, reader, watcher.hints.wake)
+        self._following = Following(
+            library, reader, intake.tracker.__contains__, watcher.hints.wake
+        )
         self._reextraction = Reextraction(library, self._flow.model)
         self._housekeeping = Housekeeping(
             library, self._flow, lambda: self.stopping, library.mover.after_each
@@ -134,6 +138,7 @@ class Loop:
     def _is_through(self) -> bool:
         is_read = not self._intake.queue and not self._flow.images
         is_routed = not self._waiting_to_route or self._library.model is None
+        is_routed = is_routed and self._following.is_idle
         is_fitted = self._reextraction.is_over and self._fits.is_quiet(time.monotonic())
         return is_read and is_routed and is_fitted and not self._int8.is_running
 
@@ -196,6 +201,7 @@ class Loop:
             report = route_waiting(self._library)
             self._waiting_to_route = report.images > 0 and not report.errors
             self._account("waiting routed", report)
+        self._learn(self._following.step())
         inbox_is_empty = not self._intake.queue and not self._flow.images
         if self._reextraction.step(may_begin=inbox_is_empty):
             self._last_work_s = time.monotonic()
@@ -226,6 +232,7 @@ class Loop:
     def _learn(self, report: BatchReport) -> None:
         now = time.monotonic()
         self._intake.learn(report, now)
+        self._following.placed(report.placed)
         for name, reason in report.set_aside_reasons:
             log.warning("file set aside name=%r reason=%s", os.fsdecode(name), reason)
         for error in report.errors[:_ERRORS_TOLD]:  # status has each open move with its error

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imgsortd.adapters.faults import fault_point
+from imgsortd.bringing import bring_along, leave_raw
 from imgsortd.core.perceptual import perceptual_hash
 from imgsortd.core.records import (
     Candidate,
@@ -33,7 +34,7 @@ from imgsortd.core.records import (
 )
 from imgsortd.core.review import choose
 from imgsortd.library import Library
-from imgsortd.planning import Planner
+from imgsortd.planning import Planner, tell_other_name
 
 MOVES_AT_ONCE = 64
 _WAITS = {
@@ -56,11 +57,13 @@ class BatchReport:
     duplicates: int = 0
     set_aside: int = 0
     review: int = 0
+    companions: int = 0
     waiting: int = 0
     gone: int = 0
     stopped: int = 0
     clusters: set[int] = field(default_factory=set)
     left: list[bytes] = field(default_factory=list)
+    placed: list[bytes] = field(default_factory=list)
     look_again: list[bytes] = field(default_factory=list)
     denied: list[bytes] = field(default_factory=list)
     unasked: list[bytes] = field(default_factory=list)
@@ -168,8 +171,12 @@ def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchRepor
     return end_batch(library, extraction, vectors, time.perf_counter() - started)
 
 
+def _planner(library: Library) -> Planner:
+    return Planner(library.config, library.store, library.mover, library.model, library.companions)
+
+
 def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) -> list[Move]:
-    planner = Planner(library.config, library.store, library.mover, library.model)
+    planner = _planner(library)
     report.batch = planner.batch
     moves: list[Move | None] = []
     readable: list[tuple[Candidate, bytes]] = []
@@ -177,8 +184,10 @@ def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) 
         if isinstance(result, Skipped):
             _note_skipped(library, result, report)
             continue
-        library.store.files.set_read(result.candidate, result.sha256)
         report.settled.append(result.candidate)
+        if isinstance(result, Unreadable) and leave_raw(library, result):
+            continue
+        library.store.files.set_read(result.candidate, result.sha256)
         if isinstance(result, Unreadable):
             moves.append(planner.set_aside(result))
         else:
@@ -232,7 +241,7 @@ def route_waiting(library: Library) -> BatchReport:
     waiting = library.store.files.waiting(MOVES_AT_ONCE)
     report = BatchReport(images=len(waiting))
     with library.store.atomic():
-        planner = Planner(library.config, library.store, library.mover, library.model)
+        planner = _planner(library)
         report.batch = planner.batch
         planned = _route(library, planner, waiting, report)
         moves = [move for move in planned if move is not None]
@@ -252,9 +261,11 @@ def make_moves(
         results = library.mover.apply(moves[start : start + MOVES_AT_ONCE], again=again)
         with library.store.atomic():
             library.store.journal.close(results)
+            companions = bring_along(library, results)
         fault_point("closed")
         for result in results:
             _count(library, result, report)
+        make_moves(library, companions, report)
 
 
 def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
@@ -278,6 +289,12 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
         report.duplicates += state is FileState.DUPLICATE
         report.set_aside += state is FileState.SET_ASIDE
         report.review += state is FileState.REVIEW
+        if state is FileState.COMPANION:
+            report.companions += 1
+            if result.dst != result.move.dst:
+                tell_other_name(result.move.dst, result.dst)
+        elif from_inbox:
+            report.placed.append(name)
         if state is FileState.SET_ASIDE:
             report.set_aside_reasons.append((name, reason))
         if cluster_id is not None:

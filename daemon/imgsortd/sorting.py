@@ -30,6 +30,7 @@ from imgsortd.core.routing import cluster_folder
 from imgsortd.errors import FitError, NoSpaceError
 from imgsortd.fits import compute_fit, fit_source, nearest_sizes
 from imgsortd.flow import Batch, Flow
+from imgsortd.following import bring_all
 from imgsortd.int8 import TRIAL_IMAGES, make_and_check, openvino_of
 from imgsortd.intake import Intake
 from imgsortd.library import FeatureExtractor, Library, open_library
@@ -148,8 +149,10 @@ class _Sort:
     def _extract(self) -> None:
         """Read the pictures that are new and keep their features."""
         config = self._library.config
-        inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
-        intake = Intake(inbox, self._library.store, settle_s=0.0)
+        inbox = Inbox(
+            config.inbox, config.recursive, config.ignore, config.extensions, config.companions
+        )
+        intake = Intake(inbox, self._library.store, 0.0, self._library.companions)
         intake.scan(0.0)
         intake.settle(0.0)
         self._report.known_before = self._library.store.files.count_waiting()
@@ -236,6 +239,7 @@ class _Sort:
             self._library.model = model
 
     def _count(self, report: BatchReport) -> None:
+        self._report.companions += report.companions
         self._report.sorted += report.sorted
         self._report.duplicates += report.duplicates
         for name, reason in report.set_aside_reasons:
@@ -286,6 +290,8 @@ class _Sort:
             done += report.images
             self._progress("folders", done, total)
         self._count(report)
+        for report in bring_all(library):
+            self._count(report)
         self._report.n_clusters = len(model.cluster_ids)
         sizes = library.store.files.cluster_sizes()
         self._report.clusters = {number: sizes.get(number, 0) for number in model.cluster_ids}

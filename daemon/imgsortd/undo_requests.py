@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,7 +95,7 @@ class UndoRequests:
             if move.dst_root is Root.INBOX and (stamp := _look(self._config, move)) is not None
         ]
         left = [m.src for m in done if m.src_root is Root.INBOX and m.op is Op.MOVE]
-        self._intake.done(back, left)
+        self._intake.done(back, left, time.monotonic())
 
 
 def _look(config: Config, move: Move) -> Stamp | None:

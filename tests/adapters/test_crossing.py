@@ -402,3 +402,14 @@ def test_moves_that_are_not_begun_when_it_is_to_end_stay_open(bench: Bench, op: 
     assert [result.phase for result in results] == [*done, MovePhase.PLANNED]
     assert not any(result.error for result in results)
     assert len(bench.store.journal.unfinished()) == 2 - done.count(MovePhase.DONE)
+
+
+def test_a_copy_that_takes_long_tells_that_it_goes_on(bench: Bench) -> None:
+    bench.put("a.mov", b"f" * (3 << 20))
+    told: list[int] = []
+    bench.mover.after_each = lambda: told.append(len(told))
+
+    (result,) = bench.apply(bench.plan("a.mov", "cluster_0/a.mov"))
+
+    assert result.phase is MovePhase.DONE
+    assert len(told) == 4  # after each megabyte, and the move

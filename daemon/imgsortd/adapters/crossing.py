@@ -36,9 +36,9 @@ class Crossing:
         source: fsops.Folders,
         target: fsops.Folders,
         journal: _CopyJournal,
-        stopping: Callable[[], bool],
+        on_chunk: Callable[[], None] = lambda: None,
     ) -> None:
-        self._stopping = stopping
+        self._on_chunk = on_chunk
         self._source = source
         self._target = target
         self._journal = journal
@@ -128,9 +128,8 @@ class Crossing:
         folder, name = fsops.split(move.dst)
         folder_fd = self._target.fd(folder)
         try:
-            staged = copying.stage(
-                fd, folder_fd, copying.part_of(move.move_id), move.sha256, self._stopping
-            )
+            part = copying.part_of(move.move_id)
+            staged = copying.stage(fd, folder_fd, part, move.sha256, self._on_chunk)
         except copying.BytesChangedError:
             return False
         try:

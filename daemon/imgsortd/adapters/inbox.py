@@ -42,6 +42,8 @@ class Inbox:
         ``auto``, or the only extensions that are taken.
     folders
         How many the last listing has gone through.
+    companions
+        Extensions that are listed all the same: of files that may go with a picture.
     meet
         Told before each listing which folder stands under the path; may raise WatchError.
     left_alone
@@ -52,10 +54,12 @@ class Inbox:
     recursive: bool
     ignore: Sequence[str]
     extensions: str | Sequence[str]
+    companions: Sequence[str] = ()
     meet: Callable[[os.stat_result], None] = lambda _: None
     folders: int = field(init=False, default=0)
     _ignored: re.Pattern[bytes] = field(init=False)
     _only: frozenset[bytes] | None = field(init=False)
+    _also: frozenset[bytes] = field(init=False)
     left_alone: dict[bytes, str] = field(init=False, default_factory=dict)
     _told: set[bytes] = field(init=False, default_factory=set)
 
@@ -65,9 +69,8 @@ class Inbox:
         self._ignored = re.compile("|".join(patterns).encode())
         self._only = None
         if not isinstance(self.extensions, str):
-            self._only = frozenset(
-                b"." + os.fsencode(ending).lower().lstrip(b".") for ending in self.extensions
-            )
+            self._only = _endings(self.extensions)
+        self._also = _endings(self.companions)
 
     def scan(self) -> Iterator[tuple[bytes, Stamp]]:
         """Yield name and stamp of every regular file that is not ignored.
@@ -142,7 +145,7 @@ class Inbox:
             log.info("left alone reason=%s name=%r", reason, os.fsdecode(name))
 
     def _is_wanted(self, name: bytes) -> bool:
-        return self._only is None or os.path.splitext(name)[1].lower() in self._only
+        return self._only is None or os.path.splitext(name)[1].lower() in self._only | self._also
 
     def is_ignored(self, name: bytes) -> bool:
         """Tell whether a name, or a folder on its way, matches an ignore pattern."""
@@ -162,13 +165,25 @@ class Inbox:
 
     def claims_picture(self, name: bytes) -> bool:
         """Tell whether a finished file is one to sort: by its extension, else its first bytes."""
-        if self._only is not None or os.path.splitext(name)[1].lower() in PICTURE_EXTENSIONS:
+        extension = os.path.splitext(name)[1].lower()
+        if self._only is not None:
+            return extension in self._only
+        if extension in PICTURE_EXTENSIONS:
             return True
-        folder, base = fsops.split(name)
-        try:
-            with fsops.Folders(self.root) as folders:
-                fd = fsops.open_regular(folders.fd(folder), base)
-                with fsops.closing(fd):
-                    return sniff(os.pread(fd, HEAD_BYTES, 0)) is not None
-        except OSError as error:
-            return error.errno in (errno.EACCES, errno.EPERM)  # let the reader say so
+        with fsops.Folders(self.root) as folders:
+            return is_picture_by_content(folders, name)
+
+
+def is_picture_by_content(folders: fsops.Folders, name: bytes) -> bool:
+    """Tell whether a file's first bytes are a picture's, or may be: where it cannot be read."""
+    folder, base = fsops.split(name)
+    try:
+        fd = fsops.open_regular(folders.fd(folder), base)
+        with fsops.closing(fd):
+            return sniff(os.pread(fd, HEAD_BYTES, 0)) is not None
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EPERM)  # let the reader say so
+
+
+def _endings(extensions: Sequence[str]) -> frozenset[bytes]:
+    return frozenset(b"." + os.fsencode(ending).lower().lstrip(b".") for ending in extensions)

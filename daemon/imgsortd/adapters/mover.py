@@ -39,9 +39,10 @@ class Mover:
     Attributes
     ----------
     after_each
-        Called after each move: across slow mounts a batch may take minutes.
+        Called after each move and each megabyte copied: across slow mounts a batch, or one
+        film, may take minutes.
     stopping
-        Asked before each move and each portion of a copy whether to end: what is not begun
+        Asked before each move and each megabyte of a copy whether to end: what is not begun
         by then, or not whole, is left to the next start.
     whereabouts
         Where it is known which folder the inbox is: then no file of another one is gone.
@@ -146,9 +147,8 @@ def _guard(places: Places, move: Move) -> MoveResult:
 
 
 def _move(places: Places, move: Move) -> MoveResult:
-    crossing = Crossing(
-        places.roots[move.src_root], places.end(move), places.journal, places.stopping
-    )
+    source, end = places.roots[move.src_root], places.end(move)
+    crossing = Crossing(source, end, places.journal, places.on_chunk)
     if crossing.is_begun(move):
         return _cross(places, crossing, move)
     if _is_there(places, move):

@@ -73,6 +73,18 @@ class Places:
         self.stopping = stopping
         self._promised = promised
 
+    def on_chunk(self) -> None:
+        """Tell that a copy goes on, or give it up.
+
+        Raises
+        ------
+        StoppedError
+            The process is to end.
+        """
+        self.after_each()
+        if self.stopping():
+            raise copying.StoppedError
+
     def end(self, move: Move) -> fsops.Folders:
         """Return the root that a move's destination is below."""
         return self.roots[move.dst_root]
@@ -211,9 +223,8 @@ def _stage(places: Places, move: Move) -> copying.Staged | MoveResult:
             return ended(move, MovePhase.GONE)
         with fsops.closing(fd):
             folder_fd, _ = places.destination(move)
-            return copying.stage(
-                fd, folder_fd, copying.part_of(move.move_id), move.sha256, places.stopping
-            )
+            part = copying.part_of(move.move_id)
+            return copying.stage(fd, folder_fd, part, move.sha256, places.on_chunk)
     except copying.BytesChangedError:
         return ended(move, MovePhase.CHANGED)
     except copying.StoppedError:

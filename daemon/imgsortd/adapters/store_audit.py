@@ -41,6 +41,8 @@ class Adopted:
     reason: str = ""
     inbox_stamp: Stamp | None = None
     """Of the file in the inbox that it is a copy of or link to; None where it was moved."""
+    companion_of: int | None = None
+    """Row of the picture that it is a companion of."""
 
 
 class StoreAudit:
@@ -107,8 +109,8 @@ class StoreAudit:
             stamp = file.inbox_stamp or file.found.stamp
             self._connection.execute(
                 "INSERT INTO files(src, inode, size_bytes, mtime_ns, sha256, state, stays, "
-                "cluster_id, dst, reason, seen_at, done_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "cluster_id, dst, reason, companion_of, seen_at, done_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     file.src,
                     stamp.inode,
@@ -120,6 +122,7 @@ class StoreAudit:
                     file.cluster_id,
                     file.found.dst,
                     file.reason,
+                    file.companion_of,
                     now,
                     now,
                 ),

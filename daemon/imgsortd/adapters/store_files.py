@@ -129,10 +129,13 @@ class Files:
         )
 
     def restart(self, file_ids: Iterable[int]) -> None:
-        """Make files pending and unread again: their bytes changed or their copy is missing."""
+        """Make files pending and unread again: their bytes changed or their copy is missing.
+
+        A companion has no row until it follows its picture, so it is forgotten instead.
+        """
         self._connection.executemany(
-            "UPDATE files SET state = 'pending', stays = 0, sha256 = NULL, dst = NULL, "
-            "done_at = NULL WHERE id = ?",
+            "UPDATE files SET state = iif(companion_of IS NULL, 'pending', 'gone'), stays = 0, "
+            "sha256 = NULL, dst = NULL, done_at = NULL WHERE id = ?",
             [(file_id,) for file_id in file_ids],
         )
 

@@ -42,8 +42,8 @@ class FitRecords:
 
         They are the sorted ones, those in review, the kept duplicates, and the waiting
         ones that were read: each has features, for those are stored in the transaction
-        that stores the hash. Only a broken file on its way to ``_set_aside`` is one too
-        many, for as long as its move is open.
+        that stores the hash. Only a broken file on its way to ``_set_aside``, or a
+        companion on its way, is one too many, for as long as its move is open.
         """
         return sum(
             group.files

@@ -153,6 +153,14 @@ class Unreadable:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A file whose bytes were read for their hash alone; ``candidate`` has no row yet."""
+
+    candidate: Candidate
+    sha256: bytes
+
+
 class NotRead(StrEnum):
     """Why a file was left for later instead of being read."""
 
