@@ -16,6 +16,7 @@
     ├── NoMemoryError        the machine has no memory for the model, not even for one picture
     ├── RequestError         the running daemon could not do what a command asked for
     ├── UndoError            there is nothing to undo, or none of it can be
+    ├── ProposalError            no such proposal, or it cannot be accepted any more
     ├── FitError                 KMeans cannot be fitted on what there is
     └── PictureError             one file cannot be sorted; it is set aside with the reason
 
@@ -88,6 +89,10 @@ class RequestError(ImgsortdError):
 
 class UndoError(ImgsortdError):
     """There is nothing to undo, or none of it can be."""
+
+
+class ProposalError(ImgsortdError):
+    """There is no such proposal or former fit, or it cannot be put in force."""
 
 
 class FitError(ImgsortdError):
