@@ -6,11 +6,10 @@ Like a fit, they are computed beside the loop, by a reader of their own, in boun
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from imgsortd.adapters.bisecting import bisect
 from imgsortd.adapters.kmeans import Fit
@@ -20,13 +19,14 @@ from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.core.grouping import LEAST_PICTURES, coherent_group, mutual_limit
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Model, Vectors
-from imgsortd.core.review import distance_quantiles
+from imgsortd.core.review import ReviewRule, choose, distance_quantiles
 from imgsortd.core.routing import nearest
 from imgsortd.fits import Fitted
 from imgsortd.matching import About
 
 _SAMPLE_ROWS = 20_000
 _REVIEW_ROWS = 2000
+_NEW = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class PartialSource:
         Its pictures, or those in review.
     most_share
         Share of all pictures that a part may have.
+    rule
+        When a picture goes to review.
     """
 
     trigger: FitTrigger
@@ -51,6 +53,7 @@ class PartialSource:
     images: int
     most_share: float
     random_state: int
+    rule: ReviewRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +132,17 @@ def _take_out(source: PartialSource, fits: Fits, basis: Model) -> PartialFit | N
     if own.mean() >= nearest(vectors[rows], basis.centers)[1].mean():
         return None  # together, but nearer to a cluster there is than to each other
     centers = np.concatenate([basis.centers, center]).astype(np.float32)
-    fitted = _label(fits, basis, centers, "average linkage", started)
-    group = _rows_of(fitted, file_ids[rows])
-    if len(group) < LEAST_PICTURES:
+    # What routing by the new center would send to it goes along; of the group, what it would
+    # send back to review stays.
+    model = replace(basis, centers=centers, cluster_ids=(*basis.cluster_ids, _NEW))
+    chosen = [choice.cluster_id == _NEW for choice in choose(vectors, model, source.rule)]
+    taken = file_ids[np.asarray(chosen)]
+    if len(taken) < LEAST_PICTURES:
         return None
-    kept = (*basis.cluster_ids, None)
-    return PartialFit(basis, fitted, About(None, source.images, kept, group))
-
-
-def _rows_of(fitted: Fitted, file_ids: npt.NDArray[np.int64]) -> tuple[int, ...]:
-    """Return where these files are, but for those that lie nearer to another center."""
-    found = np.isin(fitted.file_ids, file_ids)
-    found &= fitted.fit.labels == len(fitted.fit.centers) - 1
-    return tuple(np.flatnonzero(found).tolist())
+    fitted = _label(fits, basis, centers, "average linkage", started)
+    group = tuple(np.flatnonzero(np.isin(fitted.file_ids, taken)).tolist())
+    about = About(None, source.images, (*basis.cluster_ids, None), group)
+    return PartialFit(basis, fitted, about)
 
 
 def _label(fits: Fits, basis: Model, centers: Vectors, algorithm: str, started: float) -> Fitted:

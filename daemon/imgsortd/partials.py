@@ -73,4 +73,5 @@ class Partials:
             images,
             config.clusters.max_share or 1.0,
             config.clusters.random_state,
+            self._library.review_rule,
         )

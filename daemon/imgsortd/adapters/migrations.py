@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
+from imgsortd.adapters.schema_decisions import DECISIONS
+
 migrations = Migrations("imgsortd")
 
 _FIRST = """
@@ -256,11 +258,6 @@ ALTER TABLE fits ADD COLUMN decided_at REAL;
 ALTER TABLE fits ADD COLUMN decided_images INTEGER;
 ALTER TABLE fits ADD COLUMN note TEXT NOT NULL DEFAULT '';
 ALTER TABLE fits ADD COLUMN distances BLOB;
-ALTER TABLE fits ADD COLUMN decision INTEGER;
-ALTER TABLE fits ADD COLUMN last_file INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE fits ADD COLUMN about_id INTEGER;
-ALTER TABLE fits ADD COLUMN about_images INTEGER;
-UPDATE fits SET former_id = (SELECT max(f.id) FROM fits AS f WHERE f.id < fits.id);
 CREATE TABLE proposed_changes(
   fit_id INTEGER NOT NULL REFERENCES fits(id),
   file_id INTEGER NOT NULL REFERENCES files(id),
@@ -268,7 +265,6 @@ CREATE TABLE proposed_changes(
   new_id INTEGER NOT NULL REFERENCES clusters(id),
   PRIMARY KEY(fit_id, file_id)
 ) WITHOUT ROWID;
-CREATE INDEX proposed_changes_file ON proposed_changes(file_id);
 
 ALTER TABLE clusters ADD COLUMN folder BLOB;
 ALTER TABLE clusters ADD COLUMN folder_inode INTEGER;
@@ -297,11 +293,8 @@ CREATE TABLE kept_pairs(
 def m005_clusters_that_stay(db: Database) -> None:
     """Keep proposals, names of folders, pins, hashes of near-duplicates, and companions.
 
-    A fit says what became of it (``state``), which one it followed (``former_id``), and when
-    and at how many pictures a person or the daemon decided so; ``decision`` numbers these
-    decisions, for a clock may be set back, and ``last_file`` is the newest file at it. A split
-    or a new cluster for review says which cluster it is ``about``, and of how many pictures.
-    A pin without a cluster keeps its picture in review.
+    A fit says what became of it (``state``), which one it followed (``former_id``), when and
+    at how many pictures that was decided. A pin without a cluster keeps a picture in review.
     """
-    _run(db, _FIFTH)
+    _run(db, _FIFTH + DECISIONS)
     _allow_state(db, "companion")
