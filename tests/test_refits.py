@@ -497,7 +497,7 @@ def test_a_giant_cluster_is_split_until_each_part_is_below_the_share(tmp_path: P
     assert line.store.records.giants(1, 0.25) == [(0, 40)]
 
     found = change(line, FitTrigger.SPLIT, 0, 40)
-    summary = propose_change(line.library, found.fitted, FitTrigger.SPLIT, found.about)
+    summary = propose_change(line.library, found, FitTrigger.SPLIT)
 
     assert sorted(summary.sizes.values()) == [6, 7, 8, 9, 10]
     assert (summary.sizes[0], summary.state) == (10, FitState.PROPOSED)
@@ -535,7 +535,7 @@ def test_a_group_in_review_becomes_a_cluster_when_it_is_accepted(
     before = line.files()
 
     found = change(line, FitTrigger.REVIEW, None, 7)
-    summary = propose_change(line.library, found.fitted, FitTrigger.REVIEW, found.about)
+    summary = propose_change(line.library, found, FitTrigger.REVIEW)
     shown = read_proposal(line.store, kept(line, summary.fit_id), files=9)
     decided = accept(line.library, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,8 +23,11 @@ from imgsortd.matching import (
     record_of,
     sizes_of,
 )
+from imgsortd.partial_fits import PartialFit
 from imgsortd.pipeline import BatchReport, make_moves
 from imgsortd.planning import Planner
+
+_PING_EVERY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +93,10 @@ def settle_fit(
     return _propose(library, matched, trigger, None, dry_run)
 
 
-def propose_change(
-    library: Library, fitted: Fitted, trigger: FitTrigger, about: About
-) -> FitSummary:
+def propose_change(library: Library, change: PartialFit, trigger: FitTrigger) -> FitSummary:
     """Keep a change of a few clusters as a proposal."""
-    return _propose(library, match_fit(library, fitted, about=about), trigger, about, False)
+    matched = match_fit(library, change.fitted, change.basis, change.about)
+    return _propose(library, matched, trigger, change.about, False)
 
 
 def _adopt(library: Library, matched: Matched, trigger: FitTrigger, dry_run: bool) -> FitSummary:
@@ -136,9 +139,20 @@ def _propose(
             FitState.PROPOSED,
         )
         store.proposals.replace_waiting(model.fit_id)
-        store.proposals.add_changes(model.fit_id, changes_of(matched, about))
+        changes = _pinging(library, changes_of(matched, about))
+        store.proposals.add_changes(model.fit_id, changes)
     fault_point("fit_proposed")
     return _summary(library, matched, trigger, model.fit_id, FitState.PROPOSED)
+
+
+def _pinging(
+    library: Library, changes: Iterator[tuple[int, int | None, int]]
+) -> Iterator[tuple[int, int | None, int]]:
+    """Pass changes on; a million of them take as long as many moves."""
+    for number, change in enumerate(changes):
+        if number % _PING_EVERY == 0:
+            library.mover.after_each()
+        yield change
 
 
 def _summary(

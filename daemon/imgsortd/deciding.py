@@ -102,8 +102,7 @@ def accept(
         store.proposals.decide(kept.fit_id, FitState.ADOPTED)
         changes = (
             (change.file_id, change.old_id, change.new_id)
-            for change in store.proposals.standing(kept.fit_id)
-            if move or change.old_id is None
+            for change in store.proposals.standing(kept.fit_id, only_review=not move)
         )
         moves = _plan(library, model, changes, decided)
     switch_to(library, model)
@@ -246,6 +245,8 @@ def _plan(
     label_of = {cluster_id: label for label, cluster_id in enumerate(model.cluster_ids)}
     moves = []
     for file_id, old_id, new_id in list(changes):
+        if library.store.journal.is_moving(file_id):
+            continue  # on its way to where it was sent before
         plan = planner.take_out if old_id is None else planner.reroute
         moves.append(plan(file_id, label_of[new_id]))
         library.mover.after_each()

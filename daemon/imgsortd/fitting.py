@@ -211,7 +211,7 @@ class BackgroundFits:
             self._count()
             return False
         if isinstance(result, PartialFit):
-            summary = propose_change(self._library, result.fitted, job.trigger, result.about)
+            summary = propose_change(self._library, result, job.trigger)
             self._tell(summary)
         if not isinstance(result, Fitted):
             return False

@@ -222,24 +222,22 @@ class Proposals:
             ((fit_id, *change) for change in changes),
         )
 
-    def standing(self, fit_id: int) -> Iterator[ChangedFile]:
-        """Yield the files that would move: those that stand in their old cluster's folder."""
+    def standing(self, fit_id: int, *, only_review: bool = False) -> Iterator[ChangedFile]:
+        """Yield the files that would move: those that stand in their old cluster's folder.
+
+        Parameters
+        ----------
+        only_review
+            Leave out those that stand in a cluster's folder.
+        """
+        only = " AND old_id IS NULL" if only_review else ""
         for row in self._connection.execute(
             f"SELECT file_id, old_id, new_id, dst FROM proposed_changes "
-            f"JOIN files ON files.id = file_id WHERE proposed_changes.fit_id = ? AND {_STANDING} "
+            f"JOIN files ON files.id = file_id WHERE proposed_changes.fit_id = ? AND {_STANDING}{only} "
             "ORDER BY old_id, new_id, file_id",
             (fit_id,),
         ):
             yield ChangedFile(*row)
-
-    def count_standing(self, fit_id: int) -> int:
-        """Count the files that would move."""
-        row = self._connection.execute(
-            "SELECT count(*) FROM proposed_changes JOIN files ON files.id = file_id "
-            f"WHERE proposed_changes.fit_id = ? AND {_STANDING}",
-            (fit_id,),
-        ).fetchone()
-        return int(row[0])
 
     def stands_in(self, file_id: int, cluster_id: int) -> bool:
         """Tell whether a file stands in this cluster's folder, and no pin holds it there."""
