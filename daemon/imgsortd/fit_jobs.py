@@ -17,27 +17,26 @@ from imgsortd.partial_fits import PartialFit
 
 T = TypeVar("T")
 
-_LOG_EVERY_S = 10.0
-
 
 class Progress:
     """How far a fit has come: told by its thread, shown by the loop's."""
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, log_every_s: float) -> None:
+        self._log_every_s = log_every_s
         self.text = ""
         self.shown = ""
         self.next_row_s = now_s
-        self.next_log_s = now_s + _LOG_EVERY_S
+        self.next_log_s = now_s + log_every_s
 
     def tell(self, text: str) -> None:
         """Say it; any thread may."""
         self.text = text
 
     def is_to_be_logged(self, now_s: float) -> bool:
-        """Tell so once in ten seconds."""
+        """Tell so once in ``log_every_s`` seconds."""
         if now_s < self.next_log_s:
             return False
-        self.next_log_s = now_s + _LOG_EVERY_S
+        self.next_log_s = now_s + self._log_every_s
         return True
 
 

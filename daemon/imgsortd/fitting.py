@@ -27,6 +27,7 @@ _CHECK_EVERY_S = 0.5
 _ADOPT_AGAIN_S = 5.0
 _AFTER_FAILURE_S = 60.0
 _SHOW_EVERY_S = 1.0
+_LOG_EVERY_S = 10.0
 
 
 class BackgroundFits:
@@ -159,7 +160,7 @@ class BackgroundFits:
         clusters = self._library.config.clusters
         asked = request.params.get("n_clusters") if request else None
         n_clusters, seed = asked or clusters.n_clusters, clusters.random_state
-        source, progress = fit_source(self._library), Progress(now_s)
+        source, progress = fit_source(self._library), Progress(now_s, _LOG_EVERY_S)
         log.info(
             "fit started trigger=%s images=%d clusters=%d", trigger, source.n_images, n_clusters
         )
@@ -175,7 +176,7 @@ class BackgroundFits:
             source.images,
         )
         future = begin(lambda: compute_partial(source))
-        self._job = Job(source.trigger, future, Progress(now_s), self._library.model)
+        self._job = Job(source.trigger, future, Progress(now_s, _LOG_EVERY_S), self._library.model)
 
     def _show_progress(self, job: Job, now_s: float) -> None:
         """Write how far a long fit is, for the command that waits, and now and then to the log."""

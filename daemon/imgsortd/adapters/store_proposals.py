@@ -230,11 +230,11 @@ class Proposals:
         only_review
             Leave out those that stand in a cluster's folder.
         """
-        only = " AND old_id IS NULL" if only_review else ""
+        only = "AND old_id IS NULL" if only_review else ""
         for row in self._connection.execute(
-            f"SELECT file_id, old_id, new_id, dst FROM proposed_changes "
-            f"JOIN files ON files.id = file_id WHERE proposed_changes.fit_id = ? AND {_STANDING}{only} "
-            "ORDER BY old_id, new_id, file_id",
+            "SELECT file_id, old_id, new_id, dst FROM proposed_changes "
+            "JOIN files ON files.id = file_id WHERE proposed_changes.fit_id = ? "
+            f"AND {_STANDING} {only} ORDER BY old_id, new_id, file_id",
             (fit_id,),
         ):
             yield ChangedFile(*row)
