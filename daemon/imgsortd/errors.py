@@ -17,6 +17,7 @@
     ├── RequestError         the running daemon could not do what a command asked for
     ├── UndoError            there is nothing to undo, or none of it can be
     ├── FindError                what was asked about is no file or picture that can be compared
+    ├── ProposalError            no such proposal, or it cannot be accepted any more
     ├── FitError                 KMeans cannot be fitted on what there is
     └── PictureError             one file cannot be sorted; it is set aside with the reason
         └── IncompleteError      it looks unfinished, so it is given time before that
@@ -94,6 +95,10 @@ class UndoError(ImgsortdError):
 
 class FindError(ImgsortdError):
     """What was asked about is not there, is no picture, or cannot be compared."""
+
+
+class ProposalError(ImgsortdError):
+    """There is no such proposal or former fit, or it cannot be put in force."""
 
 
 class FitError(ImgsortdError):

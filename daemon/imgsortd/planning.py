@@ -258,6 +258,19 @@ class Planner:
         route = Route(file_id, placed.state, self.folder_of(cluster_id), cluster_id)
         return self._write(candidate, placed.sha256, route, op=Op.MOVE, src_root=Root.TARGET)
 
+    def take_out(self, file_id: int, label: int) -> Move | None:
+        """Plan the move of a file from review to a cluster; None where it is not there."""
+        assert self._model is not None
+        cluster_id = self._model.cluster_ids[label]
+        placed = self._store.files.in_review(file_id)
+        stamp = None if placed is None else look(self._config.target, placed[0])
+        if placed is None or stamp is None:
+            return None
+        dst, sha256 = placed
+        route = Route(file_id, FileState.SORTED, self.folder_of(cluster_id), cluster_id)
+        candidate = Candidate(file_id, dst, stamp)
+        return self._write(candidate, sha256, route, op=Op.MOVE, src_root=Root.TARGET)
+
 
 def tell_other_name(wanted: bytes, dst: bytes) -> None:
     """Log that a companion's stem is no longer its picture's: a stranger has the name."""

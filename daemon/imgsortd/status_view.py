@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imgsortd.core.lifecycle import Phase, duration_text
+from imgsortd.outlook import giant_line, proposal_line
 from imgsortd.status import StatusReport
 from imgsortd.terminal import printable
 
@@ -106,8 +107,13 @@ def _fit_lines(report: StatusReport) -> Text:
             f"last fit {duration_text(fit['age_s'])} ago: {fit['n_images']:,} pictures in "
             f"{fit['n_clusters']} clusters by {fit['algorithm']} ({fit['trigger']}{churn})\n"
         )
-    label = "next fit" if fit is not None else "no fit yet:"
+    label = "next refit" if fit is not None else "no fit yet:"
     text.append(f"{label} {report.next_fit}")
+    lines = [giant_line(giant) for giant in report.giants]
+    if report.proposal is not None:
+        lines.insert(0, proposal_line(report.proposal))
+    for line in lines:
+        text.append(f"\n{line}", style="yellow")
     if report.backup is not None:
         age = duration_text(report.backup["age_s"])
         text.append(f"\nlast copy of the database {age} ago", style="dim")

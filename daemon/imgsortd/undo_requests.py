@@ -13,6 +13,7 @@ from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import Store
 from imgsortd.config import Config
 from imgsortd.core.records import Candidate, Move, MovePhase, MoveResult, Op, Root, Stamp
+from imgsortd.decision_requests import DECISIONS
 from imgsortd.errors import ImgsortdError, UndoError
 from imgsortd.intake import Intake
 from imgsortd.keeping import decide
@@ -51,7 +52,7 @@ class UndoRequests:
                 control.answer(self._request_id, *self._answer)
             self._answer = None
         verb = control.next_verb()
-        if verb in (None, "refit"):
+        if verb in (None, "refit", *DECISIONS):
             return False
         with self._store.atomic():
             request = control.take(str(verb))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlite_utils import Database, Migrations
 
 from imgsortd.adapters.first_schema import FIRST
+from imgsortd.adapters.schema_decisions import DECISIONS
 
 migrations = Migrations("imgsortd")
 
@@ -170,11 +171,10 @@ CREATE TABLE kept_pairs(
 def m005_clusters_that_stay(db: Database) -> None:
     """Keep proposals, names of folders, pins, hashes of near-duplicates, and companions.
 
-    A fit says what became of it (``state``), which one it followed (``former_id``), and when
-    and at how many pictures a person or the daemon decided so. A pin without a cluster
-    keeps its picture in review.
+    A fit says what became of it (``state``), which one it followed (``former_id``), when and
+    at how many pictures that was decided. A pin without a cluster keeps a picture in review.
     """
-    _run(db, _FIFTH)
+    _run(db, _FIFTH + DECISIONS)
     _allow_state(db, "companion")
 
 

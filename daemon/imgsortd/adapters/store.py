@@ -27,6 +27,7 @@ from imgsortd.adapters.store_health import (
     foreign_errors,
 )
 from imgsortd.adapters.store_journal import Journal
+from imgsortd.adapters.store_proposals import Proposals
 from imgsortd.adapters.store_records import FitRecords
 from imgsortd.errors import StoreError
 
@@ -60,6 +61,8 @@ class Store:
         command line speak.
     records, fits
         What is told of fits; the same with features and centers.
+    proposals
+        What became of each fit, and what those that wait would change.
     backbones
         Sorted files to be read again.
     hashes
@@ -75,6 +78,7 @@ class Store:
         self.files = Files(connection)
         self.journal = Journal(connection)
         self.records = FitRecords(connection)
+        self.proposals = Proposals(connection)
         self.control = Control(connection)
         self.backbones = Backbones(connection)
         self.hashes = PictureHashes(connection)

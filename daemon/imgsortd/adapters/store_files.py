@@ -141,7 +141,8 @@ class Files:
 
     def forget(self, file_id: int, stamp: Stamp, same_as: int) -> None:
         """Drop a pending row that is an older file with a new stamp, and keep that stamp."""
-        self._connection.execute("DELETE FROM moves WHERE file_id = ?", (file_id,))
+        for table in ("moves", "proposed_changes"):
+            self._connection.execute(f"DELETE FROM {table} WHERE file_id = ?", (file_id,))
         self._connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
         self._connection.execute(
             "UPDATE files SET inode = ?, size_bytes = ?, mtime_ns = ? WHERE id = ?",
@@ -230,6 +231,14 @@ class Files:
             (file_id,),
         ).fetchone()
         return None if row is None else Placed(row[0], row[1], row[2], FileState(row[3]))
+
+    def in_review(self, file_id: int) -> tuple[bytes, bytes] | None:
+        """Return (dst, sha256) of a file that stands in review, or None where it does not."""
+        row: tuple[bytes, bytes] | None = self._connection.execute(
+            "SELECT dst, sha256 FROM files WHERE id = ? AND state = 'review' AND dst IS NOT NULL",
+            (file_id,),
+        ).fetchone()
+        return row
 
     def placed_clusters(self) -> Iterator[tuple[int, int]]:
         """Yield (id, cluster id) of every file that was put into a cluster's folder."""
