@@ -61,6 +61,8 @@ def test_another_mix_is_proposed_shown_accepted_and_rolled_back(
     wait_until(lambda: one.status().proposal is not None, what="a proposal")
     status, text = answer(one, "status"), cli(one, "status").stdout
     shown, shown_text = answer(one, "refits", "show"), cli(one, "refits", "show", "--files", "1")
+    page = one.folder / "fit-2.html"
+    cli(one, "refits", "show", "--html", str(page))
     before = sums(one.target)
     accepted = answer(one, "refits", "accept", "2", "--move")
     listed = answer(one, "refits")
@@ -78,6 +80,8 @@ def test_another_mix_is_proposed_shown_accepted_and_rolled_back(
     assert shown["changes"]
     assert shown["would_move"] == accepted["moved"] > 0
     assert "imgsortd refits accept 2, or imgsortd refits reject 2" in shown_text.stdout
+    assert f"{shown['would_move']} pictures would change folder" in page.read_text()
+    assert page.read_text().count("data:image/") >= shown["would_move"]
     assert [(fit["fit_id"], fit["in_force"]) for fit in listed] == [(2, True), (1, False)]
     assert (dry["dry_run"], dry["in_force"], dry["changed"]) == (True, 1, accepted["changed"])
     assert "fit 2 rolled back; fit 1 is in force" in rolled.stdout

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from imgsortd.cli_options import ConfigOption, JsonOption
-from imgsortd.config import load_config
+from imgsortd.cli_progress import stage_bars
+from imgsortd.config import Config, load_config
 from imgsortd.terminal import DEFAULT_CONFIG, err, out, print_json, printable
 
 refits_app = typer.Typer(
@@ -79,12 +80,18 @@ def show(
     files: Annotated[
         int, typer.Option("--files", min=0, help="Names shown of each group of files.")
     ] = 3,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with the pictures here, too.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a fit changes: clusters that come, go, split, merge; files that would move."""
     from imgsortd.refits import show_fit
 
-    proposal = show_fit(load_config(config), number, files).as_dict()
+    settings = load_config(config)
+    proposal = show_fit(settings, number, files).as_dict()
+    if html is not None:
+        _write_page(settings, proposal, html, quiet=as_json)
     if as_json:
         print_json(proposal)
         return
@@ -107,6 +114,20 @@ def show(
     if proposal["state"] == "proposed":
         number = proposal["fit_id"]
         out.print(f"imgsortd refits accept {number}, or imgsortd refits reject {number}")
+
+
+def _write_page(config: Config, proposal: dict[str, Any], path: Path, *, quiet: bool) -> None:
+    from imgsortd.refit_changes import RefitChanges
+    from imgsortd.refits import move_groups
+    from imgsortd.sheets import write_refit_sheet
+
+    number = proposal["fit_id"]
+    title = f"Fit {number}: what it changes"
+    lines = tuple(_change_line(change) for change in proposal["changes"])
+    changes = RefitChanges(title, lines, move_groups(config, number))
+    with stage_bars(f"stopped; {path} is as it was", quiet=quiet) as show:
+        report = write_refit_sheet(config, changes, path, on_progress=show)
+    err.print(f"{report.file}: {report.pictures:,} pictures", markup=False)
 
 
 def _show_head(proposal: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from imgsortd.errors import ProposalError, StoreError
 from imgsortd.library import Library, open_library
 from imgsortd.pipeline import recover
 from imgsortd.proposing import Proposal, read_proposal
+from imgsortd.refit_changes import MoveGroup, read_move_groups
 
 
 @contextmanager
@@ -65,6 +66,12 @@ def show_fit(config: Config, fit_id: int | None, files: int) -> Proposal:
     """
     with reading(config) as store:
         return read_proposal(store, find_proposal(store.proposals, fit_id), files)
+
+
+def move_groups(config: Config, fit_id: int) -> tuple[MoveGroup, ...]:
+    """Return all the files that a fit would move, by where from and where to."""
+    with reading(config) as store:
+        return read_move_groups(store, fit_id)
 
 
 def preview_rollback(config: Config) -> dict[str, Any]:
