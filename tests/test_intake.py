@@ -48,7 +48,7 @@ def take(intake: Intake) -> list[bytes]:
     """Take all that is queued and let it be stored."""
     taken = list(intake.queue)
     intake.queue.clear()
-    intake.done(taken, [])
+    intake.done(taken, [], 0.0)
     return [candidate.name for candidate in taken]
 
 
@@ -252,7 +252,7 @@ def test_a_file_that_left_may_come_again_under_its_name(inbox: Path, intake: Int
     taken = list(intake.queue)
     intake.queue.clear()
     os.rename(file, inbox.with_name("elsewhere"))
-    intake.done(taken, [b"a.jpg"])
+    intake.done(taken, [b"a.jpg"], 3.0)
 
     os.rename(inbox.with_name("elsewhere"), file)
     intake.hint([b"a.jpg"], 4.0)

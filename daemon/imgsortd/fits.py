@@ -11,13 +11,12 @@ import numpy.typing as npt
 from imgsortd.adapters.kmeans import Fit
 from imgsortd.adapters.store import open_read_only
 from imgsortd.adapters.store_health import foreign_errors
-from imgsortd.core.choosing_k import KRange
-from imgsortd.core.records import Model, Vectors
+from imgsortd.core.records import KRange, Model, Vectors
 from imgsortd.core.review import distance_quantiles
 from imgsortd.core.routing import nearest
 from imgsortd.errors import FitError
 from imgsortd.fit_rows import FitSource, Pins, Rows, StreamedRows, Tell, WholeRows
-from imgsortd.grouping import Found, find, label_rows
+from imgsortd.fit_ways import Found, find, label_rows
 from imgsortd.library import Library
 
 __all__ = ["FitSource", "Fitted", "compute_fit", "fit_source", "nearest_sizes"]

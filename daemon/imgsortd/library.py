@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import CommittedJournal, Store
+from imgsortd.companions import Companions, companion_rule
 from imgsortd.config import Config
 from imgsortd.core.records import REBUILT, ExtractorId, Model, Pixels, Vectors
 from imgsortd.core.review import ReviewRule
@@ -45,6 +46,8 @@ class Library:
         After a change of backbone, or the loss of the database, the fit that was in
         force: its clusters keep their numbers in the next one, and until then files
         wait. None otherwise.
+    companions
+        The files in the inbox that go with a picture.
     """
 
     config: Config
@@ -53,6 +56,11 @@ class Library:
     extractor: FeatureExtractor
     model: Model | None = None
     former: Model | None = None
+    companions: Companions = field(init=False)
+
+    def __post_init__(self) -> None:
+        rule = companion_rule(self.config)
+        self.companions = Companions(rule, self.store, self.mover.exists)
 
     @property
     def max_images(self) -> int:

@@ -168,8 +168,11 @@ class Undo:
         return _Reverse(reverse, before)
 
     def _has_source(self, move: Move) -> bool:
-        with fsops.Folders(self._config.inbox) as inbox:
-            return fsops.holds_bytes(inbox, move.src, move.stamp.size_bytes, move.sha256)
+        try:
+            with fsops.Folders(self._config.inbox) as inbox:
+                return fsops.holds_bytes(inbox, move.src, move.stamp.size_bytes, move.sha256)
+        except OSError:  # not to be read: then the copy is kept
+            return False
 
     def _path(self, root: Root, name: bytes) -> bytes:
         folder = self._config.inbox if root is Root.INBOX else self._config.target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,10 @@ from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import Store
 from imgsortd.config import Config
 from imgsortd.core.records import Candidate, Move, MovePhase, MoveResult, Op, Root, Stamp
+from imgsortd.decision_requests import DECISIONS
 from imgsortd.errors import ImgsortdError, UndoError
 from imgsortd.intake import Intake
+from imgsortd.keeping import decide
 from imgsortd.reversing import Undo
 from imgsortd.undo_job import UndoChoice
 
@@ -49,7 +52,7 @@ class UndoRequests:
                 control.answer(self._request_id, *self._answer)
             self._answer = None
         verb = control.next_verb()
-        if verb in (None, "refit"):
+        if verb in (None, "refit", *DECISIONS):
             return False
         with self._store.atomic():
             request = control.take(str(verb))
@@ -63,11 +66,14 @@ class UndoRequests:
 
     def _do(self, verb: str, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         try:
+            if verb == "keep":
+                with self._store.atomic():
+                    return "done", decide(self._store, params)
             if verb != "undo":
                 raise UndoError(f"unknown verb {verb!r}")
             report = self._undo.run(UndoChoice(**params))
         except (ImgsortdError, TypeError) as error:
-            log.error("undo failed reason=%s", error)
+            log.error("%s failed reason=%s", verb, error)
             return "failed", {"error": str(error)}
         log.info(
             "undone batches=%s made=%s files=%d left=%d",
@@ -90,7 +96,7 @@ class UndoRequests:
             if move.dst_root is Root.INBOX and (stamp := _look(self._config, move)) is not None
         ]
         left = [m.src for m in done if m.src_root is Root.INBOX and m.op is Op.MOVE]
-        self._intake.done(back, left)
+        self._intake.done(back, left, time.monotonic())
 
 
 def _look(config: Config, move: Move) -> Stamp | None:

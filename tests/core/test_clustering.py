@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsortd.core.choosing_k import CurvePoint, KRange, numbers_to_try, pick, silhouette
+from imgsortd.core.choosing_k import CurvePoint, numbers_to_try, pick, silhouette
 from imgsortd.core.clustering import KEPT, WARD, choose_number, find_clusters
 from imgsortd.core.hierarchy import cut, pair_distances, ward
 from imgsortd.core.neighbours import nearest_neighbours, smooth
 from imgsortd.core.pinned import Pinned
-from imgsortd.core.records import Vectors
+from imgsortd.core.records import KRange, Vectors
 from imgsortd.core.routing import nearest
 
 

@@ -76,10 +76,3 @@ def test_a_cluster_with_pins_has_the_number_that_the_person_gave() -> None:
     found = match_ids(old, new, (4, 5), 3, 9, {0: 5, 2: 11})
 
     assert found == (5, 12, 11)  # 4 has no pins, and shares nothing with what is left
-
-
-def test_centers_of_one_cluster_count_together() -> None:
-    old = np.array([0] * 3 + [1] * 3 + [2] * 4, np.intp)
-    new = np.array([0] * 3 + [1] * 3 + [0] * 4, np.intp)
-
-    assert match_ids(old, new, (4, 6, 4), 2, 9) == (4, 6)

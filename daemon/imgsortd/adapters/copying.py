@@ -20,6 +20,7 @@ from imgsortd.adapters import fsops, renaming
 
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 _SYNC_THREADS = 8
+_SYNC_BYTES = 64 << 20
 
 
 class BytesChangedError(Exception):
@@ -44,7 +45,7 @@ def stage(
     folder_fd: int,
     part: bytes,
     sha256: bytes,
-    stopping: Callable[[], bool] = lambda: False,
+    on_chunk: Callable[[], None] = lambda: None,
 ) -> Staged:
     """Copy bytes, times, mode and ``user.*`` attributes into a new file in a folder.
 
@@ -55,22 +56,23 @@ def stage(
         name is one of ours, left by a crash.
     sha256
         Digest that the bytes must have.
-    stopping
-        Asked before each megabyte whether to give up.
+    on_chunk
+        Called after each megabyte, for a film of gigabytes takes a slow disk minutes; may
+        raise :class:`StoppedError` to give up.
 
     Raises
     ------
     BytesChangedError
         The bytes read are not the ones that were hashed.
     StoppedError
-        It was to give up.
+        From ``on_chunk``.
     OSError
         No space, no permission, input/output error. Nothing is left behind.
     """
     staged = _create(folder_fd, part)
     try:
         before = os.fstat(src_fd)
-        _copy_bytes(src_fd, staged.fd, before.st_size, sha256, stopping)
+        _copy_bytes(src_fd, staged.fd, before.st_size, sha256, on_chunk)
         _copy_attributes(src_fd, staged.fd, before)
     except BaseException:
         discard(staged)
@@ -92,7 +94,7 @@ def _create(folder_fd: int, part: bytes) -> Staged:
 
 
 def _copy_bytes(
-    src_fd: int, dst_fd: int, size_bytes: int, sha256: bytes, stopping: Callable[[], bool]
+    src_fd: int, dst_fd: int, size_bytes: int, sha256: bytes, on_chunk: Callable[[], None]
 ) -> None:
     if size_bytes:
         # A full disk is met here, before the first byte; not all filesystems can.
@@ -101,14 +103,17 @@ def _copy_bytes(
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
-    digest = hashlib.sha256()
+    digest, unsynced = hashlib.sha256(), 0
     for chunk in fsops.read_chunks(src_fd):
-        if stopping():
-            raise StoppedError
         digest.update(chunk)
         view = memoryview(chunk)
         while view:
             view = view[os.write(dst_fd, view) :]
+        unsynced += len(chunk)
+        if unsynced >= _SYNC_BYTES:  # or gigabytes would be left for one fsync, without a ping
+            os.fdatasync(dst_fd)
+            unsynced = 0
+        on_chunk()
     if digest.digest() != sha256:
         raise BytesChangedError
 

@@ -7,20 +7,20 @@ nobody can swap a folder for a link between a check and its use.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
-import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from enum import Enum
 from pathlib import Path
 
 from imgsortd.core.records import Move, Stamp
 
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ENODEV)
 """What opening says where no regular file has the name: it is gone, or something else."""
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""What a call says where a disk, or a user's share of it, is full."""
 
 _READ_BYTES = 1 << 20
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -36,6 +36,30 @@ def split(name: bytes) -> tuple[bytes, bytes]:
     """Split a relative name into its folder (may be empty) and its last part."""
     folder, _, base = name.rpartition(b"/")
     return folder, base
+
+
+def walk(root: Path, *, deep: bool) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yield folders, relative to the root, each with the names of the folders in it.
+
+    Names taken out of the list are not walked, and nor is what cannot be listed. There is
+    no recursion: strangers may nest folders without end.
+
+    Parameters
+    ----------
+    deep
+        Walk all folders, or only the root and those directly in it.
+    """
+    folders = [b""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:
+                below = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        yield folder, below
+        if deep or not folder:
+            folders.extend(os.path.join(folder, name) for name in below)
 
 
 def open_root(root: Path) -> int:
@@ -138,38 +162,6 @@ def sha256_of(fd: int) -> bytes:
     return digest.digest()
 
 
-def allow_leases() -> None:
-    """Let :func:`writer_of` ask the kernel; call once, in the main thread.
-
-    Who holds a lease gets SIGIO when a writer comes, and SIGIO kills by default.
-    """
-    signal.signal(signal.SIGIO, signal.SIG_IGN)
-
-
-class Writer(Enum):
-    """Whether somebody has a file open, or mapped, for writing."""
-
-    NONE = "none"
-    SOME = "some"
-    UNKNOWN = "unknown"  # no lease is to be had: a network share, a file of another owner
-
-
-def writer_of(fd: int) -> Writer:
-    """Tell whether somebody has the file open, or mapped, for writing.
-
-    Source: fcntl(2), F_SETLEASE: a read lease is refused while a writer exists. It needs
-    a file of one's own or CAP_LEASE, and a filesystem that has leases.
-    """
-    if signal.getsignal(signal.SIGIO) is signal.SIG_DFL:
-        return Writer.NONE  # this process does not ask: see allow_leases
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        return Writer.SOME if error.errno == errno.EAGAIN else Writer.UNKNOWN
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return Writer.NONE
-
-
 @contextmanager
 def closing(fd: int) -> Iterator[int]:
     """Close a descriptor at the end of the block."""
@@ -211,6 +203,11 @@ class Folders:
         """
         if self._root_fd < 0:
             self._root_fd = open_root(self.root)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the root was opened."""
+        return self._root_fd >= 0
 
     @property
     def root_fd(self) -> int:
@@ -259,11 +256,19 @@ def same_content(fd: int, move: Move) -> bool:
 
 
 def holds_bytes(folders: Folders, name: bytes, size_bytes: int, sha256: bytes) -> bool:
-    """Tell whether a name below a root is a regular file with exactly these bytes."""
+    """Tell whether a name below a root is a regular file with exactly these bytes.
+
+    Raises
+    ------
+    OSError
+        There is a file, but it cannot be read now (permission, a bad sector).
+    """
     folder, base = split(name)
     try:
         fd = open_regular(folders.fd(folder), base)
-    except OSError:
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
         return False
     with closing(fd):
         return os.fstat(fd).st_size == size_bytes and sha256_of(fd) == sha256

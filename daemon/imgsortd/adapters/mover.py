@@ -19,6 +19,7 @@ from imgsortd.adapters import copying, fsops, placing, renaming
 from imgsortd.adapters.crossing import Crossing
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.placing import MidMoveJournal, Places, ended, failed
+from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.core.records import Move, MovePhase, MoveResult, Op, Root
 
 NAME_TAKEN = "its old name in the inbox is taken"
@@ -38,10 +39,13 @@ class Mover:
     Attributes
     ----------
     after_each
-        Called after each move: across slow mounts a batch may take minutes.
+        Called after each move and each megabyte copied: across slow mounts a batch, or one
+        film, may take minutes.
     stopping
-        Asked before each move and each portion of a copy whether to end: what is not begun
+        Asked before each move and each megabyte of a copy whether to end: what is not begun
         by then, or not whole, is left to the next start.
+    whereabouts
+        Where it is known which folder the inbox is: then no file of another one is gone.
     """
 
     def __init__(self, inbox: Path, target: Path, journal: MidMoveJournal) -> None:
@@ -49,15 +53,22 @@ class Mover:
         self._journal = journal
         self.after_each: Callable[[], None] = lambda: None
         self.stopping: Callable[[], bool] = lambda: False
+        self.whereabouts: Whereabouts | None = None
 
     def exists(self, dst: bytes) -> bool:
         """Tell whether something has this name under target."""
         return os.path.lexists(os.path.join(os.fsencode(self._roots[Root.TARGET]), dst))
 
     def holds_bytes(self, dst: bytes, size_bytes: int, sha256: bytes) -> bool:
-        """Tell whether the file under target is a regular one with exactly these bytes."""
-        with fsops.Folders(self._roots[Root.TARGET]) as target:
-            return fsops.holds_bytes(target, dst, size_bytes, sha256)
+        """Tell whether the file under target is a regular one with exactly these bytes.
+
+        One that cannot be read is taken for another: a double is better than a loss.
+        """
+        try:
+            with fsops.Folders(self._roots[Root.TARGET]) as target:
+                return fsops.holds_bytes(target, dst, size_bytes, sha256)
+        except OSError:
+            return False
 
     def obstacle(self, roots: Iterable[Root]) -> str:
         """Return why one of these folders takes no files now; empty when all do."""
@@ -91,13 +102,21 @@ class Mover:
                 for move in moves:
                     roots[move.src_root].open()
                     roots[move.dst_root].open()
+                self._check_inbox(roots[Root.INBOX])
             except OSError as error:  # an inbox that is away does not make its files gone
                 return [failed(move, error) for move in moves]
             promised = {move.dst for move in moves}
             places = Places(roots, self._journal, again, promised, self.after_each, self.stopping)
             results = self._run(places, moves)
             fault_point("moves_synced")
-        return results
+        away = self.whereabouts
+        return results if away is None else [away.kept_open(result) for result in results]
+
+    def _check_inbox(self, inbox: fsops.Folders) -> None:
+        if self.whereabouts is not None and inbox.is_open:
+            refusal = self.whereabouts.refusal(inbox.root_fd)
+            if refusal:
+                raise OSError(errno.ESTALE, refusal)
 
     def _run(self, places: Places, moves: Sequence[Move]) -> list[MoveResult]:
         copies = [m for m in moves if m.op is Op.COPY and m.dst_root is Root.TARGET]
@@ -128,9 +147,8 @@ def _guard(places: Places, move: Move) -> MoveResult:
 
 
 def _move(places: Places, move: Move) -> MoveResult:
-    crossing = Crossing(
-        places.roots[move.src_root], places.end(move), places.journal, places.stopping
-    )
+    source, end = places.roots[move.src_root], places.end(move)
+    crossing = Crossing(source, end, places.journal, places.on_chunk)
     if crossing.is_begun(move):
         return _cross(places, crossing, move)
     if _is_there(places, move):

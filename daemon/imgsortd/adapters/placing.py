@@ -15,7 +15,6 @@ from imgsortd.core.records import Move, MovePhase, MoveResult, Op, Root
 from imgsortd.core.routing import free_name
 
 CHANGED = "it is no longer what was put there"
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class MidMoveJournal(Protocol):
@@ -31,7 +30,7 @@ class MidMoveJournal(Protocol):
 def failed(move: Move, error: OSError) -> MoveResult:
     """Describe a move that could not be made now; its row stays open."""
     text = f"{error.strerror or error} ({os.fsdecode(move.dst)})"
-    return MoveResult(move, move.phase, move.dst, text, error.errno in _NO_SPACE)
+    return MoveResult(move, move.phase, move.dst, text, error.errno in fsops.NO_SPACE)
 
 
 def ended(move: Move, phase: MovePhase, why: str = "") -> MoveResult:
@@ -73,6 +72,18 @@ class Places:
         self.after_each = after_each
         self.stopping = stopping
         self._promised = promised
+
+    def on_chunk(self) -> None:
+        """Tell that a copy goes on, or give it up.
+
+        Raises
+        ------
+        StoppedError
+            The process is to end.
+        """
+        self.after_each()
+        if self.stopping():
+            raise copying.StoppedError
 
     def end(self, move: Move) -> fsops.Folders:
         """Return the root that a move's destination is below."""
@@ -212,9 +223,8 @@ def _stage(places: Places, move: Move) -> copying.Staged | MoveResult:
             return ended(move, MovePhase.GONE)
         with fsops.closing(fd):
             folder_fd, _ = places.destination(move)
-            return copying.stage(
-                fd, folder_fd, copying.part_of(move.move_id), move.sha256, places.stopping
-            )
+            part = copying.part_of(move.move_id)
+            return copying.stage(fd, folder_fd, part, move.sha256, places.on_chunk)
     except copying.BytesChangedError:
         return ended(move, MovePhase.CHANGED)
     except copying.StoppedError:

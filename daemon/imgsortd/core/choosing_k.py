@@ -15,19 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsortd.core.hierarchy import Labels, cut, means_of
-from imgsortd.core.records import Vectors
+from imgsortd.core.records import KRange, Vectors
 from imgsortd.core.routing import nearest
 
 _ALL_UP_TO = 40
 _STEP = 1.05
-
-
-@dataclass(frozen=True, slots=True)
-class KRange:
-    """The numbers of clusters among which one is chosen, both ends with it."""
-
-    least: int
-    most: int
 
 
 @dataclass(frozen=True, slots=True)

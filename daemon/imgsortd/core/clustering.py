@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from imgsortd.core.choosing_k import (
     CurvePoint,
-    KRange,
     curve,
     numbers_to_try,
     pick,
@@ -30,7 +29,7 @@ from imgsortd.core.pinned import (
     group_centers,
     labels_of_groups,
 )
-from imgsortd.core.records import Vectors
+from imgsortd.core.records import KRange, Vectors
 from imgsortd.core.routing import nearest
 
 SAMPLE_IMAGES = 4_000

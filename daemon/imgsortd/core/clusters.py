@@ -32,7 +32,7 @@ def match_ids(
     old_labels, new_labels
         intp [n]: the same n pictures, labelled by the old and by the new centers.
     old_ids
-        Cluster id of each old label; not all need be different.
+        Cluster id of each old label.
     n_new
         Number of new labels.
     next_id
@@ -45,10 +45,8 @@ def match_ids(
     tuple of int
         Cluster id of each new label, all different.
     """
-    # Several old centers may be of one cluster: those of its pins, beside its mean.
-    old_ids, columns = (found.tolist() for found in np.unique(old_ids, return_inverse=True))
     overlap = np.zeros((n_new, len(old_ids)), dtype=np.int64)
-    np.add.at(overlap, (new_labels, np.asarray(columns, dtype=np.intp)[old_labels]), 1)
+    np.add.at(overlap, (new_labels, old_labels), 1)
     overlap[list(fixed)] = 0
     overlap[:, np.isin(old_ids, list(fixed.values()))] = 0
     ids: dict[int, int] = dict(fixed)

@@ -124,13 +124,15 @@ class Candidate:
     """A settled file in the inbox, with its row in the store.
 
     ``is_patient`` tells that it was quiet for long enough to be taken also where nobody
-    can say whether it is still being written.
+    can say whether it is still being written. ``patience_s``: seconds for which it may still
+    be found incomplete; then, as at 0, it is set aside for it.
     """
 
     file_id: int
     name: bytes
     stamp: Stamp
     is_patient: bool = False
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,14 @@ class Unreadable:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A file whose bytes were read for their hash alone; ``candidate`` has no row yet."""
+
+    candidate: Candidate
+    sha256: bytes
+
+
 class NotRead(StrEnum):
     """Why a file was left for later instead of being read."""
 
@@ -159,6 +169,7 @@ class NotRead(StrEnum):
     BUSY = "busy"
     DENIED = "denied"
     UNASKED = "unasked"  # nobody can say whether somebody writes it: more patience
+    INCOMPLETE = "incomplete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +258,14 @@ class ExtractorId:
     layer: Layer
     dims: int
     backbone: Backbone = Backbone.VGG16
+
+
+@dataclass(frozen=True, slots=True)
+class KRange:
+    """The numbers of clusters among which one is chosen, both ends with it."""
+
+    least: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsortd.adapters.kmeans import PASSES, STREAMED, check_features, fit_centers, fit_kmeans
-from imgsortd.core.choosing_k import KRange
 from imgsortd.core.clustering import Clusters, choose_number, constrain, find_clusters
 from imgsortd.core.hierarchy import sums_of
-from imgsortd.core.records import Layer, Vectors
+from imgsortd.core.records import KRange, Layer, Vectors
 from imgsortd.core.routing import nearest
 from imgsortd.fit_rows import FitSource, Ids, Pins, Rows, StreamedRows, WholeRows, pinned_of
 
@@ -62,7 +61,8 @@ def find(
     part = rows.sample(random_state)
     groups = pins.groups()
     sample, at, cluster_ids = pins.added_to(part)
-    pinned = pinned_of(at, cluster_ids, groups, source.old_ids)
+    former, former_ids = _former(source)
+    pinned = pinned_of(at, cluster_ids, groups, former_ids)
     check_features(sample, wanted if isinstance(wanted, int) and not rows.is_sampled else 1)
     if source.extractor.layer is Layer.LOGITS and isinstance(wanted, KRange):
         wanted = choose_number(sample, wanted)
@@ -70,13 +70,21 @@ def find(
         found = _by_kmeans(rows, wanted, random_state)
         if not groups:
             return found
-        clusters = constrain(sample, found.centers, source.old_centers, pinned, found.algorithm)
+        clusters = constrain(sample, found.centers, former, pinned, found.algorithm)
         return Found(clusters.centers, clusters.algorithm, _ids(clusters, groups), found.passes)
-    clusters = find_clusters(sample, wanted, source.old_centers, pinned)
+    clusters = find_clusters(sample, wanted, former, pinned)
     centers, ids = clusters.centers, _ids(clusters, groups)
     if rows.is_sampled:
         centers = _means(rows, centers, pins, ids)
     return Found(centers, clusters.algorithm, ids)
+
+
+def _former(source: FitSource) -> tuple[Vectors | None, tuple[int, ...]]:
+    """Return one center of each former cluster, the fit's own: those of its pins come after it."""
+    if source.old_centers is None or not source.old_ids:
+        return source.old_centers, ()
+    rows = np.sort(np.unique(source.old_ids, return_index=True)[1])
+    return source.old_centers[rows], tuple(source.old_ids[row] for row in rows.tolist())
 
 
 def _has_enough(source: FitSource, rows: Rows, sample: Vectors, wanted: int) -> bool:
