@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from imgsortd import __version__
+from imgsortd.cli_clusters import suggest_k
 from imgsortd.cli_doctor import doctor
 from imgsortd.cli_duplicates import duplicates
 from imgsortd.cli_find import explain, similar
@@ -156,6 +157,7 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
 app.command()(undo)
 app.command()(rollback)
 app.command()(sheet)
+app.command("suggest-k")(suggest_k)
 app.command()(names)
 app.command()(similar)
 app.command()(explain)

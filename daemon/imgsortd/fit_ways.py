@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsortd.adapters.kmeans import PASSES, STREAMED, check_features, fit_centers, fit_kmeans
-from imgsortd.core.clustering import Clusters, choose_number, constrain, find_clusters
+from imgsortd.core.clustering import KEPT, Clusters, choose_number, constrain, find_clusters
 from imgsortd.core.hierarchy import sums_of
 from imgsortd.core.records import KRange, Layer, Vectors
 from imgsortd.core.routing import nearest
@@ -33,7 +33,7 @@ class Found:
     Attributes
     ----------
     fixed_ids
-        Label → cluster id, of the clusters with pins.
+        Label → cluster id, of clusters with pins, and of former ones that are kept.
     passes
         How often a fit goes through all pictures, the labelling with it.
     labels, inertia
@@ -76,6 +76,8 @@ def find(
     centers, ids = clusters.centers, _ids(clusters, groups)
     if rows.is_sampled:
         centers = _means(rows, centers, pins, ids)
+    if clusters.algorithm == KEPT:  # also one that has lost all its pictures
+        ids = {**dict(enumerate(former_ids)), **ids}
     return Found(centers, clusters.algorithm, ids)
 
 

@@ -29,7 +29,7 @@ class Fitted:
     ``file_ids`` is int64 [n], ``fit.labels`` intp [n]; ``old_labels``, intp [n], is the
     nearest old center of each, or None before the first fit; ``distances``, float32 [1001],
     are the quantiles of its own distances, or None where every picture is alone.
-    ``fixed_ids`` says, label → cluster id, which clusters have pins.
+    ``fixed_ids``, label → cluster id, are of clusters with pins or kept as they were.
     """
 
     file_ids: npt.NDArray[np.int64]

@@ -56,6 +56,13 @@ class Fits(FitRecords):
         assert row is not None
         return row
 
+    def latest_extractor(self) -> ExtractorId | None:
+        """Return the extractor that was made last, or None before the first picture."""
+        row = self._connection.execute(
+            "SELECT weights_digest, layer, dims, backbone FROM extractors ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        return row and ExtractorId(row[0], Layer(row[1]), row[2], Backbone(row[3]))
+
     def _find_extractor(self, extractor: ExtractorId) -> int | None:
         row = self._connection.execute(
             "SELECT id FROM extractors WHERE weights_digest = ? AND layer = ?",

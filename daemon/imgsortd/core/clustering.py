@@ -27,7 +27,7 @@ from imgsortd.core.pinned import (
     constrained_labels,
     filled,
     group_centers,
-    labels_of_groups,
+    places_of,
 )
 from imgsortd.core.records import KRange, Vectors
 from imgsortd.core.routing import nearest
@@ -71,7 +71,7 @@ class _Sample:
         self.former_labels = None if former is None else nearest(features, former)[0]
 
     def cut(self, wanted: int | KRange) -> Clusters:
-        """Return new clusters."""
+        """Return new clusters; those that a person has made since the former fit are on top."""
         joins = ward(self.distances)
         if isinstance(wanted, KRange):
             wanted = pick(self.curve(joins, wanted))
@@ -90,12 +90,27 @@ class _Sample:
             return Clusters(centers, pinned.former, algorithm)
         groups = group_centers(self.smoothed, self.former_labels, pinned)
         starts = means_of(self.smoothed, labels, n_clusters)
-        if len(groups) >= n_clusters:
-            return self._constrained(groups, np.arange(len(groups)), groups, algorithm)
-        taken = labels_of_groups(starts, groups)
-        starts[taken] = groups
         base = means_of(self.features, labels, n_clusters)
+        taken = places_of(starts, self._claims(groups, n_clusters))[: len(groups)]
+        on_top = np.flatnonzero(taken < 0)
+        taken[on_top] = n_clusters + np.arange(len(on_top))
+        starts = np.concatenate([starts, groups[on_top]])
+        starts[taken] = groups
+        base = np.concatenate([base, groups[on_top]])
         return self._constrained(starts, taken, base, algorithm)
+
+    def _claims(self, groups: Vectors, n_clusters: int) -> Vectors:
+        """Return the pinned clusters, and after them the former ones without pins.
+
+        These go on in new ones too: a folder that a person has made beside a former
+        cluster is not to take that one over.
+        """
+        if self.former is None or n_clusters < len(self.former):
+            return groups
+        assert self.former_labels is not None
+        labels = np.setdiff1d(self.former_labels, self.pinned.former)
+        means = means_of(self.smoothed, self.former_labels, len(self.former))
+        return np.concatenate([groups, means[labels]])
 
     def keep(self) -> Clusters:
         """Return the former clusters, moved to the means of what now lies nearest to them."""
@@ -158,22 +173,21 @@ def find_clusters(
     kept = sample.keep()
     n_wanted = _number_wanted(wanted, len(former), pinned)
     new = sample.cut(n_wanted)
-    if isinstance(n_wanted, int) and n_wanted != len(kept.centers):
+    if isinstance(n_wanted, int) and n_wanted != len(former):
         return new
     gain = sample.silhouette(new) - sample.silhouette(kept)
     return new if gain > CLEARLY_BETTER else kept
 
 
 def _number_wanted(wanted: int | KRange, n_former: int, pinned: Pinned) -> int | KRange:
-    """Return how many clusters there are to be, those that a person has made with them.
+    """Return how many clusters there are to be beside those that a person has made since.
 
-    Made before this fit they are among the former ones, and may be as many as have pins.
+    Those made before the former fit are among its clusters, and may be as many as have pins.
     """
     if isinstance(wanted, KRange):
         return wanted
-    n_new = int(np.sum(pinned.former < 0))
-    n_made = len(pinned.former) - n_new
-    return min(max(n_former, wanted), wanted + n_made) + n_new
+    n_made = int(np.sum(pinned.former >= 0))
+    return min(max(n_former, wanted), wanted + n_made)
 
 
 def constrain(

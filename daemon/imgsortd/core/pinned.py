@@ -69,13 +69,17 @@ def group_centers(smoothed: Vectors, former_labels: Labels | None, pinned: Pinne
     return means
 
 
-def labels_of_groups(centers: Vectors, groups: Vectors) -> Labels:
-    """Return the label that each pinned cluster takes over, intp [g], all different.
+def places_of(centers: Vectors, points: Vectors) -> Labels:
+    """Return the row in ``centers`` that each point takes over, intp [g]; -1 for none.
 
-    Those that lie nearest, so that the sum of squared distances is as small as can be.
+    All different, as many as can be, so that the sum of squared distances is the least: of
+    two points for one center the nearer one takes it over.
     """
-    costs = np.square(groups[:, None] - centers).sum(axis=2, dtype=np.float64)
-    return np.asarray(linear_sum_assignment(costs)[1], dtype=np.intp)
+    costs = np.square(points[:, None] - centers).sum(axis=2, dtype=np.float64)
+    places = np.full(len(points), -1, dtype=np.intp)
+    rows, columns = linear_sum_assignment(costs)
+    places[rows] = columns
+    return places
 
 
 def constrained_labels(
