@@ -75,6 +75,11 @@ class Intake:
         gone = [row for name, row in pending.items() if name not in known]
         undone = self._store.files.undone_names()
         taken = [row for name, row in undone.items() if name not in there]
+        unwanted = self._store.files.unwanted_names()
+        left = [row for name, row in unwanted.items() if name not in there]
+        if left:
+            with self._store.atomic():
+                self._store.files.forget_source(left)
         if gone or taken:
             with self._store.atomic():
                 for file_id in gone:

@@ -16,14 +16,16 @@ from imgsortd.core.records import Op, Root
 from imgsortd.errors import ImgsortdError, NoMemoryError, NoSpaceError, StoreLockedError
 from imgsortd.fitting import BackgroundFits
 from imgsortd.flow import Batch, Flow
+from imgsortd.hand_requests import HandRequests
 from imgsortd.housekeeping import Housekeeping
 from imgsortd.int8 import Int8Trial
 from imgsortd.intake import Intake
 from imgsortd.library import Library
 from imgsortd.lookout import Lookout
 from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
-from imgsortd.pulse import BUSY_S, Pulse
+from imgsortd.pulse import BUSY_S, Pulse, log_batch
 from imgsortd.reextraction import Reextraction
+from imgsortd.target_watch import TargetWatch
 from imgsortd.undo_requests import UndoRequests
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,8 @@ class Loop:
         self._undo = UndoRequests(
             config, library.store, library.mover, intake, lambda: self.stopping
         )
+        self._hands = TargetWatch(library, lambda: self._fits.is_fitting)
+        self._hand_requests = HandRequests(library)
         self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._paused = ""  # why no file is sorted; empty while files are
@@ -147,6 +151,8 @@ class Loop:
         if not self.held:
             self._intake.settle(now, _SETTLE_AT_ONCE)
             self._work()
+        self._hands.step(now)
+        self._hand_requests.step()
         if not self._lookout.lost and self._undo.step():
             self._backoff.fail(now)
         self._int8.step(now)
@@ -212,22 +218,7 @@ class Loop:
             self._backoff.reset()
         self._last_work_s = time.monotonic()
         self._housekeeping.worked()
-        log.info(
-            "%s batch=%d images=%d sorted=%d clusters=%d review=%d duplicates=%d set_aside=%d "
-            "waiting=%d extract_s=%.2f total_s=%.2f busy=%.2f",
-            event,
-            report.batch,
-            report.images,
-            report.sorted,
-            len(report.clusters),
-            report.review,
-            report.duplicates,
-            report.set_aside,
-            report.waiting,
-            report.extract_s,
-            report.total_s,
-            self._flow.busy.last or 0.0,
-        )
+        log_batch(event, report, self._flow.busy.last or 0.0)
 
     def _learn(self, report: BatchReport) -> None:
         now = time.monotonic()

@@ -8,6 +8,7 @@ from pathlib import Path
 from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import Store
 from imgsortd.config import Config
+from imgsortd.core.names import folder_of
 from imgsortd.core.records import (
     Candidate,
     DuplicatePolicy,
@@ -25,7 +26,6 @@ from imgsortd.core.routing import (
     REVIEW_FOLDER,
     SET_ASIDE_FOLDER,
     base_name,
-    cluster_folder,
     free_name,
 )
 
@@ -69,15 +69,15 @@ class Planner:
 
     def folder_of(self, cluster_id: int) -> bytes:
         """Return the folder of a cluster: the one that a person has named, or its number's."""
-        return self._folders.get(cluster_id) or cluster_folder(cluster_id)
+        return folder_of(cluster_id, self._folders)
 
     def route(self, candidate: Candidate, sha256: bytes, choice: Choice) -> Move | None:
         """Plan the move of a picture to its cluster, or to review; None where the file stays."""
         if self._is_known(candidate, sha256):
             return None
-        cluster_id = choice.cluster_id
-        folder = REVIEW_FOLDER if cluster_id is None else self.folder_of(cluster_id)
         original = self._original_of(candidate, sha256)
+        choice, folder = self._place(sha256, choice, original)
+        cluster_id = choice.cluster_id
         if original is None and self._is_there_already(candidate, sha256, folder):
             original = folder + b"/" + base_name(candidate.name)
         if original is None:
@@ -94,15 +94,29 @@ class Planner:
         self._originals.setdefault(sha256, move.dst)
         return move
 
+    def _place(self, sha256: bytes, choice: Choice, original: bytes | None) -> tuple[Choice, bytes]:
+        """Return the cluster and the folder: a person's word goes before the distances."""
+        pin = self._store.pins.get(sha256)
+        if pin is not None:
+            choice = Choice(pin.cluster_id, choice.distance, "pinned")
+        if choice.cluster_id is not None:
+            return choice, self.folder_of(choice.cluster_id)
+        if pin is not None and original is not None:
+            return choice, original.split(b"/", 1)[0]
+        return choice, REVIEW_FOLDER
+
     def _is_known(self, candidate: Candidate, sha256: bytes) -> bool:
-        """Tell whether a file that stays in the inbox was only touched since it was sorted."""
+        """Tell whether a file that stays in the inbox was only touched since it was sorted.
+
+        Its copy may have been moved or deleted by its owner: that is respected.
+        """
         files = self._store.files
         for file_id, dst, state in files.staying(candidate.name, sha256, candidate.file_id):
             is_undone = state == FileState.UNDONE  # a person has put it back, to stay
-            if is_undone or (dst is not None and self._mover.exists(dst)):
+            if is_undone or dst is not None:
                 files.forget(candidate.file_id, candidate.stamp, file_id)
                 return True
-            # Skipped before, or its copy was deleted: it is looked at anew, under its new row.
+            # Skipped before: it is looked at anew, under its new row.
             files.finish(file_id, FileState.GONE, stays=False, reason="seen again")
         files.end_undone(candidate.name, candidate.file_id)
         return False
@@ -116,9 +130,7 @@ class Planner:
                 return dst
             if state != FileState.DUPLICATE:
                 # Its owner took it out of target again, perhaps to have it sorted anew.
-                self._store.files.finish(
-                    file_id, FileState.GONE, stays=False, reason="no longer in target"
-                )
+                self._store.hands.taken_away([file_id], "no longer in target")
         return None
 
     def _is_there_already(self, candidate: Candidate, sha256: bytes, folder: bytes) -> bool:
@@ -176,6 +188,8 @@ class Planner:
         cluster_id = self._model.cluster_ids[label]
         placed = self._store.files.placed_in(file_id)
         if placed is None or placed.cluster_id == cluster_id:
+            return None
+        if self._store.pins.is_pinned(placed.sha256):
             return None
         stamp = _look(self._config.target, placed.dst)
         if stamp is None:

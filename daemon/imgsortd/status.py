@@ -23,6 +23,7 @@ from imgsortd.core.lifecycle import (
     describe_next_fit,
     fit_age_s,
 )
+from imgsortd.core.names import folder_of
 from imgsortd.core.records import FileState
 
 STALE_S = 60.0
@@ -232,11 +233,12 @@ def _facts(store: Store, record: FitRecord | None) -> FitFacts:
 def _clusters(store: Store, record: FitRecord | None) -> list[dict[str, Any]]:
     if record is None:
         return []
-    sizes = store.files.cluster_sizes()
+    sizes, named = store.files.cluster_sizes(), store.records.named_folders()
     return [
         {
             "id": cluster_id,
-            "folder": f"cluster_{cluster_id}",
+            "name": os.fsdecode(named[cluster_id]) if cluster_id in named else None,
+            "folder": os.fsdecode(folder_of(cluster_id, named)),
             "files": sizes.get(cluster_id, 0),
             "fitted": fitted,
         }

@@ -14,6 +14,7 @@ from imgsortd.adapters.store import Store
 from imgsortd.config import Config
 from imgsortd.core.records import Candidate, Move, MovePhase, MoveResult, Op, Root, Stamp
 from imgsortd.errors import ImgsortdError, UndoError
+from imgsortd.hands import HAND_VERBS
 from imgsortd.intake import Intake
 from imgsortd.reversing import Undo
 from imgsortd.undo_job import UndoChoice
@@ -53,7 +54,7 @@ class UndoRequests:
                 control.answer(self._request_id, *self._answer)
             self._answer = None
         verb = control.next_verb()
-        if verb in (None, "refit"):
+        if verb in (None, "refit", *HAND_VERBS):
             return False
         with self._store.atomic():
             request = control.take(str(verb))

@@ -19,6 +19,7 @@ from imgsortd.adapters.fsops import closing
 from imgsortd.adapters.store_backbones import Backbones
 from imgsortd.adapters.store_control import Control
 from imgsortd.adapters.store_files import Files
+from imgsortd.adapters.store_hands import Hands
 from imgsortd.adapters.store_health import (
     BUSY_TIMEOUT_S,
     check_health,
@@ -26,6 +27,7 @@ from imgsortd.adapters.store_health import (
     foreign_errors,
 )
 from imgsortd.adapters.store_journal import Journal
+from imgsortd.adapters.store_pins import Pins
 from imgsortd.adapters.store_records import FitRecords
 from imgsortd.errors import StoreError
 
@@ -61,6 +63,8 @@ class Store:
         What is told of fits; the same with features and centers.
     backbones
         Sorted files to be read again.
+    pins, hands
+        What a person has decided; what a person has done in target.
     db
         The connection as sqlite-utils sees it.
     """
@@ -74,6 +78,8 @@ class Store:
         self.records = FitRecords(connection)
         self.control = Control(connection)
         self.backbones = Backbones(connection)
+        self.pins = Pins(connection)
+        self.hands = Hands(connection)
 
     # These two are imported when they are asked for: `status` takes less time than they do.
     @cached_property
