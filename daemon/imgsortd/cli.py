@@ -12,7 +12,7 @@ import typer
 
 from imgsortd import __version__
 from imgsortd.cli_doctor import doctor
-from imgsortd.cli_hands import pins_app, rename, unpin
+from imgsortd.cli_hands import pins, rename, unpin
 from imgsortd.cli_options import ConfigOption, JsonOption
 from imgsortd.cli_setup import init, service_app, weights_app
 from imgsortd.cli_sort import sort
@@ -30,7 +30,6 @@ app = typer.Typer(
 )
 app.add_typer(weights_app, name="weights")
 app.add_typer(service_app, name="service")
-app.add_typer(pins_app, name="pins")
 
 
 def main() -> NoReturn:
@@ -137,6 +136,7 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
 
 app.command()(undo)
 app.command()(rename)
+app.command()(pins)
 app.command()(unpin)
 app.command()(doctor)
 app.command()(init)

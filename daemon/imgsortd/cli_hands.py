@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -14,9 +14,11 @@ from imgsortd.cli_options import ConfigOption, JsonOption
 from imgsortd.config import load_config
 from imgsortd.terminal import DEFAULT_CONFIG, err, out, print_json, printable
 
-pins_app = typer.Typer(
-    help="Pictures whose place a person has chosen.", invoke_without_command=True
-)
+
+class PinsAction(StrEnum):
+    """What is done with the pins."""
+
+    LIST = "list"
 
 
 def rename(
@@ -44,27 +46,17 @@ def rename(
         out.print(f"cluster {cluster} stands in {printable(result['path'])} now", markup=False)
 
 
-@pins_app.callback()
 def pins(
-    context: typer.Context,
+    action: Annotated[PinsAction, typer.Argument(help="list, which may be left out.")] = (
+        PinsAction.LIST
+    ),
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """List the pictures whose place a person has chosen."""
-    if context.invoked_subcommand is None:
-        _list(config, as_json)
+    """List the pictures whose place a person has chosen, the newest first."""
+    from imgsortd.hands import list_pins
 
-
-@pins_app.command("list")
-def list_pins(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """List them, the newest first."""
-    _list(config, as_json)
-
-
-def _list(config: Path, as_json: bool) -> None:
-    from imgsortd.hands import list_pins as read
-
-    rows = read(load_config(config))
+    rows = list_pins(load_config(config))
     if as_json:
         print_json(rows)
         return
