@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from imgsortd.adapters.fsops import allow_leases
 from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Picture
@@ -464,6 +465,88 @@ def test_an_undo_finds_the_files_of_a_renamed_folder(make: Callable[..., Hand]) 
     assert (report["returned"], report["left"]) == (9, [])
     assert again["placed"] == 9
     assert len(list((hand.target / "Tomatoes").iterdir())) == 3
+
+
+def test_a_name_that_a_retired_cluster_had_can_be_given_again(make: Callable[..., Hand]) -> None:
+    hand = make()
+    red, number = hand.folder("red"), hand.number("red")
+    red.rename(hand.target / "Tomatoes")
+    hand.look()
+    for path in list((hand.target / "Tomatoes").iterdir()):
+        drag(path, hand.folder("green"))
+    hand.look()
+    (hand.target / "Tomatoes").rmdir()
+    with hand.line.store.atomic():  # a refit without it
+        hand.line.store.connection.execute(
+            "UPDATE clusters SET retired_fit = first_fit WHERE id = ?", (number,)
+        )
+
+    hand.folder("blue").rename(hand.target / "Tomatoes")
+    hand.look()
+
+    (owner,) = hand.line.store.records.named_folders()
+    assert owner not in (number, hand.number("green"))
+    hand.drop(BLUE, "blue-9.png", 61)
+    assert hand.row("blue-9.png") == ("Tomatoes/blue-9.png", "sorted", owner)
+
+
+def test_two_folders_that_swap_their_names_lose_nothing(make: Callable[..., Hand]) -> None:
+    hand = make()
+    red, green, before = hand.folder("red"), hand.folder("green"), sums(hand.target)
+    red.rename(hand.target / "between")
+    green.rename(red)
+    (hand.target / "between").rename(green)
+
+    hand.look(8)
+
+    assert sums(hand.target) == before
+    assert hand.line.counts() == {"seen": 9, "sorted": 9}
+    number = int(green.name.removeprefix("cluster_"))
+    assert hand.row("red-1.png") == (f"{green.name}/red-1.png", "sorted", number)
+
+
+def test_a_file_renamed_in_its_folder_is_no_correction(make: Callable[..., Hand]) -> None:
+    hand = make()
+    red, number = hand.folder("red"), hand.number("red")
+    (red / "red-1.png").rename(red / "ketchup.png")
+
+    hand.look()
+
+    assert hand.row("red-1.png") == (f"{red.name}/ketchup.png", "sorted", number)
+    assert hand.pins() == {}
+
+
+def test_a_file_that_is_still_written_is_not_judged(make: Callable[..., Hand]) -> None:
+    hand = make()
+    green, source = hand.folder("green"), hand.folder("red") / "red-1.png"
+    data = source.read_bytes()
+    allow_leases()
+    with open(green / "red-1.png", "wb") as file:
+        file.write(data)
+        file.flush()
+        source.unlink()
+        hand.look(2)
+        assert hand.pins() == {}
+
+    hand.look()
+
+    assert hand.row("red-1.png")[0] == f"{green.name}/red-1.png"
+    assert len(hand.pins()) == 1
+
+
+def test_symlinks_and_special_files_in_target_are_left_alone(make: Callable[..., Hand]) -> None:
+    hand = make()
+    red, secret = hand.folder("red"), hand.target.parent / "secret"
+    secret.mkdir()
+    kept = drag(red / "red-1.png", secret)
+    (hand.folder("green") / "red-1.png").symlink_to(kept)
+    (hand.target / "Link").symlink_to(secret)
+    os.mkfifo(hand.folder("blue") / "pipe")
+
+    hand.look()
+
+    assert hand.pins() == {}
+    assert hand.line.counts() == {"seen": 8, "sorted": 8}
 
 
 def test_names_that_are_not_text_are_followed(make: Callable[..., Hand]) -> None:

@@ -10,13 +10,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from imgsortd.adapters import fsops, renaming
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.store import Store
+from imgsortd.adapters.store_hands import ClusterFolder
 from imgsortd.config import Config
 from imgsortd.core.names import cluster_folder, folder_of, folder_problem
 from imgsortd.errors import NameRefusedError
@@ -65,23 +66,25 @@ class ClusterFolders:
 
     def follow_in(self, inodes: Mapping[bytes, int]) -> bool:
         """Follow renamed folders in a listing of target: the inode of each folder by name."""
-        folders = self._store.hands.cluster_folders()
-        named = {row.cluster_id: row.folder for row in folders if row.folder is not None}
+        rows = self._store.hands.cluster_folders()
+        named = _taken_names(rows, lambda row: inodes.get(row.folder) == row.inode)
         names = {inode: name for name, inode in inodes.items()}
+        new_inodes: list[tuple[int, int]] = []
         renamed = False
-        for row in folders:
-            old = folder_of(row.cluster_id, named)
-            there = inodes.get(old)
+        for row in rows:
+            there = inodes.get(row.folder)
             if there == row.inode:
                 continue
             new = None if row.inode is None else names.get(row.inode)
-            if new is not None and self._is_renamed(row.cluster_id, old, new, named):
-                self.take_name(row.cluster_id, old, new, row.inode)
+            if new is not None and self._is_renamed(row.cluster_id, row.folder, new, named):
+                self.take_name(row.cluster_id, row.folder, new, row.inode)
                 named[row.cluster_id] = new
                 renamed = True
-            elif there is not None:
-                with self._store.atomic():
-                    self._store.hands.note_inode(row.cluster_id, there)
+            elif there is not None and not row.is_retired:
+                new_inodes.append((row.cluster_id, there))
+        if new_inodes:
+            with self._store.atomic():
+                self._store.hands.note_inodes(new_inodes)
         return renamed
 
     def _is_renamed(
@@ -130,12 +133,11 @@ class ClusterFolders:
             raise NameRefusedError(
                 f"there is no cluster {cluster_id}; `imgsortd status` lists those there are"
             )
-        named = {number: row.folder for number, row in rows.items() if row.folder is not None}
-        old = folder_of(cluster_id, named)
         new = os.fsencode(name) if name else cluster_folder(cluster_id)
-        problem = folder_problem(new, cluster_id, named)
+        problem = folder_problem(new, cluster_id, self._names_in_use(rows.values()))
         if problem:
             raise NameRefusedError(f"the name of cluster {cluster_id} {problem}: {name!r}")
+        old = rows[cluster_id].folder
         if new != old:
             self._rename(cluster_id, old, new)
         return {
@@ -145,13 +147,17 @@ class ClusterFolders:
             "path": os.fsdecode(os.path.join(os.fsencode(self._target), new)),
         }
 
+    def _names_in_use(self, rows: Iterable[ClusterFolder]) -> dict[int, bytes]:
+        target = os.fsencode(self._target)
+        return _taken_names(rows, lambda row: os.path.lexists(os.path.join(target, row.folder)))
+
     def _rename(self, cluster_id: int, old: bytes, new: bytes) -> None:
         try:
             with fsops.closing(fsops.open_root(self._target)) as target_fd:
                 inode = _folder_inode(target_fd, old)
                 if inode is not None:
                     with self._store.atomic():  # for the look after a crash
-                        self._store.hands.note_inode(cluster_id, inode)
+                        self._store.hands.note_inodes([(cluster_id, inode)])
                     _rename_folder(target_fd, old, new)
                     fault_point("folder_renamed")
                 elif fsops.inode_at(target_fd, new) is not None:
@@ -194,6 +200,17 @@ def kept_names(state_dir: Path) -> dict[int, bytes]:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         log.warning("names not read file=%s reason=%s", state_dir / NAMES_FILE, error)
         return {}
+
+
+def _taken_names(
+    rows: Iterable[ClusterFolder], stands: Callable[[ClusterFolder], bool]
+) -> dict[int, bytes]:
+    """Return the named folders; that of a cluster that is no more only where it stands."""
+    return {
+        row.cluster_id: row.named
+        for row in rows
+        if row.named is not None and (not row.is_retired or stands(row))
+    }
 
 
 def restore_names(store: Store, config: Config) -> None:

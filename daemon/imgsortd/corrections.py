@@ -117,6 +117,8 @@ class Corrections:
         if len(features) < PICTURES_OF_A_CLUSTER:
             return False
         cluster_id = self._number_for(folder)
+        if not hands.is_free_number(cluster_id):
+            return False
         center = np.stack(list(features.values())).mean(axis=0, keepdims=True)
         with library.store.atomic():
             new = self._with_center(model, center, cluster_id, len(pictures))
@@ -138,10 +140,10 @@ class Corrections:
         return True
 
     def _number_for(self, folder: bytes) -> int:
-        number, following = self.place(folder).cluster_id, self._library.store.fits
+        number = self.place(folder).cluster_id
         if number is not None and number < _HIGHEST_CHOSEN:
             return number
-        return following.next_cluster_id()
+        return self._library.store.fits.next_cluster_id()
 
     def _with_center(self, model: Model, center: Vectors, cluster_id: int, size: int) -> Model:
         """Save the fit in force with one more center, [1, d]; it decides nothing anew."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from imgsortd.adapters.store_files import storable
 from imgsortd.core.hands import Absent
+from imgsortd.core.names import cluster_folder
 from imgsortd.core.records import FileState
 
 _STANDING = "dst IS NOT NULL AND state NOT IN ('pending', 'gone')"
@@ -38,11 +39,17 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFolder:
-    """The folder of a cluster; ``folder`` is None where it is ``cluster_N``."""
+    """The folder of a cluster; ``named`` is None where it is ``cluster_N``."""
 
     cluster_id: int
-    folder: bytes | None
+    named: bytes | None
     inode: int | None
+    is_retired: bool
+
+    @property
+    def folder(self) -> bytes:
+        """Its name, directly under target."""
+        return self.named or cluster_folder(self.cluster_id)
 
 
 _COLUMNS = "id, dst, sha256, state, cluster_id, size_bytes, src, companion_of"
@@ -151,19 +158,41 @@ class Hands:
 
     def cluster_folders(self) -> list[ClusterFolder]:
         """Return the folder of each cluster that there is or was."""
-        rows = self._connection.execute("SELECT id, folder, folder_inode FROM clusters ORDER BY id")
+        rows = self._connection.execute(
+            "SELECT id, folder, folder_inode, retired_fit IS NOT NULL FROM clusters ORDER BY id"
+        )
         return [ClusterFolder(*row) for row in rows]
 
-    def note_inode(self, cluster_id: int, inode: int) -> None:
-        """Keep what a cluster's folder is known by, whatever its name."""
-        self._connection.execute(
-            "UPDATE clusters SET folder_inode = ? WHERE id = ?", (inode, cluster_id)
+    def is_free_number(self, cluster_id: int) -> bool:
+        """Tell whether a folder may take a number: it is new, or its cluster has had files.
+
+        Numbers without either are promised to clusters that are only proposed.
+        """
+        (is_known, was_used) = self._connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM clusters WHERE id = ?), "
+            "EXISTS (SELECT 1 FROM file_counts WHERE cluster_id = ?)",
+            (cluster_id, cluster_id),
+        ).fetchone()
+        return bool(was_used or not is_known)
+
+    def note_inodes(self, inodes: Iterable[tuple[int, int]]) -> None:
+        """Keep, of (cluster id, inode) each, what a folder is known by, whatever its name."""
+        self._connection.executemany(
+            "UPDATE clusters SET folder_inode = ? WHERE id = ?",
+            [(inode, cluster_id) for cluster_id, inode in inodes],
         )
 
     def name_cluster(
         self, cluster_id: int, folder: bytes | None, name: str | None, inode: int | None
     ) -> None:
-        """Keep a cluster's folder and name; None for ``cluster_N`` and no name."""
+        """Keep a cluster's folder and name; None for ``cluster_N`` and no name.
+
+        A cluster that is no more may have had that name: it gives it up.
+        """
+        self._connection.execute(
+            "UPDATE clusters SET folder = NULL, name = NULL WHERE folder = ? AND id != ?",
+            (folder, cluster_id),
+        )
         self._connection.execute(
             "UPDATE clusters SET folder = ?, name = ?, folder_inode = coalesce(?, folder_inode) "
             "WHERE id = ?",
