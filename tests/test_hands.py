@@ -200,6 +200,32 @@ def test_a_rename_cut_off_by_a_crash_is_whole_after_the_next_start(
     assert before.items() <= sums(one.target).items()
 
 
+@pytest.mark.parametrize("fault", ["name_taken", "corrected", "folder_is_cluster"])
+def test_a_daemon_that_dies_as_it_writes_down_what_it_saw_goes_on_there(
+    make: Callable[..., Inbox], fault: str
+) -> None:
+    one = make()
+    before, red = sums(one.target), folder(one, "red")
+    assert one.daemon.stop() == 0
+    one.daemon.start(IMGSORTD_FAULT_POINT=fault)
+    one.daemon.wait_ready(2)
+    for colour in ("green", "blue"):
+        drag(one, f"10000-{colour}-1.png", one.target / "Mine")
+    drag(one, "10000-green-2.png", one.target / "Mine")
+    red.rename(one.target / "Tomatoes")
+    wait_until(lambda: not one.daemon.is_alive(), what="the fault\n" + one.daemon.log)
+
+    one.daemon.start()
+    wait_until(lambda: {"Mine", "Tomatoes"} <= clusters(one).keys(), what=one.daemon.log)
+
+    assert sums(one.target) == before
+    assert not red.exists()
+    assert pins(one) == {
+        f"Mine/10000-{name}.png": clusters(one)["Mine"] for name in ("green-1", "green-2", "blue-1")
+    }
+    one.check()
+
+
 def test_pins_are_listed_and_freed(make: Callable[..., Inbox]) -> None:
     one = make()
     green = folder(one, "green")
