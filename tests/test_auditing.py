@@ -55,6 +55,49 @@ def test_what_was_deleted_is_missing_what_came_is_foreign_and_what_was_edited_is
     assert [file.found.dst for file, _ in found.changed] == [third.encode()]
 
 
+def flip_a_bit(path: Path) -> None:
+    """Change a byte and keep size and times, as far as a program can."""
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    with open(path, "r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_flipped_bit_is_found_also_where_size_and_time_are_as_before(line: Line) -> None:
+    first, *_ = sorted(line.files())
+    flip_a_bit(line.config.target / first)
+
+    found = audit(line.store, line.config)
+
+    assert [file.found.dst for file, _ in found.changed] == [first.encode()]
+
+
+def test_only_a_deep_look_reads_files_that_nothing_speaks_against(line: Line) -> None:
+    first, *_ = sorted(line.files())
+    flip_a_bit(line.config.target / first)
+    # As where the disk itself has flipped it: no time tells of it.
+    line.store.connection.execute("UPDATE files SET done_at = done_at + 3600")
+    line.store.connection.commit()
+    progress: list[tuple[int, int]] = []
+
+    shallow = audit(line.store, line.config)
+    deep = audit(line.store, line.config, deep=True, progress=lambda *done: progress.append(done))
+
+    assert shallow.changed == []
+    assert [file.found.dst for file, _ in deep.changed] == [first.encode()]
+    assert progress[-1] == (9, 9)
+
+
+def test_files_that_were_only_sorted_are_not_read_again(line: Line) -> None:
+    read: list[tuple[int, int]] = []
+
+    audit(line.store, line.config, progress=lambda *done: read.append(done))
+
+    assert read == []
+
+
 def test_a_touched_file_is_not_changed(line: Line) -> None:
     for name in line.files():
         os.utime(line.config.target / name, (0, 0))

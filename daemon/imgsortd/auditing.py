@@ -14,6 +14,7 @@ from imgsortd.adapters import fsops
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_audit import Adopted, Differing, Found, StoreAudit
+from imgsortd.adopted_companions import AdoptedCompanions
 from imgsortd.cluster_folders import kept_names
 from imgsortd.config import Config
 from imgsortd.core.names import cluster_of
@@ -42,15 +43,24 @@ class Audit:
         Files in cluster folders, ``_set_aside`` or ``_review`` that no row knows.
     changed
         (row, new SHA-256) of files whose bytes are no longer those that were sorted.
+    unreadable
+        Files that would have to be read for that, and cannot be.
     """
 
     missing: Sequence[tuple[int, bytes]]
     foreign: Sequence[Found]
     changed: Sequence[tuple[Differing, bytes]]
+    unreadable: Sequence[Differing]
 
 
-def audit(store: Store, config: Config) -> Audit:
-    """Compare; files are read only where size or time differ.
+def audit(
+    store: Store,
+    config: Config,
+    *,
+    deep: bool = False,
+    progress: Progress = lambda _done, _total: None,
+) -> Audit:
+    """Compare; files are read where size or a time differ, or all of them in a deep look.
 
     Raises
     ------
@@ -61,12 +71,16 @@ def audit(store: Store, config: Config) -> Audit:
     named = known_folders(store, config)
     folders = _our_folders(config, named)
     rows.take_listing(_listing(config, folders))
+    suspects = rows.differing(all_of_them=deep)
+    changed, unreadable = [], []
     with fsops.Folders(config.target) as target:
-        changed = [
-            (file, sha256)
-            for file in rows.differing()
-            if (sha256 := _sha256(target, file.found.dst)) not in (None, file.sha256)
-        ]
+        for number, file in enumerate(suspects, 1):
+            sha256 = _sha256(target, file.found.dst)
+            if sha256 is None and config.op is not Op.SYMLINK:
+                unreadable.append(file)
+            elif sha256 not in (None, file.sha256):
+                changed.append((file, sha256))
+            progress(number, len(suspects))
     # Pictures that their owner has put into a folder of their own are known by name alone.
     missing = [
         (file_id, dst)
@@ -74,7 +88,7 @@ def audit(store: Store, config: Config) -> Audit:
         if fsops.split(dst)[0] in folders
         or not os.path.lexists(os.path.join(os.fsencode(config.target), dst))
     ]
-    return Audit(missing, rows.foreign(), [(file, sha256) for file, sha256 in changed if sha256])
+    return Audit(missing, rows.foreign(), changed, unreadable)
 
 
 def known_folders(store: Store, config: Config) -> dict[int, bytes]:
@@ -146,18 +160,22 @@ def adopt(
 
     A file in ``cluster_7`` counts as sorted into cluster 7. Where files are copied or
     linked rather than moved, the file in the inbox with the same bytes is its source, so
-    that it is not copied again.
+    that it is not copied again. A raw file, sidecar or film beside a picture of its name
+    counts as its companion.
     """
     rows, sources = StoreAudit(store.connection), _sources(config)
     named = known_folders(store, config)
     adopted = 0
     with fsops.Folders(config.target) as target, fsops.Folders(config.inbox) as inbox:
+        companions = AdoptedCompanions(store, config, target)
+        foreign = companions.last(foreign)
         for start in range(0, len(foreign), _AT_ONCE):
             with store.atomic():
                 for found in foreign[start : start + _AT_ONCE]:
                     file = _as_sorted(found, target, inbox, config, named)
                     if file is not None:
-                        rows.adopt([_with_source(_as_duplicate(file, rows), sources)])
+                        file = _as_duplicate(companions.pair(file), rows)
+                        rows.adopt([_with_source(file, sources)])
                         adopted += 1
             progress(min(start + _AT_ONCE, len(foreign)), len(foreign))
     return adopted
@@ -211,7 +229,9 @@ def _sources(config: Config) -> _Sources:
     found: _Sources = {}
     if config.op is Op.MOVE:
         return found
-    inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
+    inbox = Inbox(
+        config.inbox, config.recursive, config.ignore, config.extensions, config.companions
+    )
     with fsops.Folders(config.inbox) as folders:
         for name, stamp in inbox.scan():
             sha256 = _sha256(folders, name)

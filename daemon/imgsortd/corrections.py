@@ -152,12 +152,10 @@ class Corrections:
         assert record is not None
         distances = None if model.distances is None else model.distances.astype("<f4").tobytes()
         sizes = dict(fits.fitted_sizes(model.fit_id))
-        new = fits.save(
+        return fits.save(
             model.extractor,
             np.concatenate([model.centers, center]),
             [*model.cluster_ids, cluster_id],
             [*(sizes.get(number, 0) for number in model.cluster_ids), size],
             replace(record, trigger=FitTrigger.FOLDER, churn=0.0, fit_s=0.0, distances=distances),
         )
-        self._library.store.hands.keep_decision(new.fit_id, model.fit_id)
-        return new

@@ -9,6 +9,7 @@ from typing import Protocol
 from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import CommittedJournal, Store
 from imgsortd.cluster_folders import ClusterFolders
+from imgsortd.companions import Companions, companion_rule
 from imgsortd.config import Config
 from imgsortd.core.records import REBUILT, ExtractorId, Model, Pixels, Vectors
 from imgsortd.core.review import ReviewRule
@@ -47,6 +48,8 @@ class Library:
         After a change of backbone, or the loss of the database, the fit that was in
         force: its clusters keep their numbers in the next one, and until then files
         wait. None otherwise.
+    companions
+        The files in the inbox that go with a picture.
     """
 
     config: Config
@@ -57,6 +60,11 @@ class Library:
     former: Model | None = None
     _folders: ClusterFolders | None = None
     _overlay: Overlay = field(default_factory=Overlay)
+    companions: Companions = field(init=False)
+
+    def __post_init__(self) -> None:
+        rule = companion_rule(self.config)
+        self.companions = Companions(rule, self.store, self.mover.exists)
 
     @property
     def routing(self) -> Model | None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imgsortd.adapters.faults import fault_point
+from imgsortd.bringing import bring_along, leave_raw
+from imgsortd.core.perceptual import perceptual_hash
 from imgsortd.core.records import (
     Candidate,
     FileState,
@@ -32,9 +34,16 @@ from imgsortd.core.records import (
 )
 from imgsortd.core.review import choose
 from imgsortd.library import Library
-from imgsortd.planning import Planner
+from imgsortd.planning import Planner, tell_other_name
 
 MOVES_AT_ONCE = 64
+_WAITS = {
+    NotRead.DENIED: "cannot be read: ",
+    NotRead.BUSY: "somebody has it open for writing",
+    NotRead.UNASKED: "waits: nobody can say whether somebody writes it",
+    NotRead.CHANGED: "it changed while it was read",
+    NotRead.INCOMPLETE: "unfinished, as it seems: ",
+}
 
 
 @dataclass(slots=True)
@@ -48,18 +57,38 @@ class BatchReport:
     duplicates: int = 0
     set_aside: int = 0
     review: int = 0
+    companions: int = 0
     waiting: int = 0
     gone: int = 0
+    stopped: int = 0
     clusters: set[int] = field(default_factory=set)
     left: list[bytes] = field(default_factory=list)
+    placed: list[bytes] = field(default_factory=list)
     look_again: list[bytes] = field(default_factory=list)
     denied: list[bytes] = field(default_factory=list)
+    unasked: list[bytes] = field(default_factory=list)
+    incomplete: list[Candidate] = field(default_factory=list)
     settled: list[Candidate] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     set_aside_reasons: list[tuple[bytes, str]] = field(default_factory=list)
     no_space: bool = False
     extract_s: float = 0.0
     total_s: float = 0.0
+
+    @property
+    def unread(self) -> int:
+        """Files that could not be read this time."""
+        by_name = len(self.look_again) + len(self.denied) + len(self.unasked)
+        return by_name + len(self.incomplete)
+
+    def in_a_line(self) -> str:
+        """Return the counts and seconds as they are logged."""
+        return (
+            f"batch={self.batch} images={self.images} sorted={self.sorted} "
+            f"clusters={len(self.clusters)} review={self.review} duplicates={self.duplicates} "
+            f"set_aside={self.set_aside} waiting={self.waiting} "
+            f"extract_s={self.extract_s:.2f} total_s={self.total_s:.2f}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +137,12 @@ def end_batch(
     extraction = _without(extraction, failed)
     report = BatchReport(images=len(extraction.results), extracted=len(extraction.hashes))
     report.extract_s = extract_s
+    pictures = (result for result in extraction.results if isinstance(result, Picture))
+    looks = {picture.sha256: perceptual_hash(picture.pixels) for picture in pictures}
     fault_point("read")
     with library.store.atomic():
         library.store.fits.put_features(library.extractor.id, extraction.hashes, vectors)
+        library.store.hashes.put(looks)
         moves = _plan(library, extraction.results, report)
     fault_point("planned")
     make_moves(library, moves, report)
@@ -139,8 +171,12 @@ def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchRepor
     return end_batch(library, extraction, vectors, time.perf_counter() - started)
 
 
+def _planner(library: Library) -> Planner:
+    return Planner(library.config, library.store, library.mover, library.model, library.companions)
+
+
 def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) -> list[Move]:
-    planner = Planner(library.config, library.store, library.mover, library.model)
+    planner = _planner(library)
     report.batch = planner.batch
     moves: list[Move | None] = []
     readable: list[tuple[Candidate, bytes]] = []
@@ -148,8 +184,10 @@ def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) 
         if isinstance(result, Skipped):
             _note_skipped(library, result, report)
             continue
-        library.store.files.set_read(result.candidate, result.sha256)
         report.settled.append(result.candidate)
+        if isinstance(result, Unreadable) and leave_raw(library, result):
+            continue
+        library.store.files.set_read(result.candidate, result.sha256)
         if isinstance(result, Unreadable):
             moves.append(planner.set_aside(result))
         else:
@@ -165,9 +203,14 @@ def _note_skipped(library: Library, skipped: Skipped, report: BatchReport) -> No
         report.gone += 1
         report.left.append(candidate.name)
         return
+    library.store.files.waits(candidate.file_id, _WAITS[skipped.why] + skipped.detail)
     if skipped.why is NotRead.DENIED:
         report.denied.append(candidate.name)
         report.errors.append(f"cannot read {os.fsdecode(candidate.name)!r}: {skipped.detail}")
+    elif skipped.why is NotRead.UNASKED:
+        report.unasked.append(candidate.name)
+    elif skipped.why is NotRead.INCOMPLETE:
+        report.incomplete.append(candidate)
     else:
         report.look_again.append(candidate.name)
 
@@ -199,7 +242,7 @@ def route_waiting(library: Library) -> BatchReport:
     waiting = library.store.files.waiting(MOVES_AT_ONCE)
     report = BatchReport(images=len(waiting))
     with library.store.atomic():
-        planner = Planner(library.config, library.store, library.mover, library.model)
+        planner = _planner(library)
         report.batch = planner.batch
         planned = _route(library, planner, waiting, report)
         moves = [move for move in planned if move is not None]
@@ -214,15 +257,19 @@ def make_moves(
 ) -> None:
     """Make planned moves and close their rows; what cannot be done now stays open."""
     for start in range(0, len(moves), MOVES_AT_ONCE):
+        if library.mover.stopping():
+            return  # their rows are open: the next start makes them
         now = moves[start : start + MOVES_AT_ONCE]
         if library.folders.follow():  # else a move would make a renamed folder anew
             now = library.store.journal.again(now)
         results = library.mover.apply(now, again=again)
         with library.store.atomic():
             library.store.journal.close(results)
+            companions = bring_along(library, results)
         fault_point("closed")
         for result in results:
             _count(library, result, report)
+        make_moves(library, companions, report)
 
 
 def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
@@ -233,6 +280,8 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
         report.left.extend([name] if from_inbox else [])
     elif result.phase is MovePhase.CHANGED:
         report.look_again.extend([name] if from_inbox else [])
+    elif result.phase is not MovePhase.DONE and not result.error:
+        report.stopped += 1
     elif result.phase is not MovePhase.DONE:
         report.errors.append(f"cannot move {os.fsdecode(name)!r}: {result.error}")
         report.no_space = report.no_space or result.no_space
@@ -244,6 +293,12 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
         report.duplicates += state is FileState.DUPLICATE
         report.set_aside += state is FileState.SET_ASIDE
         report.review += state is FileState.REVIEW
+        if state is FileState.COMPANION:
+            report.companions += 1
+            if result.dst != result.move.dst:
+                tell_other_name(result.move.dst, result.dst)
+        elif from_inbox:
+            report.placed.append(name)
         if state is FileState.SET_ASIDE:
             report.set_aside_reasons.append((name, reason))
         if cluster_id is not None:

@@ -31,7 +31,7 @@ class PlacedPictures:
             stamp = fsops.stamp_of(os.lstat(os.path.join(os.fsencode(root), name)))
         except OSError:
             return None
-        return reader.submit(Candidate(kept.file_id, name, stamp))
+        return reader.submit(Candidate(kept.file_id, name, stamp, is_patient=True))
 
     def close(self) -> None:
         """End the threads."""

@@ -11,7 +11,6 @@ from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.core.lifecycle import Phase
 from imgsortd.errors import ImgsortdError
-from imgsortd.pipeline import BatchReport
 
 log = logging.getLogger(__name__)
 
@@ -20,26 +19,6 @@ _IDLE_S = 15.0
 _BUSY = (Phase.SORTING, Phase.REEXTRACTING)
 _TELL_AGAIN_S = 600.0
 _REMEMBERED = 1000
-
-
-def log_batch(event: str, report: BatchReport, model_busy: float) -> None:
-    """Write one line of what became of a batch."""
-    log.info(
-        "%s batch=%d images=%d sorted=%d clusters=%d review=%d duplicates=%d set_aside=%d "
-        "waiting=%d extract_s=%.2f total_s=%.2f busy=%.2f",
-        event,
-        report.batch,
-        report.images,
-        report.sorted,
-        len(report.clusters),
-        report.review,
-        report.duplicates,
-        report.set_aside,
-        report.waiting,
-        report.extract_s,
-        report.total_s,
-        model_busy,
-    )
 
 
 class Pulse:

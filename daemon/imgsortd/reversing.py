@@ -57,9 +57,7 @@ class Undo:
         mover: Mover,
         on_moved: Callable[[Sequence[MoveResult]], None] = lambda _: None,
         progress: Progress = lambda _: None,
-        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._stopping = stopping
         self._config, self._store, self._mover = config, store, mover
         self._records = UndoRecords(store.connection)
         self._on_moved = on_moved
@@ -95,7 +93,7 @@ class Undo:
             moves = self._records.moves(batch)
             number = 0
             for start in range(0, len(moves), _AT_ONCE):
-                if self._stopping():
+                if self._mover.stopping():
                     raise UndoError(f"stopped after {report.undone:,} files; the rest stays")
                 self._progress(f"batch {batch}: {start:,} of {len(moves):,}")
                 number = self._portion(moves[start : start + _AT_ONCE], number, report)
@@ -181,8 +179,11 @@ class Undo:
         return row is None or row.dst == dst
 
     def _has_source(self, move: Move) -> bool:
-        with fsops.Folders(self._config.inbox) as inbox:
-            return fsops.holds_bytes(inbox, move.src, move.stamp.size_bytes, move.sha256)
+        try:
+            with fsops.Folders(self._config.inbox) as inbox:
+                return fsops.holds_bytes(inbox, move.src, move.stamp.size_bytes, move.sha256)
+        except OSError:  # not to be read: then the copy is kept
+            return False
 
     def _path(self, root: Root, name: bytes) -> bytes:
         folder = self._config.inbox if root is Root.INBOX else self._config.target

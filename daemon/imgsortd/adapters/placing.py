@@ -15,7 +15,6 @@ from imgsortd.core.records import Move, MovePhase, MoveResult, Op, Root
 from imgsortd.core.routing import free_name
 
 CHANGED = "it is no longer what was put there"
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class MidMoveJournal(Protocol):
@@ -31,7 +30,7 @@ class MidMoveJournal(Protocol):
 def failed(move: Move, error: OSError) -> MoveResult:
     """Describe a move that could not be made now; its row stays open."""
     text = f"{error.strerror or error} ({os.fsdecode(move.dst)})"
-    return MoveResult(move, move.phase, move.dst, text, error.errno in _NO_SPACE)
+    return MoveResult(move, move.phase, move.dst, text, error.errno in fsops.NO_SPACE)
 
 
 def ended(move: Move, phase: MovePhase, why: str = "") -> MoveResult:
@@ -54,6 +53,8 @@ class Places:
         Destinations of all moves of the batch: no name for another of them.
     after_each
         Called after each move.
+    stopping
+        Asked whether to leave the rest to the next start.
     """
 
     def __init__(
@@ -63,12 +64,26 @@ class Places:
         again: bool,
         promised: set[bytes],
         after_each: Callable[[], None],
+        stopping: Callable[[], bool],
     ) -> None:
         self.roots = roots
         self.journal = journal
         self.again = again
         self.after_each = after_each
+        self.stopping = stopping
         self._promised = promised
+
+    def on_chunk(self) -> None:
+        """Tell that a copy goes on, or give it up.
+
+        Raises
+        ------
+        StoppedError
+            The process is to end.
+        """
+        self.after_each()
+        if self.stopping():
+            raise copying.StoppedError
 
     def end(self, move: Move) -> fsops.Folders:
         """Return the root that a move's destination is below."""
@@ -199,6 +214,8 @@ def copy_all(places: Places, moves: Sequence[Move]) -> list[MoveResult]:
 
 def _stage(places: Places, move: Move) -> copying.Staged | MoveResult:
     try:
+        if places.stopping():
+            return ended(move, move.phase)
         if places.arrived(move):
             return ended(move, MovePhase.DONE)
         fd = places.open_source(move)
@@ -206,9 +223,12 @@ def _stage(places: Places, move: Move) -> copying.Staged | MoveResult:
             return ended(move, MovePhase.GONE)
         with fsops.closing(fd):
             folder_fd, _ = places.destination(move)
-            return copying.stage(fd, folder_fd, copying.part_of(move.move_id), move.sha256)
+            part = copying.part_of(move.move_id)
+            return copying.stage(fd, folder_fd, part, move.sha256, places.on_chunk)
     except copying.BytesChangedError:
         return ended(move, MovePhase.CHANGED)
+    except copying.StoppedError:
+        return ended(move, move.phase)
     except OSError as error:
         return failed(move, error)
 

@@ -216,15 +216,6 @@ class Hands:
                 (new + b"/", len(old) + 2, old + b"/", old + _AFTER_SLASH),
             )
 
-    def keep_decision(self, fit_id: int, former_id: int) -> None:
-        """Let a fit count as decided when its former one was: no trigger starts anew."""
-        self._connection.execute(
-            "UPDATE fits SET (former_id, decided_at, decided_images) = (SELECT id, "
-            "coalesce(decided_at, created_at), coalesce(decided_images, n_images) FROM fits "
-            "WHERE id = ?) WHERE id = ?",
-            (former_id, fit_id),
-        )
-
     def taken_away(self, file_ids: Iterable[int], reason: str) -> None:
         """End files that are no longer in target; a source in the inbox stays as it is."""
         now = time.time()

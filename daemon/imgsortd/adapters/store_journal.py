@@ -209,7 +209,8 @@ class Journal:
             )
         else:
             self._connection.execute(
-                "UPDATE files SET sha256 = NULL, reason = '' WHERE id = ? AND state = 'pending'",
+                "UPDATE files SET state = iif(companion_of IS NULL, 'pending', 'gone'), "
+                "sha256 = NULL, reason = '' WHERE id = ? AND state = 'pending'",
                 (result.move.file_id,),
             )
 

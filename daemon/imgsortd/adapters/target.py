@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgsortd.adapters import fsops
+from imgsortd.adapters import fsops, leases
 from imgsortd.core.records import Stamp
 from imgsortd.core.routing import REVIEW_FOLDER, SET_ASIDE_FOLDER
 
@@ -151,7 +151,8 @@ class Target:
                 return None
             with fsops.closing(fd):
                 try:
-                    if fsops.has_writer(fd) or fsops.stamp_of(os.fstat(fd)) != stamp:
+                    is_written = leases.writer_of(fd) is leases.Writer.SOME
+                    if is_written or fsops.stamp_of(os.fstat(fd)) != stamp:
                         return None
                     sha256 = fsops.sha256_of(fd)
                     return sha256 if fsops.stamp_of(os.fstat(fd)) == stamp else None

@@ -1,0 +1,124 @@
+"""What pictures look like, in 64 bits each, and the pairs that a person has kept.
+
+NumPy is imported where an array is made: ``status`` opens the store without it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from imgsortd.adapters.store_backbones import Kept
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_BYTES = 8
+_AT_ONCE = 50_000
+_STANDS = "state IN ('pending', 'sorted', 'review', 'duplicate', 'undone')"
+# Only those of which features are, or were, at hand: pictures, and no companions.
+_LACKING = (
+    f"FROM files WHERE sha256 IS NOT NULL AND {_STANDS} AND files.id > ? "
+    "AND EXISTS (SELECT 1 FROM features WHERE features.sha256 = files.sha256) "
+    "AND NOT EXISTS (SELECT 1 FROM picture_hashes WHERE picture_hashes.sha256 = files.sha256)"
+)
+
+Pair = tuple[bytes, bytes]
+"""The SHA-256 of two pictures, the lower one first; twice the same for equal copies."""
+
+
+class PictureHashes:
+    """Rows of ``picture_hashes`` and ``kept_pairs``."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def put(self, hashes: Mapping[bytes, int]) -> None:
+        """Keep the perceptual hash of each SHA-256."""
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO picture_hashes VALUES (?, ?)",
+            [(sha256, value.to_bytes(_BYTES, "big")) for sha256, value in hashes.items()],
+        )
+
+    def standing(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]:
+        """Return the pictures that have a place: SHA-256, uint8 [n, 32], and hash, uint64 [n].
+
+        In the order of the SHA-256; 40 bytes a picture. Each part is a read of its own, so
+        that a writer may commit between two.
+        """
+        import numpy as np
+
+        names: list[bytes] = []
+        values: list[bytes] = []
+        last = b""
+        while rows := self._connection.execute(
+            "SELECT sha256, phash FROM picture_hashes WHERE sha256 > ? AND EXISTS (SELECT 1 "
+            f"FROM files WHERE files.sha256 = picture_hashes.sha256 AND {_STANDS}) "
+            "ORDER BY sha256 LIMIT ?",
+            (last, _AT_ONCE),
+        ).fetchall():
+            last = rows[-1][0]
+            names.append(b"".join([row[0] for row in rows]))
+            values.append(b"".join([row[1] for row in rows]))
+        hashes = np.frombuffer(b"".join(values), dtype=">u8").astype(np.uint64)
+        return np.frombuffer(b"".join(names), dtype=np.uint8).reshape(-1, 32), hashes
+
+    def count_lacking(self) -> int:
+        """Count the pictures that have a place and no hash: sorted before there were any."""
+        row = self._connection.execute(f"SELECT count(*) {_LACKING}", (0,)).fetchone()
+        return int(row[0])
+
+    def lacking(self, after_id: int, limit: int) -> list[Kept]:
+        """Return the next pictures, by id, that have a place and no hash."""
+        rows = self._connection.execute(
+            f"SELECT id, src, dst, stays, sha256, state {_LACKING} ORDER BY id LIMIT ?",
+            (after_id, limit),
+        )
+        # What waits in the inbox stands there, whatever else is known of it.
+        return [
+            Kept(row[0], row[1], row[2], bool(row[3]) or row[5] == "pending", row[4])
+            for row in rows
+        ]
+
+    def repeated(self) -> list[bytes]:
+        """Return the SHA-256 that several files with a place have, in order."""
+        rows = self._connection.execute(
+            f"SELECT sha256 FROM files WHERE sha256 IS NOT NULL AND {_STANDS} "
+            "GROUP BY sha256 HAVING count(*) > 1 ORDER BY min(id)"
+        )
+        return [row[0] for row in rows]
+
+    def keep(self, hashes: Sequence[bytes]) -> int:
+        """Remember of all pairs of these that both are wanted; return how many pairs are new.
+
+        One that is given twice is a pair with itself: its copies, byte for byte, are wanted.
+        """
+        now = time.time()
+        before = self._connection.total_changes
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO kept_pairs VALUES (?, ?, ?)",
+            [(*pair, now) for pair in combinations(sorted(hashes), 2)],
+        )
+        return self._connection.total_changes - before
+
+    def forget(self, hashes: Sequence[bytes]) -> int:
+        """Take :meth:`keep` back; of one picture alone, all its pairs. Return how many."""
+        before = self._connection.total_changes
+        if len(hashes) == 1:
+            self._connection.execute(
+                "DELETE FROM kept_pairs WHERE first = ? OR second = ?", (hashes[0], hashes[0])
+            )
+        else:
+            self._connection.executemany(
+                "DELETE FROM kept_pairs WHERE first = ? AND second = ?",
+                list(combinations(sorted(hashes), 2)),
+            )
+        return self._connection.total_changes - before
+
+    def kept(self) -> set[Pair]:
+        """Return the pairs of which a person has said that both are wanted."""
+        return set(self._connection.execute("SELECT first, second FROM kept_pairs"))

@@ -1,0 +1,366 @@
+"""Find a file in the library by what a person calls it, and the pictures most like it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgsortd.adapters import fsops
+from imgsortd.adapters.decoding import decode_limits
+from imgsortd.adapters.reading import PictureReader
+from imgsortd.adapters.store import Store, open_read_only
+from imgsortd.adapters.store_find import FileRow, Finder, check_schema
+from imgsortd.adapters.store_health import foreign_errors
+from imgsortd.config import Config
+from imgsortd.core.records import (
+    REBUILT,
+    Candidate,
+    ExtractorId,
+    Picture,
+    Skipped,
+    Vectors,
+)
+from imgsortd.core.routing import cluster_folder
+from imgsortd.errors import FindError, MixedFeaturesError
+
+Tell = Callable[[str], None]
+"""Told in words what takes long."""
+
+_SPARE = 32  # of the nearest, some may have been taken away by their owner
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a command was asked about.
+
+    Attributes
+    ----------
+    path
+        As it was given.
+    row
+        Its row, or that of a file of the library with the same bytes; None where there is none.
+    is_row
+        Whether it is that very file, not another one with its bytes.
+    is_there
+        Whether it is on disk under ``path``.
+    changed
+        The row's file stands there with other bytes than those that were sorted.
+    """
+
+    path: Path
+    row: FileRow | None
+    is_row: bool
+    is_there: bool
+    changed: bool = False
+
+
+@contextmanager
+def open_for_reading(config: Config) -> Iterator[Store]:
+    """Open the library's database beside a daemon that may be running.
+
+    Raises
+    ------
+    StoreError
+        There is none yet, or it is of an older imgsortd.
+    """
+    store = open_read_only(config.database)
+    try:
+        with foreign_errors(config.database):
+            check_schema(store)
+            yield store
+    finally:
+        store.close()
+
+
+def place_of(config: Config, row: FileRow) -> Path:
+    """Return where a file stands, or should: below target, or in the inbox."""
+    name = row.in_target
+    return (config.inbox / os.fsdecode(row.src)) if name is None else target_path(config, name)
+
+
+def target_path(config: Config, name: bytes) -> Path:
+    """Return the path of a name below target."""
+    return config.target / os.fsdecode(name)
+
+
+def stands(config: Config, row: FileRow) -> bool:
+    """Tell whether a file is where its row says."""
+    return os.path.lexists(place_of(config, row))
+
+
+def find_subject(config: Config, store: Store, path: Path) -> Subject:
+    """Find the file that a person means: by its place in the library, else by its bytes.
+
+    Raises
+    ------
+    FindError
+        There is no such file, neither on disk nor in the library; or it cannot be read.
+    """
+    finder = Finder(store)
+    named = _by_place(config, finder, path)
+    sha256, there = _hash(path), path
+    if sha256 is None and named is None:
+        raise FindError(
+            f"{path}: no such file; expected a picture on disk, or the path of one in the "
+            f"library (below {config.target} or {config.inbox})"
+        )
+    if named is not None and sha256 is None:
+        there = place_of(config, named)  # given relative to target, or it was moved since
+        sha256 = _hash(there)
+        return Subject(there, named, True, sha256 is not None, sha256 not in (None, named.sha256))
+    if named is not None and named.sha256 in (None, sha256):
+        return Subject(path, named, True, True)
+    assert sha256 is not None
+    same = finder.same_bytes(sha256)
+    return Subject(path, same[0] if same else None, False, True, named is not None)
+
+
+def _by_place(config: Config, finder: Finder, path: Path) -> FileRow | None:
+    """Return the row of the file that has, or had, this place."""
+    ways = [Path(os.path.abspath(path)), Path(os.path.realpath(path))]
+    for root, look in ((config.target, finder.in_target), (config.inbox, finder.in_inbox)):
+        roots = {Path(os.path.abspath(root)), Path(os.path.realpath(root))}
+        for way in ways:
+            for one in roots:
+                if way.is_relative_to(one) and (rows := look(os.fsencode(way.relative_to(one)))):
+                    return rows[0]
+    if not path.is_absolute() and not os.path.lexists(path):
+        return next(iter(finder.in_target(os.fsencode(os.path.normpath(path)))), None)
+    return None
+
+
+def _hash(path: Path) -> bytes | None:
+    """Return the SHA-256 of a file on disk; None where there is none."""
+    try:
+        real = path.resolve(strict=True)
+        folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with fsops.closing(folder):
+            fd = fsops.open_regular(folder, os.fsencode(real.name))
+        with fsops.closing(fd):
+            return fsops.sha256_of(fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FindError(f"{path}: cannot be read as a picture file ({reason})") from error
+
+
+def library_extractor(store: Store) -> ExtractorId:
+    """Return what made the features that are compared with one another.
+
+    Raises
+    ------
+    FindError
+        There are no features yet.
+    """
+    model = store.fits.current()
+    extractor = model.extractor if model is not None else Finder(store).newest_extractor()
+    if extractor is None:
+        raise FindError(f"{store.path}: no picture was read yet, so there is nothing to compare")
+    if extractor.weights_digest == REBUILT:
+        raise FindError(
+            f"{store.path}: the database was made anew from the folders, and the features are "
+            f"still to come; the daemon extracts them (imgsortd status says how far it is)"
+        )
+    return extractor
+
+
+def stored_features(store: Store, extractor: ExtractorId, subject: Subject) -> Vectors | None:
+    """Return the stored features, float32 [d], of what is asked about; None where none are."""
+    if subject.row is None or subject.row.sha256 is None:
+        return None
+    sha256 = subject.row.sha256
+    return store.fits.get_features(extractor, [sha256]).get(sha256)
+
+
+def extract_features(config: Config, extractor: ExtractorId, path: Path, tell: Tell) -> Vectors:
+    """Read a picture that the library does not know, and load the model for it: float32 [d].
+
+    Raises
+    ------
+    FindError
+        It is no picture, or cannot be read now.
+    MixedFeaturesError
+        The library's features were made by another model than the one configured.
+    """
+    pixels = _read(config, path)
+    tell(f"loading {config.model.backbone.product_name}: this picture has no features yet")
+    from imgsortd.adapters.features import build_extractor
+
+    model = build_extractor(config.model, config.state_dir)
+    if model.id != extractor:
+        raise MixedFeaturesError(
+            f"{path}: the configured model gives {_describe(model.id)}, but the library has "
+            f"{_describe(extractor)}; distances between the two mean nothing. Set model back as "
+            f"it was, or let the daemon extract the library's features anew"
+        )
+    features: Vectors = model.extract([pixels.pixels])[0]
+    return features
+
+
+def _describe(extractor: ExtractorId) -> str:
+    digest = extractor.weights_digest[:12]
+    return f"{extractor.layer} features of {extractor.backbone.product_name} (weights {digest})"
+
+
+def _read(config: Config, path: Path) -> Picture:
+    real = path.resolve()
+    reader = PictureReader(real.parent, decode_limits(config.pictures), 1)
+    try:
+        stamp = fsops.stamp_of(os.lstat(real))
+        result = reader.read(Candidate(0, os.fsencode(real.name), stamp))
+    except OSError as error:
+        raise FindError(f"{path}: cannot be read ({error.strerror})") from error
+    finally:
+        reader.close()
+    if isinstance(result, Picture):
+        return result
+    if isinstance(result, Skipped):
+        raise FindError(
+            f"{path}: cannot be read now ({result.why}{result.detail and f': {result.detail}'})"
+        )
+    raise FindError(f"{path}: {result.reason}; expected a picture")
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The pictures most like one: (row, distance), the nearest first, and of how many."""
+
+    found: list[tuple[FileRow, float]]
+    compared: int
+
+
+def nearest_pictures(
+    config: Config,
+    store: Store,
+    extractor: ExtractorId,
+    features: Vectors,
+    count: int,
+    but: FileRow | None = None,
+    tell: Tell = lambda _: None,
+) -> Nearest:
+    """Return the files of the library whose stored features are nearest.
+
+    All are gone through, 16 MB at a time; only the nearest of them are kept. What its owner
+    took away is left out. Files with equal bytes stand one after another.
+
+    Parameters
+    ----------
+    features
+        float32 [d].
+    but
+        A file that is not to be among them.
+    """
+    finder = Finder(store)
+    parts = store.fits.stream_features(extractor)
+    best, compared = nearest_rows(parts, features, count + _SPARE, tell)
+    found: dict[int, tuple[FileRow, float]] = {}
+    for file_id, distance in best:
+        row = finder.by_id(file_id)
+        if row is None or row.sha256 is None:
+            continue
+        for same in finder.same_bytes(row.sha256):  # also duplicates that no fit counts
+            found.setdefault(same.file_id, (same, distance))
+    there = [
+        (row, distance)
+        for row, distance in found.values()
+        if (but is None or row.file_id != but.file_id) and stands(config, row)
+    ]
+    return Nearest(sorted(there, key=lambda one: (one[1], one[0].file_id))[:count], compared)
+
+
+def nearest_rows(
+    parts: Iterable[tuple[npt.NDArray[np.int64], Vectors]],
+    features: Vectors,
+    count: int,
+    tell: Tell = lambda _: None,
+) -> tuple[list[tuple[int, float]], int]:
+    """Return (id, distance) of the nearest rows, the nearest first, and how many there were.
+
+    Parameters
+    ----------
+    parts
+        int64 [m] ids and float32 [m, d] vectors; one part at a time is in memory.
+    features
+        float32 [d].
+    """
+    ids = np.empty(0, dtype=np.int64)
+    distances = np.empty(0, dtype=np.float32)
+    compared = 0
+    for some_ids, vectors in parts:
+        compared += len(some_ids)
+        tell(f"compared with {compared:,} pictures")
+        ids = np.concatenate([ids, some_ids])
+        distances = np.concatenate([distances, np.linalg.norm(vectors - features, axis=1)])
+        if len(ids) > count:
+            best = np.argpartition(distances, count - 1)[:count]
+            ids, distances = ids[best], distances[best]
+    order = np.lexsort((ids, distances))
+    return list(zip(ids[order].tolist(), distances[order].tolist(), strict=True)), compared
+
+
+def similar(config: Config, path: Path, count: int, tell: Tell) -> dict[str, Any]:
+    """Report the pictures of the library most like one, as plain values for JSON.
+
+    Raises
+    ------
+    FindError
+        It is no picture; there is no such file; or it has no features to compare.
+    StoreError, MixedFeaturesError
+        There is no library yet, or another model made its features.
+    """
+    with open_for_reading(config) as store:
+        extractor = library_extractor(store)
+        subject = find_subject(config, store, path)
+        features = stored_features(store, extractor, subject)
+        was_extracted = features is None
+        if features is None:
+            if not subject.is_there:
+                raise FindError(f"{path}: it is no longer there, and no features of it are stored")
+            features = extract_features(config, extractor, subject.path, tell)
+        own = subject.row if subject.is_row else None
+        nearest = nearest_pictures(config, store, extractor, features, count, own, tell)
+        sha256 = subject.row.sha256 if subject.row else None
+        names = ClusterNames(config, store)
+        return {
+            "file": str(subject.path),
+            "in_library": subject.row is not None,
+            "model_loaded": was_extracted,
+            "compared": nearest.compared,
+            "similar": [
+                {**names.file(row), "distance": distance, "same_bytes": row.sha256 == sha256}
+                for row, distance in nearest.found
+            ],
+        }
+
+
+class ClusterNames:
+    """Says of files and clusters what a person knows them by."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        self._folders = store.records.named_folders()
+        self._names = Finder(store).cluster_names()
+
+    def file(self, row: FileRow) -> dict[str, Any]:
+        """Describe a file: where it stands, its state and its cluster."""
+        return {
+            "file": str(place_of(self._config, row)),
+            "state": str(row.state),
+            **self.cluster(row.cluster_id),
+        }
+
+    def cluster(self, cluster_id: int | None) -> dict[str, Any]:
+        """Describe a cluster: its number, its folder and its name."""
+        if cluster_id is None:
+            return {"cluster": None, "folder": None, "name": None}
+        folder = self._folders.get(cluster_id) or cluster_folder(cluster_id)
+        name = self._names.get(cluster_id)
+        return {"cluster": cluster_id, "folder": os.fsdecode(folder), "name": name}
