@@ -73,6 +73,11 @@ class BackgroundFits:
         self._facts = replace(self._facts, n_features=self._facts.n_features + images)
         self._is_measured = False
 
+    @property
+    def is_fitting(self) -> bool:
+        """Whether a fit is being made, beside the clusters in force at its start."""
+        return self._job is not None
+
     def is_quiet(self, now_s: float) -> bool:
         """Tell whether no fit is being made, due or asked for; one that failed waits."""
         if self._job is not None or self._library.store.control.next_verb():

@@ -127,6 +127,11 @@ class Intake:
         is_away = self._store.files.is_away
         gone = [row for name, row in pending.items() if not (name in known or is_away(row))]
         taken = [row for name, row in undone.items() if not (name in there or is_away(row))]
+        unwanted = self._store.files.unwanted_names()
+        left = [row for name, row in unwanted.items() if not (name in there or is_away(row))]
+        if left:
+            with self._store.atomic():
+                self._store.files.forget_source(left)
         if gone or taken:
             with self._store.atomic():
                 for file_id in gone:

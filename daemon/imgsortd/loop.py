@@ -17,6 +17,7 @@ from imgsortd.errors import ImgsortdError, NoMemoryError, NoSpaceError, StoreLoc
 from imgsortd.fitting import BackgroundFits
 from imgsortd.flow import Batch, Flow
 from imgsortd.following import Following
+from imgsortd.hand_requests import HandRequests
 from imgsortd.housekeeping import Housekeeping
 from imgsortd.int8 import Int8Trial
 from imgsortd.intake import Intake
@@ -25,6 +26,7 @@ from imgsortd.lookout import Lookout
 from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
 from imgsortd.pulse import BUSY_S, Pulse
 from imgsortd.reextraction import Reextraction
+from imgsortd.target_watch import TargetWatch
 from imgsortd.undo_requests import UndoRequests
 
 log = logging.getLogger(__name__)
@@ -79,6 +81,8 @@ class Loop:
             library, self._flow, lambda: self.stopping, library.mover.after_each
         )
         self._undo = UndoRequests(config, library.store, library.mover, intake)
+        self._hands = TargetWatch(library, lambda: self._fits.is_fitting)
+        self._hand_requests = HandRequests(library)
         self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._paused = ""  # why no file is sorted; empty while files are
@@ -161,6 +165,8 @@ class Loop:
         if not self.held:
             self._intake.settle(now, _SETTLE_AT_ONCE)
             self._work()
+        self._hands.step(now)
+        self._hand_requests.step()
         if not self._lookout.lost and self._undo.step():
             self._backoff.fail(now)
         self._int8.step(now)

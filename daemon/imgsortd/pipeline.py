@@ -221,14 +221,15 @@ def _route(
     files: Sequence[tuple[Candidate, bytes]],
     report: BatchReport,
 ) -> list[Move | None]:
-    if library.model is None:
+    model = library.routing
+    if model is None:
         report.waiting += len(files)
         return []
     stored = library.store.fits.get_features(library.extractor.id, [sha256 for _, sha256 in files])
     if not files:
         return []
     features = np.stack([stored[sha256] for _, sha256 in files])
-    choices = choose(features, library.model, library.review_rule)
+    choices = choose(features, model, library.review_rule)
     return [
         planner.route(candidate, sha256, choice)
         for (candidate, sha256), choice in zip(files, choices, strict=True)
@@ -258,7 +259,10 @@ def make_moves(
     for start in range(0, len(moves), MOVES_AT_ONCE):
         if library.mover.stopping():
             return  # their rows are open: the next start makes them
-        results = library.mover.apply(moves[start : start + MOVES_AT_ONCE], again=again)
+        now = moves[start : start + MOVES_AT_ONCE]
+        if library.folders.follow():  # else a move would make a renamed folder anew
+            now = library.store.journal.again(now)
+        results = library.mover.apply(now, again=again)
         with library.store.atomic():
             library.store.journal.close(results)
             companions = bring_along(library, results)
@@ -304,6 +308,7 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
 def recover(library: Library) -> BatchReport:
     """Apply the unfinished rows of the journal again."""
     report = BatchReport()
+    library.folders.follow()
     moves = library.store.journal.unfinished()
     report.images = len(moves)
     make_moves(library, moves, report, again=True)

@@ -25,8 +25,8 @@ from imgsortd.adapters.weight_sources import default_cache_dir
 from imgsortd.adoption import adopt_fit
 from imgsortd.config import Config, Precision, check_nesting
 from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.names import folder_of
 from imgsortd.core.records import Candidate, Op, Picture, ReadResult, Unreadable
-from imgsortd.core.routing import cluster_folder
 from imgsortd.errors import FitError, NoSpaceError
 from imgsortd.fits import compute_fit, fit_source, nearest_sizes
 from imgsortd.flow import Batch, Flow
@@ -279,10 +279,12 @@ class _Sort:
     def _route(self) -> None:
         library, model = self._library, self._library.model
         assert model is not None
+        named = library.store.records.named_folders()
         with fsops.Folders(library.config.target) as target:
             for cluster_id in model.cluster_ids:
-                target.make(cluster_folder(cluster_id))
-                target.close(cluster_folder(cluster_id))
+                folder = folder_of(cluster_id, named)
+                target.make(folder)
+                target.close(folder)
         total, done = library.store.files.count_waiting(), 0
         self._progress("folders", 0, total)
         while (report := route_waiting(library)).images and not report.errors:
