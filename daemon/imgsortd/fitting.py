@@ -10,6 +10,7 @@ from typing import Any
 
 from imgsortd.adapters.store_control import Request
 from imgsortd.adoption import FitSummary, move_sorted, propose_change, settle_fit
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_age_s, fit_due
 from imgsortd.core.records import REBUILT, FitState
 from imgsortd.decision_requests import DecisionRequests
@@ -19,7 +20,6 @@ from imgsortd.fits import Fitted, compute_fit, fit_source
 from imgsortd.library import Library
 from imgsortd.partial_fits import PartialFit, PartialSource, compute_partial
 from imgsortd.partials import Partials
-from imgsortd.pipeline import BatchReport
 
 log = logging.getLogger(__name__)
 

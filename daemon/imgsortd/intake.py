@@ -14,12 +14,12 @@ from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.whereabouts import Whereabouts
+from imgsortd.batch_report import BatchReport
 from imgsortd.companions import Companions
 from imgsortd.core.companions import CompanionRule
 from imgsortd.core.records import Candidate, FileState, Stamp
 from imgsortd.core.stability import SettleTracker
 from imgsortd.errors import ImgsortdError
-from imgsortd.pipeline import BatchReport
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.watching import Watcher
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.backoff import Backoff
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Op, Root
@@ -23,7 +24,7 @@ from imgsortd.int8 import Int8Trial
 from imgsortd.intake import Intake
 from imgsortd.library import Library
 from imgsortd.lookout import Lookout
-from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
+from imgsortd.pipeline import end_batch, recover, route_waiting
 from imgsortd.pulse import BUSY_S, Pulse
 from imgsortd.reextraction import Reextraction
 from imgsortd.target_watch import TargetWatch
