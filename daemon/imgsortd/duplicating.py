@@ -52,7 +52,8 @@ def duplicates(
         report: dict[str, Any] = {"kept_pairs": len(kept), "exact": None, "near": None}
         if exact:
             same = (name for name in store.hashes.repeated() if (name, name) not in kept)
-            groups = [_equal_files(config, store, name) for name in same]
+            finder, names = Finder(store), ClusterNames(config, store)
+            groups = [_equal_files(config, finder, names, name) for name in same]
             report["exact"] = [group for group in groups if len(group["files"]) > 1]
         if near:
             report |= _near(config, store, progress)
@@ -65,9 +66,10 @@ def _rows(config: Config, finder: Finder, sha256: bytes) -> list[FileRow]:
     return [row for row in reversed(rows.values()) if stands(config, row)]
 
 
-def _equal_files(config: Config, store: Store, sha256: bytes) -> dict[str, Any]:
-    names = ClusterNames(config, store)
-    rows = _rows(config, Finder(store), sha256)
+def _equal_files(
+    config: Config, finder: Finder, names: ClusterNames, sha256: bytes
+) -> dict[str, Any]:
+    rows = _rows(config, finder, sha256)
     files = [_file(config, names, row) | {"original": at == 0} for at, row in enumerate(rows)]
     return {"sha256": sha256.hex(), "files": files}
 
