@@ -21,17 +21,11 @@ from imgsortd.config import Config
 from imgsortd.core.perceptual import perceptual_hash
 from imgsortd.core.records import FileState, Op
 from imgsortd.errors import FindError
-from imgsortd.finding import (
-    ClusterNames,
-    find_subject,
-    library_extractor,
-    open_for_reading,
-    place_of,
-    stands,
-)
+from imgsortd.finding import library_extractor
 from imgsortd.keeping import MAX_FILES, decide
 from imgsortd.near_search import NearGroup, find_near
 from imgsortd.placed_pictures import PlacedPictures, same_picture
+from imgsortd.subjects import ClusterNames, find_subject, open_for_reading, place_of, stands
 
 _FILES_AT_ONCE = 64
 _PAIRS_TOLD = 100

@@ -15,17 +15,19 @@ from imgsortd.core.review import ReviewRule, choose, farthest, nearest_clusters
 from imgsortd.core.routing import REVIEW_FOLDER, center_distances
 from imgsortd.errors import FindError
 from imgsortd.finding import (
-    ClusterNames,
-    Subject,
     Tell,
     extract_features,
-    find_subject,
     library_extractor,
     nearest_pictures,
+    stored_features,
+)
+from imgsortd.subjects import (
+    ClusterNames,
+    Subject,
+    find_subject,
     open_for_reading,
     place_of,
     stands,
-    stored_features,
 )
 
 _CLUSTERS, _PICTURES = 3, 5
