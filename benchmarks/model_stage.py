@@ -77,12 +77,12 @@ def main() -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Time both; return plain values."""
     from benchmarks.pictures import gather, picture_paths
-    from imgsortd.adapters import fsops
+    from imgsortd.adapters import leases
     from imgsortd.adapters.features import build_extractor
     from imgsortd.adapters.images import decode
     from imgsortd.adapters.weight_sources import default_cache_dir
 
-    fsops.allow_leases()
+    leases.allow_leases()
     extractor = build_extractor(model_config(options), default_cache_dir())
     engine, size = extractor.loaded(), extractor.batch_images
     given, work = options.source.resolve(), options.work.resolve()

@@ -22,7 +22,7 @@ from benchmarks.clocks import Halves, at_first_layer, at_first_resize
 from benchmarks.pictures import picture_paths
 from benchmarks.stage_names import ASSIGN, STAGE_TITLES
 from benchmarks.subject import add_subject, model_config
-from imgsortd.adapters import fsops, images
+from imgsortd.adapters import fsops, images, leases
 from imgsortd.adapters.decoding import Decoder
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.reading import PictureReader
@@ -61,7 +61,7 @@ def run(source: Path, work: Path, model: ModelConfig) -> dict[str, Any]:
     inbox, target = work / "inbox", work / "sorted"
     shutil.copytree(source, inbox)
     target.mkdir()
-    fsops.allow_leases()
+    leases.allow_leases()
     paths = picture_paths(inbox)
     extractor = build_extractor(model, default_cache_dir())
     seconds: dict[str, float] = {}

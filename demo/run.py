@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agreement import labels_on_disk, nmi, purity
-from contact_sheet import write_contact_sheet
 from daemon_process import listen, run_command, running_daemon, signals_held_back
 from progress import Monitor
 from rich.console import Console
@@ -20,11 +19,11 @@ from rich.text import Text
 from samples import Sample, sample_of_photos, sample_of_scenes
 from workspace import Workspace, claim, contents
 
-from imgsortd.adapters.store import open_read_only
 from imgsortd.adapters.weights import WeightsSource, load_weights
 from imgsortd.config import load_config
 from imgsortd.core.records import Layer
 from imgsortd.errors import EXIT_FAILED, ImgsortdError
+from imgsortd.sheets import write_contact_sheet
 
 FOLDER = Path(__file__).resolve().parents[1] / "demo-run"
 EXIT_INTERRUPTED = 130
@@ -69,11 +68,7 @@ def sort_sample(workspace: Workspace, sample: Sample) -> bool:
     went_in = run_to_the_end(workspace, sample)
     whole = compare_contents(workspace, went_in)
     note = "" if sample.class_of is None else agreement(workspace, sample.class_of)
-    store = open_read_only(load_config(workspace.config_file).database)
-    try:
-        write_contact_sheet(store, workspace.target, workspace.sheet, note)
-    finally:
-        store.close()
+    write_contact_sheet(load_config(workspace.config_file), workspace.sheet, note=note)
     return whole
 
 

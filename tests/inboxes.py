@@ -57,7 +57,7 @@ class Inbox:
 
     def _is_empty(self) -> bool:
         files = (path for path in self.inbox.rglob("*") if path.is_file())
-        return all(path.name == SENTINEL for path in files)
+        return all(path.name.startswith(SENTINEL) for path in files)
 
     def _is_done(self) -> bool:
         counts = self.status().counts

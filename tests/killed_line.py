@@ -26,7 +26,7 @@ from sqlite_utils import Database
 
 from imgsortd.adapters import faults, reading, renaming, store
 from imgsortd.adapters.crossing import return_orphans
-from imgsortd.adapters.decoding import DecodeLimits
+from imgsortd.adapters.decode_limits import DecodeLimits
 from imgsortd.adapters.images import decode
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
@@ -35,6 +35,7 @@ from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, parse_config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Pixels
+from imgsortd.following import Following
 from imgsortd.intake import Intake
 from imgsortd.library import Library, open_library
 from imgsortd.pipeline import process_batch, recover
@@ -62,8 +63,8 @@ class KillServer:
         """Sort the folder's inbox to the end, or to the fault point ``label:n``.
 
         ``without`` names what the filesystem is to lack: renameat2, links, tmpfile, and
-        what it does not do: fsync. Returns whether it was ``killed``, and else the fault
-        points it ``passed``.
+        what it does not do: fsync, and to tell upper from lower ``case``. Returns whether
+        it was ``killed``, and else the fault points it ``passed``.
         """
         answer = self._order(folder=str(folder), fault=fault, without=without)
         assert answer["killed"] or "passed" in answer, answer
@@ -129,17 +130,17 @@ def sort_all(config: Config) -> None:
     return_orphans(config.inbox, store.journal.unfinished())
     recover(library)
     inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
-    intake = Intake(inbox, store, 0.0)
+    intake = Intake(inbox, store, 0.0, library.companions)
     reader = PictureReader(config.inbox, threads=1)
+    following = Following(library, reader, intake.tracker.__contains__)
     for now_s in (0, 2):  # a file that changed is looked at again after a second
         intake.scan(now_s)
         intake.settle(now_s)
         candidates = list(intake.queue)
         intake.queue.clear()
-        if not candidates:
-            continue
-        report = process_batch(library, read_all(reader, candidates))
-        intake.done(report.settled, report.left, report.look_again, report.denied, now_s)
+        reports = [process_batch(library, read_all(reader, candidates))] if candidates else []
+        for report in (*reports, *following.run()):
+            intake.learn(report, now_s)
     reader.close()
     store.close()
 
@@ -169,11 +170,34 @@ def _no_fsync(fd: int) -> None:
     """Say that it is done, as a disk does that lies."""
 
 
+def _be_case_blind() -> None:
+    """Let the calls that give names refuse one that differs in case alone from another."""
+    rename, link = renaming.rename_noreplace, os.link
+
+    def refuse(dst: bytes | str, folder_fd: int) -> None:
+        name = os.fsdecode(dst).lower()
+        if any(there.lower() == name for there in os.listdir(folder_fd)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    def blind_rename(src_fd: int, src: bytes, dst_fd: int, dst: bytes) -> bool:
+        refuse(dst, dst_fd)
+        return rename(src_fd, src, dst_fd, dst)
+
+    def blind_link(src: bytes, dst: bytes, *, dst_dir_fd: int, **named: Any) -> None:
+        refuse(dst, dst_dir_fd)
+        link(src, dst, dst_dir_fd=dst_dir_fd, **named)
+
+    renaming.rename_noreplace = blind_rename
+    os.link = blind_link  # type: ignore[assignment]
+
+
 def _take_away(without: list[str]) -> None:
     if "renameat2" in without:
         renaming._libc = _NoRenameat2()
     if "links" in without:
         os.link = _no_links
+    if "case" in without:
+        _be_case_blind()
     if "tmpfile" in without:
         os.O_TMPFILE = os.O_DIRECTORY  # opens to EISDIR, as where it is not supported
     if "fsync" in without:

@@ -10,11 +10,13 @@ from typing import Any
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adoption import FitSummary, adopt_fit
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.lifecycle import FitTrigger, RefitRule, fit_due
 from imgsortd.core.records import ReadResult
 from imgsortd.fits import compute_fit, fit_source
+from imgsortd.following import Following
 from imgsortd.intake import Intake
-from imgsortd.pipeline import BatchReport, process_batch, recover, route_waiting
+from imgsortd.pipeline import process_batch, recover, route_waiting
 from support import ColourExtractor, make_config, make_library, read_all
 
 
@@ -26,16 +28,23 @@ class Line:
     ) -> None:
         self.config = make_config(folder, **{"settle_s": 0, **changes})
         self.extractor = extractor or ColourExtractor()
-        self.now_s = 0.0
+        self.now_s, self.patience_s = 0.0, 0.0
         self._open()
 
     def _open(self) -> None:
         self.library, self.store = make_library(self.config, self.extractor)
         inbox = Inbox(
-            self.config.inbox, self.config.recursive, self.config.ignore, self.config.extensions
+            self.config.inbox,
+            self.config.recursive,
+            self.config.ignore,
+            self.config.extensions,
+            self.config.companions,
         )
-        self.intake = Intake(inbox, self.store, self.config.settle_s)
+        companions, patience_s = self.library.companions, self.patience_s
+        self.intake = Intake(inbox, self.store, self.config.settle_s, companions, patience_s)
         self.reader = PictureReader(self.config.inbox, threads=1)
+        is_settling = self.intake.tracker.__contains__
+        self.following = Following(self.library, self.reader, is_settling)
 
     def close(self) -> None:
         self.reader.close()
@@ -58,7 +67,8 @@ class Line:
         return self.learn(process_batch(self.library, results))
 
     def learn(self, report: BatchReport) -> BatchReport:
-        self.intake.done(report.settled, report.left, report.look_again, report.denied, self.now_s)
+        self.intake.learn(report, self.now_s)
+        self.following.placed(report.placed)
         return report
 
     def run(self) -> list[BatchReport]:
@@ -78,8 +88,13 @@ class Line:
             assert len(reports) < 100, "files wait for a route that is never planned"
             if not reports[-1].images or reports[-1].errors:
                 break
+        reports.extend(self.follow())
         self.check_counts()
         return reports
+
+    def follow(self) -> list[BatchReport]:
+        """Let the companions follow their pictures."""
+        return [self.learn(report) for report in self.following.run()]
 
     def fit(self, n_clusters: int | None = None, random_state: int = 42) -> FitSummary:
         number = n_clusters or self.config.clusters.n_clusters

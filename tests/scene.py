@@ -23,15 +23,27 @@ ENDS = {
     "green.png": "sorted",
     "broken.jpg": "aside",
 }
+# Companions of one that takes another name, and of one that is set aside.
+ENDS_WITH_COMPANIONS = {
+    "sub/red.png": "sorted",
+    "sub/red.xmp": "companion",
+    "sub/red.MOV": "companion",
+    "broken.jpg": "aside",
+    "broken.CR2": "companion",
+}
+_ALL_ENDS = {**ENDS, **ENDS_WITH_COMPANIONS}
 
 
 def draw_inbox(inbox: Path) -> None:
-    """Write the files of ``ENDS``."""
+    """Write the files of ``ENDS``, and their companions."""
     paint(inbox / "red.png", RED, 1, 16)
     paint(inbox / "sub" / "red.png", RED, 2, 16)
     shutil.copy(inbox / "red.png", inbox / "sub" / "same.png")
     paint(inbox / "green.png", GREEN, 3, 16)
     (inbox / "broken.jpg").write_bytes(b"no picture")
+    (inbox / "broken.CR2").write_bytes(b"II*\0 raw")
+    (inbox / "sub" / "red.xmp").write_bytes(b"sidecar")
+    (inbox / "sub" / "red.MOV").write_bytes(b"film" * 1000)
 
 
 class Scene:
@@ -45,11 +57,11 @@ class Scene:
         self.inbox, self.target = self.config.inbox, self.config.target
         drawn = folder / "drawn"
         draw_inbox(drawn / "inbox")
-        for name in set(ENDS) - set(names):
+        for name in set(_ALL_ENDS) - set(names):
             (drawn / "inbox" / name).unlink()
         paint(drawn / "target" / "cluster_0" / "red.png", BLUE, 4, 16)
         self.files = sums(drawn / "inbox")
-        self.ends = Counter(ENDS[name] for name in names)
+        self.ends = Counter(_ALL_ENDS[name] for name in names)
         self.reset()
 
     def reset(self) -> None:
@@ -97,7 +109,11 @@ class Scene:
         unfinished = store.journal.unfinished()
         store.close()
         ends = {"sorted": counts.sorted, "twin": counts.duplicates, "aside": counts.set_aside}
+        ends["companion"] = counts.companions
         assert ends == {end: self.ends[end] for end in ends}
+        companions = {path for path in places if path.suffix in (".xmp", ".MOV", ".CR2")}
+        pictures = {path.with_suffix("") for path in set(places) - companions}
+        assert {path.with_suffix("") for path in companions} <= pictures
         assert counts.seen == len(set(places)) == self.ends.total()
         assert sums_of(places) == self.files
         assert unfinished == []

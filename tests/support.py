@@ -68,6 +68,17 @@ def sums(*folders: Path) -> dict[str, int]:
     return found
 
 
+def nest(folder: Path, deep: int) -> None:
+    """Make folders, each in the one before; they may lie deeper than Python's stack."""
+    fd = os.open(folder, os.O_RDONLY)
+    for _ in range(deep):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+
+
 def tree(folder: Path) -> dict[str, list[str]]:
     """Return the files of each direct subfolder, by name."""
     return {

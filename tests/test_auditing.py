@@ -10,6 +10,7 @@ import pytest
 
 from imgsortd.auditing import adopt, audit, cluster_numbers
 from imgsortd.core.records import FileState
+from imgsortd.target_watch import TargetWatch
 from line import Line
 from support import paint_groups
 
@@ -52,6 +53,49 @@ def test_what_was_deleted_is_missing_what_came_is_foreign_and_what_was_edited_is
         b"cluster_0/new\n\xff.png",
     ]
     assert [file.found.dst for file, _ in found.changed] == [third.encode()]
+
+
+def flip_a_bit(path: Path) -> None:
+    """Change a byte and keep size and times, as far as a program can."""
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    with open(path, "r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_flipped_bit_is_found_also_where_size_and_time_are_as_before(line: Line) -> None:
+    first, *_ = sorted(line.files())
+    flip_a_bit(line.config.target / first)
+
+    found = audit(line.store, line.config)
+
+    assert [file.found.dst for file, _ in found.changed] == [first.encode()]
+
+
+def test_only_a_deep_look_reads_files_that_nothing_speaks_against(line: Line) -> None:
+    first, *_ = sorted(line.files())
+    flip_a_bit(line.config.target / first)
+    # As where the disk itself has flipped it: no time tells of it.
+    line.store.connection.execute("UPDATE files SET done_at = done_at + 3600")
+    line.store.connection.commit()
+    progress: list[tuple[int, int]] = []
+
+    shallow = audit(line.store, line.config)
+    deep = audit(line.store, line.config, deep=True, progress=lambda *done: progress.append(done))
+
+    assert shallow.changed == []
+    assert [file.found.dst for file, _ in deep.changed] == [first.encode()]
+    assert progress[-1] == (9, 9)
+
+
+def test_files_that_were_only_sorted_are_not_read_again(line: Line) -> None:
+    read: list[tuple[int, int]] = []
+
+    audit(line.store, line.config, progress=lambda *done: read.append(done))
+
+    assert read == []
 
 
 def test_a_touched_file_is_not_changed(line: Line) -> None:
@@ -104,4 +148,26 @@ def test_the_numbers_are_those_of_all_cluster_folders(line: Line) -> None:
     for name in ("cluster_17", "cluster_007", "cluster_x", "_review"):
         (line.config.target / name).mkdir()
 
-    assert cluster_numbers(line.config) == [0, 1, 2, 17]
+    assert cluster_numbers(line.store, line.config) == [0, 1, 2, 17]
+
+
+def test_named_folders_and_a_persons_own_are_known_and_their_files_there(line: Line) -> None:
+    red = line.config.target / "cluster_0"
+    red.rename(line.config.target / "Tomatoes")
+    own = line.config.target / "Mine"
+    own.mkdir()
+    for path in list((line.config.target / "cluster_1").iterdir())[:2]:
+        path.rename(own / path.name)
+    (own / "stranger.txt").write_text("left alone")
+    (line.config.target / "Tomatoes" / "stranger.png").write_bytes(b"stranger")
+    watch = TargetWatch(line.library)
+    for now_s in range(100, 600, 100):
+        watch.step(float(now_s))
+
+    found = audit(line.store, line.config)
+
+    assert (found.missing, found.changed) == ([], [])
+    assert [file.dst for file in found.foreign] == [b"Tomatoes/stranger.png"]
+    adopt(line.store, line.config, found.foreign)
+    assert audit(line.store, line.config).foreign == []
+    assert cluster_numbers(line.store, line.config) == [0, 1, 2]

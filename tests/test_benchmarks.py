@@ -119,7 +119,7 @@ def test_no_line_of_the_widest_table_is_cut_or_folded() -> None:
     lines = text_of([Part("throughput, " + Kind.PHOTOS + ", " + lite.name, wide)]).splitlines()
 
     assert max(map(len, lines)) <= WIDTH
-    assert lines[2].endswith("how many times as long its script takes")
+    assert any(line.endswith("how many times as long its script takes") for line in lines)
     assert not [line for line in lines if "…" in line.replace(" … ", "")]
     assert all(
         any(f.name in line and line.rstrip().endswith("met") for line in lines) for f in names

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from imgsortd.adapters.store import open_read_only
@@ -26,12 +27,16 @@ from support import (
     BLUE,
     GREEN,
     RED,
+    DaemonProcess,
     make_config,
     paint,
+    paint_groups,
     run_cli,
     sums,
     wait_until,
 )
+
+WRAPPED = str(Path(__file__).with_name("wrapped_imgsortd.py"))
 
 # One life with real VGG16
 
@@ -77,12 +82,12 @@ def test_a_burst_while_it_runs_is_sorted(life: Inbox) -> None:
 
 
 def test_a_slow_writer_is_waited_for(life: Inbox, tmp_path: Path) -> None:
-    data = paint(tmp_path / "slow.png", RED, 1, 8).read_bytes()[:150]
+    data = paint(tmp_path / "slow.png", RED, 1, 8).read_bytes()
 
     with open(life.inbox / "slow.png", "wb", buffering=0) as file:
-        for at in range(len(data)):
-            file.write(data[at : at + 1])
-            # A byte in 20 ms is the case itself, not a wait for something.
+        for at in range(0, len(data), 2):
+            file.write(data[at : at + 2])
+            # Two bytes in 20 ms are the case itself, not a wait for something.
             time.sleep(0.02)
             assert (life.inbox / "slow.png").exists()
     (tmp_path / "whole.png").write_bytes(data)
@@ -392,6 +397,117 @@ def test_systemd_is_told_of_every_change_and_pinged_between(make: Callable[..., 
     assert systemd.said[-1] == "STOPPING=1"
 
 
+def test_systemd_is_not_pinged_while_the_model_hangs_and_status_says_so(
+    make: Callable[..., Inbox],
+) -> None:
+    one, systemd = make(program=(WRAPPED, "model-hangs")), Systemd()
+    one.daemon.start(NOTIFY_SOCKET=systemd.address, WATCHDOG_USEC="400000")
+    systemd.waits_for("WATCHDOG=1", times=3)
+
+    one.drop(1)
+    systemd.waits_for("STATUS=sorting: the model has not answered for over 2 s")
+    pings = systemd.said.count("WATCHDOG=1")
+    wait_until(lambda: one.status().note.startswith("the model has not answered"), 30, "the note")
+    first = _beat_at(one)
+    wait_until(lambda: _beat_at(one) > first, 30, "the loop goes on")
+
+    assert systemd.said.count("WATCHDOG=1") == pings
+    assert [error["event"] for error in one.status().errors] == ["model stuck"]
+    assert one.daemon.stop(timeout_s=10) == 0
+    assert sums(one.inbox) == one.dropped
+
+
+def _beat_at(one: Inbox) -> float:
+    store = open_read_only(one.config.database)
+    beat = store.control.last_beat()
+    store.close()
+    return 0.0 if beat is None else beat.beat_at
+
+
+def test_with_memory_for_two_pictures_a_batch_is_halved_and_all_are_sorted(
+    make: Callable[..., Inbox],
+) -> None:
+    one = make(program=(WRAPPED, "memory-for=2"))
+    one.drop(8)
+
+    one.daemon.start()
+    one.wait_sorted()
+
+    one.check()
+    assert "model out of memory images=" in one.daemon.log
+    assert one.status().counts["set_aside"] == 0
+
+
+def test_without_memory_for_any_picture_it_pauses_and_says_what_to_do(
+    make: Callable[..., Inbox],
+) -> None:
+    one = make(program=(WRAPPED, "memory-for=0"))
+    one.drop(2)
+
+    one.daemon.start()
+    wait_until(lambda: one.status().phase == "paused", 30, "paused")
+
+    assert "runs out of memory on every single picture" in one.status().note
+    assert sums(one.inbox) == one.dropped
+    assert one.daemon.stop(timeout_s=10) == 0
+    one.daemon.program = QUICK
+    one.daemon.start()
+    one.wait_sorted()
+    one.check()
+
+
+def test_an_error_of_the_system_that_nobody_foresaw_pauses_and_does_not_end_it(
+    make: Callable[..., Inbox], tmp_path: Path
+) -> None:
+    fails = tmp_path / "fails"
+    one = make(program=(WRAPPED, f"disk-fails={fails}"))
+    one.drop(2)
+    one.daemon.start()
+    one.wait_sorted()
+    fails.touch()
+    wait_until(lambda: one.status().phase == "paused", 30, "paused")
+    one.drop(2)
+
+    assert one.status().note == "[Errno 5] Input/output error; sorting goes on when it can"
+    assert [error["event"] for error in one.status().errors] == ["step failed"]
+    assert one.daemon.log.count("step failed") == 1
+    fails.unlink()
+    one.wait_sorted()
+    one.check()
+    assert one.daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("truncated", "got SafetensorError after reading 1000000 bytes"),
+        ("of another network", "of shape (64, 3, 3, 3), got torch.float32 of shape (3, 3)"),
+    ],
+)
+def test_with_weights_that_are_not_whole_it_does_not_start_and_names_the_file(
+    tmp_path: Path, conv_weights: Path, daemon: DaemonProcess, damage: str, words: str
+) -> None:
+    from safetensors.numpy import save_file
+
+    weights = tmp_path / "conv.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(conv_weights.read_bytes()[:1_000_000])
+    else:
+        save_file({"features.0.weight": np.zeros((3, 3), dtype=np.float32)}, weights)
+    config = make_config(tmp_path, model={"weights": str(weights)})
+    paint_groups(config.inbox, 1)
+    before = sums(config.inbox)
+
+    daemon.start()
+
+    assert daemon.process is not None
+    assert daemon.process.wait(120) == 78
+    said = " ".join(daemon.log.split())
+    assert f"{weights}: expected " in said
+    assert words in said
+    assert sums(config.inbox) == before
+
+
 # Trouble around it
 
 
@@ -488,7 +604,8 @@ def test_an_inbox_replaced_between_two_looks_is_watched_again(make: Callable[...
 
     one.wait_sorted()
     one.check()
-    logged(one, "watch deaf")
+    logged(one, "inbox replaced")
+    assert one.status().watching == "inotify"
 
 
 def test_one_file_that_cannot_be_moved_does_not_hold_up_the_others(

@@ -92,8 +92,32 @@ def test_the_readme_names_every_section_of_the_configuration() -> None:
 def test_every_test_that_a_promise_names_is_there(document: str) -> None:
     text = (ROOT / "docs" / f"{document}.md").read_text()
 
-    named = set(re.findall(r"`((?:\w+/)?test_\w+)(?:\.py)?`", text))
+    named = set(re.findall(r"`((?:\w+/)?test_\w+)(?:\.py)?(?:::[^`]+)?`", text))
 
     assert len(named) > 10
     missing = [name for name in named if not list((ROOT / "tests").rglob(f"{name}.py"))]
     assert missing == []
+
+
+@pytest.mark.parametrize("document", ["reliability", "threat-model"])
+def test_every_case_that_a_promise_names_is_a_test_of_that_file(document: str) -> None:
+    text = (ROOT / "docs" / f"{document}.md").read_text()
+
+    cases = re.findall(r"`((?:\w+/)?test_\w+)(?:\.py)?::([^`]+)`", text)
+
+    assert cases or document != "reliability"
+    assert [f"{file}::{words}" for file, words in cases if not has_case(file, words)] == []
+
+
+def has_case(file: str, words: str) -> bool:
+    """Tell whether a file of the tests has one whose name holds these words."""
+    slug = re.sub(r"\W+", "_", words.strip().lower())
+    return any(
+        re.search(rf"^def test_\w*{slug}", path.read_text(), re.M)
+        for path in (ROOT / "tests").rglob(f"{file}.py")
+    )
+
+
+def test_a_case_that_is_not_there_is_noticed() -> None:
+    assert has_case("test_docs", "a case that is not there")
+    assert not has_case("test_docs", "no such " + "case")

@@ -28,7 +28,7 @@ from imgsortd.errors import LockedError
 from inboxes import Inbox
 from line import Line
 from mounts import tmpfs
-from support import make_config, paint_groups, run_cli, sums, tree
+from support import make_config, nest, paint_groups, run_cli, sums, tree
 
 
 @pytest.fixture
@@ -83,6 +83,73 @@ def test_what_is_missing_foreign_and_changed_is_told_and_taken_over(line: Line) 
     ]
     assert sums(line.config.target) == before
     assert verdicts(line) == {}
+
+
+def test_files_hidden_by_a_lost_move_are_told_and_given_back(line: Line) -> None:
+    claims = line.config.inbox / "sub" / ".imgsortd-claim"
+    claims.mkdir(parents=True)
+    (claims / "77-lost.png").write_bytes(b"claimed")
+
+    found = said(line, "claims")
+    repair(line.config)
+
+    assert found == [
+        (
+            "bad",
+            "1 file hidden by a move that nobody knows: sub/.imgsortd-claim/77-lost.png; "
+            "the daemon's next start gives them back (or --repair)",
+        )
+    ]
+    assert (line.config.inbox / "sub" / "lost.png").read_bytes() == b"claimed"
+    assert said(line, "claims") == []
+
+
+def test_a_claim_folder_that_cannot_be_read_is_told(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line.config.inbox / ".imgsortd-claim").mkdir()
+    real = os.listdir
+
+    def listdir(path: bytes) -> list[bytes]:  # root may read everything
+        if path.endswith(b"claim"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+
+    assert said(line, "claims") == [
+        ("note", ".imgsortd-claim cannot be read; if it is nobody's, remove it")
+    ]
+
+
+def test_folders_nested_without_end_are_counted_as_far_as_paths_reach(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    nest(config.inbox, 1500)
+
+    (finding,) = check_inotify(config)
+
+    subprocess.run(["rm", "-rf", config.inbox], check=True)  # pytest's clean-up would recurse
+    assert finding.text.startswith("1,501 folders to watch")
+
+
+def test_a_deep_look_finds_what_the_disk_has_changed_unseen(line: Line) -> None:
+    config = line.config.inbox.parent / "config.yaml"
+    first, *_ = sorted(line.files())
+    path = line.config.target / first
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    os.utime(path, ns=times)
+    with sqlite3.connect(line.config.database) as connection:
+        connection.execute("UPDATE files SET done_at = done_at + 3600")
+        connection.execute("UPDATE moves SET done_at = done_at + 3600")
+
+    shallow = run_cli("doctor", "-c", config)
+    deep = run_cli("doctor", "-c", config, "--deep")
+
+    assert "1 file changed since it was sorted" not in shallow.stdout
+    assert f"1 file changed since it was sorted; --repair takes as it is now: {first}" in (
+        " ".join(deep.stdout.split())
+    )
 
 
 def test_rights_that_let_others_read_the_state_are_told_and_mended(line: Line) -> None:

@@ -1,64 +1,37 @@
 """Valid pictures, mutated at random: pixels or a reason, never a crash, a hang or a flood.
 
 Each goes through a real decoding process with its limits. ``IMGSORTD_FUZZ_EXAMPLES`` sets
-how many of each format (1,000 by default).
+how many of each format (1,000 by default), ``IMGSORTD_FUZZ_SEED`` makes a run again, and
+``IMGSORTD_PILLOW_IMAGES`` names the ``Tests/images`` of a source tree of Pillow's.
 """
 
 from __future__ import annotations
 
-import io
 import os
+import random
+import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
-import pillow_heif
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from imgsortd.adapters.decoding import DecodeLimits, Decoder
+from imgsortd.adapters.decode_limits import DecodeLimits
+from imgsortd.adapters.decoding import Decoder
+from imgsortd.adapters.formats import HEAD_BYTES, sniff
 from imgsortd.errors import PictureError
+from picture_seeds import KINDS, seeds_of
 
 EXAMPLES = int(os.environ.get("IMGSORTD_FUZZ_EXAMPLES", "1000"))
+SEED = int(os.environ.get("IMGSORTD_FUZZ_SEED", random.randrange(2**32)))
 MAX_S, MAX_MEMORY_MB = 10.0, 1024
-pillow_heif.register_heif_opener()
-
-
-def samples(kind: str) -> list[bytes]:
-    """Return small valid pictures of a format, in some of its variants."""
-    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 4), dtype=np.uint8)
-    rgba = Image.fromarray(noise)
-    rgb = rgba.convert("RGB")
-    exif = rgb.getexif()
-    exif[274] = 6
-    variants: dict[str, list[tuple[Image.Image, dict[str, object]]]] = {
-        "JPEG": [
-            (rgb, {"exif": exif}),
-            (rgb, {"progressive": True}),
-            (rgb.convert("L"), {}),
-            (rgb.convert("CMYK"), {"quality": 30}),
-        ],
-        "PNG": [(rgba, {}), (rgb.convert("P"), {}), (rgb.convert("I;16"), {}), (rgb, {})],
-        "WEBP": [(rgba, {}), (rgb, {"lossless": True})],
-        "GIF": [(rgb, {}), (rgb, {"save_all": True, "append_images": [rgb.rotate(90)] * 3})],
-        "TIFF": [
-            (rgb, {}),
-            (rgb, {"compression": "tiff_lzw"}),
-            (rgba, {"compression": "tiff_deflate"}),
-            (rgb.convert("L"), {"compression": "packbits"}),
-        ],
-        "BMP": [(rgb, {}), (rgb.convert("1"), {})],
-        "HEIF": [(rgb, {"quality": 50}), (rgba, {"quality": 50})],
-        "AVIF": [(rgb, {"quality": 50})],
-    }
-    made = []
-    for image, options in variants[kind]:
-        file = io.BytesIO()
-        image.save(file, kind, **options)
-        made.append(file.getvalue())
-    return made
+MAX_KEPT_MB = 256  # after a thousand pictures of some kB: what a leak would exceed
+PILLOW_IMAGES = os.environ.get("IMGSORTD_PILLOW_IMAGES", "")
+PILLOW_S, PILLOW_MAX_BYTES, PILLOW_MUTATIONS = 60.0, 1 << 20, 5
 
 
 @st.composite
@@ -91,36 +64,91 @@ def decoder() -> Iterator[Decoder]:
     decoder.close()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "HEIF", "AVIF"])
-def test_a_mutated_picture_gives_pixels_or_a_reason(decoder: Decoder, kind: str) -> None:
-    seeds = samples(kind)
-    for seed in seeds:
-        assert decoder.decode(seed).shape == (224, 224, 3)
-    outcomes = {"pixels": 0, "reason": 0}
+def check_decodes_or_says_why(decoder: Decoder, data: bytes) -> str:
+    """Decode; return what came of it, ``pixels`` or ``reason``."""
+    try:
+        pixels = decoder.decode(data)
+    except PictureError as error:
+        text = str(error)
+        assert 0 < len(text) < 400
+        assert text.isprintable()
+        for limit in ("crashes the decoder", "takes over", "needs over"):
+            assert not text.startswith(limit), (text, data[:64], SEED)
+        return "reason"
+    assert (pixels.shape, pixels.dtype) == ((224, 224, 3), np.uint8)
+    return "pixels"
 
+
+def memory_mb(decoder: Decoder) -> float:
+    assert decoder._worker is not None
+    return float(psutil.Process(decoder._worker._process.pid).memory_info().rss / 1e6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mutated_picture_gives_pixels_or_a_reason(decoder: Decoder, kind: str) -> None:
+    print(f"IMGSORTD_FUZZ_SEED={SEED}")
+    seeds = seeds_of(kind)
+    if not seeds:
+        pytest.skip(f"this Pillow has no {kind}")
+    for variant, data in seeds.items():
+        assert check_decodes_or_says_why(decoder, data) == "pixels", variant
+    before_mb = memory_mb(decoder)
+    outcomes: Counter[str] = Counter()
+
+    @seed(SEED)
     @settings(
         max_examples=EXAMPLES,
-        derandomize=True,  # the same in every run; more by the environment
+        database=None,  # nothing of another run: the seed alone decides
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    @given(mutations(seeds))
+    @given(mutations(list(seeds.values())))
     def check(data: bytes) -> None:
-        try:
-            pixels = decoder.decode(data)
-        except PictureError as error:
-            outcomes["reason"] += 1
-            text = str(error)
-            assert 0 < len(text) < 400
-            assert text.isprintable()
-            for limit in ("crashes the decoder", "takes over", "needs over"):
-                assert not text.startswith(limit), (text, data[:64])
-        else:
-            outcomes["pixels"] += 1
-            assert (pixels.shape, pixels.dtype) == ((224, 224, 3), np.uint8)
+        outcomes[check_decodes_or_says_why(decoder, data)] += 1
 
     check()
 
-    assert min(outcomes.values()) > 0, f"the mutations are too weak or too strong: {outcomes}"
-    assert decoder._worker is not None
-    rss_mb = psutil.Process(decoder._worker._process.pid).memory_info().rss / 1e6
-    assert rss_mb < MAX_MEMORY_MB
+    assert set(outcomes) == {"pixels", "reason"}, f"too weak or too strong: {outcomes}"
+    assert memory_mb(decoder) < before_mb + MAX_KEPT_MB
+
+
+def test_pillows_own_test_pictures_give_pixels_or_a_reason_whole_and_mutated(
+    decoder: Decoder,
+) -> None:
+    folder = Path(PILLOW_IMAGES)
+    if not PILLOW_IMAGES or not folder.is_dir():
+        pytest.skip("IMGSORTD_PILLOW_IMAGES does not name Pillow's Tests/images")
+    print(f"IMGSORTD_FUZZ_SEED={SEED}")
+    draw, outcomes = random.Random(SEED), Counter[str]()
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    draw.shuffle(paths)
+    until_s = time.monotonic() + PILLOW_S
+
+    for path in paths:
+        data = path.read_bytes()
+        if len(data) > PILLOW_MAX_BYTES:
+            continue
+        is_ours = sniff(data[:HEAD_BYTES]) is not None
+        outcomes[check_decodes_or_says_why(decoder, data)] += 1
+        for _ in range(PILLOW_MUTATIONS if is_ours else 0):
+            outcomes[check_decodes_or_says_why(decoder, changed(data, draw))] += 1
+        if time.monotonic() > until_s:
+            break
+
+    print(dict(outcomes))
+    assert set(outcomes) == {"pixels", "reason"}
+
+
+def changed(data: bytes, draw: random.Random) -> bytes:
+    """Change, cut or repeat some bytes, most of them near the beginning."""
+    mutated = bytearray(data)
+    for _ in range(draw.randint(1, 8)):
+        at = draw.randrange(max(1, len(mutated)))
+        at = at % 100 if draw.random() < 0.5 else at
+        what = draw.randrange(3)
+        if what == 0:
+            mutated[at : at + 1] = draw.choice([b"\xff" * 4, bytes(4), draw.randbytes(1)])
+        elif what == 1:
+            del mutated[at : at + draw.randint(1, 64)]
+        else:
+            mutated[at:at] = mutated[at : at + draw.randint(1, 256)]
+    return bytes(mutated)

@@ -10,6 +10,7 @@ import pytest
 
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store, open_store
+from imgsortd.batch_report import BatchReport
 from imgsortd.config_model import DEFAULT_IGNORE
 from imgsortd.errors import WatchError
 from imgsortd.intake import Intake
@@ -47,7 +48,7 @@ def take(intake: Intake) -> list[bytes]:
     """Take all that is queued and let it be stored."""
     taken = list(intake.queue)
     intake.queue.clear()
-    intake.done(taken, [], [], [], 0.0)
+    intake.done(taken, [], 0.0)
     return [candidate.name for candidate in taken]
 
 
@@ -188,7 +189,7 @@ def test_a_changed_file_is_tried_again_soon_and_a_denied_one_later(
     intake.scan(0.0)
     intake.settle(2.0)
     intake.queue.clear()
-    intake.done([], [], [b"busy.jpg"], [b"denied.jpg"], 10.0)
+    intake.learn(BatchReport(look_again=[b"busy.jpg"], denied=[b"denied.jpg"]), 10.0)
 
     intake.settle(20.0)
     soon = queued(intake)
@@ -196,6 +197,38 @@ def test_a_changed_file_is_tried_again_soon_and_a_denied_one_later(
 
     assert soon == [b"busy.jpg"]
     assert queued(intake) == [b"busy.jpg", b"denied.jpg"]
+
+
+def test_a_file_that_nobody_can_be_asked_of_is_taken_when_it_was_quiet_five_times_as_long(
+    inbox: Path, intake: Intake
+) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    first = intake.queue.popleft()
+    intake.learn(BatchReport(unasked=[b"a.jpg"]), 2.0)
+
+    intake.settle(9.9)
+    early = queued(intake)
+    intake.settle(10.0)
+
+    assert not first.is_patient
+    assert early == []
+    assert intake.queue[0].is_patient
+
+
+def test_patience_begins_anew_when_the_file_has_changed(inbox: Path, intake: Intake) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    intake.queue.clear()
+    intake.learn(BatchReport(unasked=[b"a.jpg"]), 2.0)
+
+    (inbox / "a.jpg").write_bytes(b"longer")
+    intake.hint([b"a.jpg"], 9.0)
+    intake.settle(11.0)
+
+    assert not intake.queue[0].is_patient
 
 
 def test_a_batch_that_could_not_be_stored_comes_first_again(inbox: Path, intake: Intake) -> None:
@@ -219,7 +252,7 @@ def test_a_file_that_left_may_come_again_under_its_name(inbox: Path, intake: Int
     taken = list(intake.queue)
     intake.queue.clear()
     os.rename(file, inbox.with_name("elsewhere"))
-    intake.done(taken, [b"a.jpg"], [], [], 3.0)
+    intake.done(taken, [b"a.jpg"], 3.0)
 
     os.rename(inbox.with_name("elsewhere"), file)
     intake.hint([b"a.jpg"], 4.0)

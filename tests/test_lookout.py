@@ -39,6 +39,14 @@ class FakeWatcher:
         self.starts = 0
         self.refused = ""
         self.is_watching = False
+        self.is_alive = True
+        self.watches = 1
+
+    def count_watches(self) -> int | None:
+        return self.watches
+
+    def shortage(self, folders: int, watches: int) -> str:
+        return f"only {watches} of {folders}"
 
     def start(self) -> None:
         if self.refused:
@@ -59,6 +67,7 @@ class FakeIntake:
 
     def __init__(self) -> None:
         self.scans = 0
+        self.folders = 1
         self.away = ""
         self.hinted: list[bytes] = []
 
@@ -138,6 +147,59 @@ def test_a_sentinel_that_never_comes_renews_the_watch(
     scene.lookout.hear(0)
 
     assert scene.watcher.starts == 2
+    assert scene.told == [
+        ("watch deaf", f"{tmp_path}/inbox: no event comes; watching it anew"),
+    ]
+
+
+def test_a_watch_whose_thread_has_ended_is_renewed_at_the_next_listing(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.lookout.start()
+    scene.watcher.is_alive = False
+
+    scene.let_time_pass()
+    scene.lookout.hear(0)
+
+    assert scene.watcher.starts == 2
+
+
+def test_a_watch_that_stays_deaf_gives_way_to_listing_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgsortd.lookout._DEAF_AFTER_S", 0)
+    scene = Scene(tmp_path, rescan_s=3600)
+    scene.lookout.start()
+
+    for _ in range(5):
+        scene.let_time_pass()
+        scene.lookout.hear(0)
+
+    assert scene.watcher.starts == 3
+    assert not scene.lookout.is_watching
+    assert scene.lookout._scan_every_s == 5
+    assert scene.told[-1] == (
+        "watch deaf",
+        f"{tmp_path}/inbox: no event comes, time and again; listing it every 5 s instead",
+    )
+
+
+def test_folders_without_a_watch_are_listed_often_until_they_are_fewer(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, rescan_s=3600)
+    scene.watcher.watches, scene.intake.folders = 5, 21
+    scene.lookout.start()
+    once = list(scene.told)
+    scene.let_time_pass()
+    scene.lookout.hear(0)
+    short = scene.lookout.is_watching, scene.lookout._scan_every_s
+
+    scene.intake.folders = 5
+    scene.let_time_pass()
+    scene.lookout.hear(0)
+
+    assert once == []  # the watch of a new folder may be on its way
+    assert short == (False, 5)
+    assert scene.told == [("watch failed", "only 5 of 21; listing it every 5 s instead")]
+    assert (scene.lookout.is_watching, scene.lookout._scan_every_s) == (True, 3600)
 
 
 def test_without_a_watch_the_inbox_is_listed_often_and_that_is_told(tmp_path: Path) -> None:

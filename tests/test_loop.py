@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -16,11 +17,12 @@ from typing import Any
 import pytest
 
 from imgsortd import fitting
-from imgsortd.adapters import fsops
+from imgsortd.adapters import leases
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.watching import SENTINEL, Watcher
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.backoff import Backoff
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Pixels, Vectors
@@ -98,15 +100,18 @@ def scene(make_scene: Callable[..., Scene]) -> Scene:
     return scene
 
 
-def fail(times: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a function fail for want of space, so many times."""
+def fail(
+    times: int, error: Exception | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function fail, for want of space where no other error is given, so many times."""
     left = [times]
+    error = error or NoSpaceError("the disk of state_dir is full")
 
     def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
         def failing(*arguments: Any, **named: Any) -> Any:
             if left[0]:
                 left[0] -= 1
-                raise NoSpaceError("the disk of state_dir is full")
+                raise error
             return real(*arguments, **named)
 
         return failing
@@ -167,6 +172,34 @@ def test_space_that_ends_when_files_arrive_does_not_lose_them(
     paint_groups(scene.inbox, 2)
 
     scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+
+@pytest.mark.parametrize("step", ["reading the store", "planning", "moving"])
+def test_an_error_of_the_system_in_a_step_loses_no_file_and_is_told_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    owner, name = {
+        "reading the store": (scene.store.files, "arrive"),
+        "planning": (scene.library.mover, "holds_bytes"),
+        "moving": (scene.library.mover, "apply"),
+    }[step]
+    monkeypatch.setattr(
+        owner, name, fail(2, OSError(errno.EIO, "bad sector"))(getattr(owner, name))
+    )
+    paint_groups(scene.inbox, 2)
+    before = sums(scene.inbox)
+    for cluster in range(3):
+        for path in scene.inbox.iterdir():
+            (scene.target / f"cluster_{cluster}").mkdir(exist_ok=True)
+            (scene.target / f"cluster_{cluster}" / path.name).write_bytes(b"a stranger")
+
+    scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+
+    placed = sums(scene.target)
+    assert {content: placed.get(content) for content in before} == before
+    assert (Phase.PAUSED, "[Errno 5] bad sector; sorting goes on when it can") in scene.ticks
+    errors = [event for _, event, _ in scene.store.control.last_errors(10)]
+    assert errors == ["step failed"]
 
 
 def test_a_heartbeat_that_cannot_be_written_does_not_stop_the_pings(
@@ -251,17 +284,17 @@ def test_a_file_that_is_open_for_writing_is_taken_when_it_is_closed(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = signal.getsignal(signal.SIGIO)
-    fsops.allow_leases()
+    leases.allow_leases()
     caplog.set_level(logging.INFO)
     (path, *_) = paint_groups(scene.inbox, 1)
     busy: list[float] = []
-    real = scene.loop._intake.done
+    real = scene.loop._intake.learn
 
-    def done(*arguments: Any) -> None:
-        busy.extend(arguments[2] and [time.monotonic()])
-        real(*arguments)
+    def learn(report: BatchReport, now_s: float) -> None:
+        busy.extend(report.look_again and [time.monotonic()])
+        real(report, now_s)
 
-    scene.loop._intake.done = done  # type: ignore[method-assign]
+    scene.loop._intake.learn = learn  # type: ignore[method-assign]
     with open(path, "ab"):
         scene.go(lambda: len(busy) > 2 and scene.counts()[1] == 2, "the others sorted")
     scene.go(lambda: scene.counts() == (3, 3, 0), "sorted")
@@ -402,7 +435,7 @@ def test_no_batch_is_forgotten_when_the_database_is_locked_meanwhile(
     taker.other.execute("ROLLBACK")
     scene.go(lambda: scene.counts() == (12, 12, 0), "sorted")
 
-    assert set(os.listdir(scene.inbox)) <= {SENTINEL}
+    assert [name for name in os.listdir(scene.inbox) if not name.startswith(SENTINEL)] == []
     taker.other.close()
 
 

@@ -99,6 +99,31 @@ def test_a_great_batch_is_computed_in_pieces_and_comes_out_whole(
     assert counter.pieces == [4, 4, 2]
 
 
+def test_a_model_that_does_not_answer_in_any_honest_time_is_said_to_be_stuck(
+    counter: Counter,
+) -> None:
+    now = [0.0]
+    model = ModelThread(counter, clock=lambda: now[0])
+    counter.before = lambda: now.__setitem__(0, now[0] + 40.0)  # ten seconds a picture
+    model.submit(pictures(1, 2, 3, 4)).result(30)
+    counter.before = lambda: None
+    counter.go.clear()
+    counter.at_work.clear()
+    model.submit(pictures(5, 6, 7, 8))
+    assert counter.at_work.wait(30)
+    allowed_s = 600 + 20 * 4 * 10
+
+    stuck = []
+    for later_s in (1, 599, allowed_s, allowed_s + 1):
+        now[0] = 40.0 + later_s
+        stuck.append((model.is_stuck, model.complaint))
+
+    text = "the model has not answered for over 1400 s; restart the daemon"
+    assert stuck == [(False, "")] * 3 + [(True, text)]
+    model.close()  # does not wait for it
+    counter.go.set()
+
+
 def test_no_pictures_need_neither_the_model_nor_its_thread(
     model: ModelThread, counter: Counter
 ) -> None:

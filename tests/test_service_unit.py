@@ -137,6 +137,19 @@ def test_the_exposure_with_a_gpu_is_at_most_half_a_point_too(tmp_path: Path) -> 
     assert exposure(SYSTEM_UNIT, tmp_path, threshold=5) <= 0.5
 
 
+@needs_systemd
+def test_the_exposure_with_leases_on_others_files_is_at_most_half_a_point_too(
+    tmp_path: Path,
+) -> None:
+    section = (SERVICE / "README.md").read_text().partition("## Files of other users")[2]
+    drop_in = tmp_path / "imgsortd.service.d" / "leases.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text(section.split("```ini\n")[1].split("```")[0])
+
+    assert complaints(runnable(SYSTEM_UNIT), tmp_path) == []
+    assert exposure(SYSTEM_UNIT, tmp_path, threshold=5) <= 0.5
+
+
 def without_reason(text: str) -> list[str]:
     """The settings of [Service] that stand without a comment on the line above."""
     section = text.split("[Service]\n")[1].split("\n[")[0].splitlines()

@@ -128,6 +128,19 @@ def test_a_stopped_run_is_carried_on_with_the_features_it_has(tmp_path: Path) ->
     assert clusters_of(tmp_path / "out") == COLOURS
 
 
+def test_a_claim_whose_move_is_closed_is_sorted_by_the_next_run(tmp_path: Path) -> None:
+    paint_groups(tmp_path / "in", each=4)
+    claims = tmp_path / "in" / ".imgsortd-claim"
+    claims.mkdir()
+    (tmp_path / "in" / "red-0.png").rename(claims / "7-red-0.png")
+
+    report = sort(tmp_path, op=Op.MOVE)
+
+    assert report.sorted == 12
+    assert clusters_of(tmp_path / "out") == COLOURS
+    assert not claims.exists()
+
+
 def test_a_run_stopped_between_copies_leaves_no_double(tmp_path: Path) -> None:
     paint_groups(tmp_path / "in", each=4)
 

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.errors import WatchError
 from imgsortd.fits import compute_fit, fit_source
 from imgsortd.undo_job import UndoChoice
 from imgsortd.undoing import undo
@@ -517,6 +519,23 @@ def test_a_folder_of_the_inbox_that_is_a_file_now_ends_no_other_undo(tmp_path: P
     line.run()
     assert line.counts() == {"seen": 12, "undone": 12}
     line.close()
+
+
+def test_nothing_is_put_back_into_another_folder_than_it_came_from(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    inbox = line.config.inbox
+    Whereabouts(inbox, line.store).meet(os.stat(inbox))  # as the daemon does
+    inbox.rename(inbox.with_name("unmounted"))
+    inbox.mkdir()
+    before = sums(line.config.target)
+
+    with pytest.raises(WatchError, match="another folder is there than before"):
+        undo_by(line)
+
+    assert sums(line.config.target) == before
+    assert list(inbox.iterdir()) == []
 
 
 def test_a_claim_in_target_without_a_row_is_given_back(make: Callable[..., Inbox]) -> None:

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.store_files import Files
-from imgsortd.adapters.store_records import FitRecord
-from imgsortd.core.clusters import churn, match_ids
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.core.records import Model, Move
+from imgsortd.core.records import FitState, Model, Move
 from imgsortd.fits import Fitted
 from imgsortd.library import Library
-from imgsortd.pipeline import BatchReport, make_moves
+from imgsortd.matching import (
+    About,
+    Matched,
+    changes_of,
+    match_fit,
+    placed_clusters,
+    record_of,
+    sizes_of,
+)
+from imgsortd.partial_fits import PartialFit
+from imgsortd.pipeline import make_moves
 from imgsortd.planning import Planner
+
+_PING_EVERY = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class FitSummary:
-    """A fit as it is reported. ``churn`` is None for the first fit."""
+    """A fit as it is reported. ``churn`` is None for the first fit.
+
+    ``state`` tells whether it is in force (``adopted``) or waits as a proposal
+    (``proposed``); None for a dry run.
+    """
 
     fit_id: int | None
     trigger: str
@@ -37,6 +52,8 @@ class FitSummary:
     sizes: dict[int, int]
     fit_s: float
     dry_run: bool
+    state: FitState | None = FitState.ADOPTED
+    max_churn: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -47,79 +64,123 @@ def adopt_fit(
     library: Library, fitted: Fitted, trigger: FitTrigger, *, dry_run: bool = False
 ) -> FitSummary:
     """Match a fit's clusters to the ones in force, and switch to it in one transaction."""
-    store, fit = library.store, fitted.fit
-    old, overlap = _old_clusters(library, fitted)
-    moved: float | None = None
-    if old is None:
-        start = store.fits.next_cluster_id()
-        ids = tuple(range(start, start + len(fit.centers)))
-    else:
-        next_id = store.fits.next_cluster_id()
-        ids = match_ids(*overlap, old.cluster_ids, len(fit.centers), next_id)
-        moved = churn(*overlap, old.cluster_ids, ids)
-    sizes = np.bincount(fit.labels, minlength=len(fit.centers)).tolist()
-    record = FitRecord(
-        trigger,
-        fit.algorithm,
-        len(fit.labels),
-        library.config.clusters.random_state,
-        fit.inertia,
-        moved,
-        fit.fit_s,
-        distances=None if fitted.distances is None else fitted.distances.astype("<f4").tobytes(),
-    )
+    matched = match_fit(library, fitted)
+    return _adopt(library, matched, trigger, dry_run)
+
+
+def settle_fit(
+    library: Library,
+    fitted: Fitted,
+    trigger: FitTrigger,
+    *,
+    basis: Model | None,
+    accept: bool = False,
+    dry_run: bool = False,
+) -> FitSummary:
+    """Put a fit in force, or keep it as a proposal where it changes too much.
+
+    Parameters
+    ----------
+    basis
+        The model that was in force when the fit began: ``fitted.old_labels`` are its labels.
+    accept
+        Whether a person has said that it is to be in force, whatever it changes.
+    """
+    matched = match_fit(library, fitted, basis)
+    limit = library.config.refit.max_churn
+    waits = library.model is not None and limit is not None and (matched.churn or 0.0) > limit
+    if accept or not waits:
+        return _adopt(library, matched, trigger, dry_run)
+    return _propose(library, matched, trigger, None, dry_run)
+
+
+def propose_change(library: Library, change: PartialFit, trigger: FitTrigger) -> FitSummary:
+    """Keep a change of a few clusters as a proposal."""
+    matched = match_fit(library, change.fitted, change.basis, change.about)
+    return _propose(library, matched, trigger, change.about, False)
+
+
+def _adopt(library: Library, matched: Matched, trigger: FitTrigger, dry_run: bool) -> FitSummary:
+    store, fit = library.store, matched.fitted.fit
     if not dry_run:
+        record = record_of(library, matched, trigger)
         with store.atomic():
-            model = store.fits.save(library.extractor.id, fit.centers, ids, sizes, record)
-        library.model, library.former = model, None  # after the commit: the disk may be full
-        fault_point("fit_saved")
-    before = set(old.cluster_ids) if old else set()
+            model = store.fits.save(
+                library.extractor.id, fit.centers, matched.ids, sizes_of(matched), record
+            )
+        switch_to(library, model)
+    fit_id = None if dry_run or library.model is None else library.model.fit_id
+    return _summary(library, matched, trigger, fit_id, None if dry_run else FitState.ADOPTED)
+
+
+def switch_to(library: Library, model: Model) -> None:
+    """Route by this model from now on; call after the commit, for the disk may be full."""
+    library.model, library.former = model, None
+    fault_point("fit_saved")
+
+
+def _propose(
+    library: Library,
+    matched: Matched,
+    trigger: FitTrigger,
+    about: About | None,
+    dry_run: bool,
+) -> FitSummary:
+    store, fit = library.store, matched.fitted.fit
+    if dry_run:
+        return _summary(library, matched, trigger, None, None)
+    record = record_of(library, matched, trigger, about)
+    with store.atomic():
+        model = store.fits.keep(
+            library.extractor.id,
+            fit.centers,
+            matched.ids,
+            sizes_of(matched),
+            record,
+            FitState.PROPOSED,
+        )
+        store.proposals.replace_waiting(model.fit_id)
+        changes = _pinging(library, changes_of(matched, about))
+        store.proposals.add_changes(model.fit_id, changes)
+    fault_point("fit_proposed")
+    return _summary(library, matched, trigger, model.fit_id, FitState.PROPOSED)
+
+
+def _pinging(
+    library: Library, changes: Iterator[tuple[int, int | None, int]]
+) -> Iterator[tuple[int, int | None, int]]:
+    """Pass changes on; a million of them take as long as many moves."""
+    for number, change in enumerate(changes):
+        if number % _PING_EVERY == 0:
+            library.mover.after_each()
+        yield change
+
+
+def _summary(
+    library: Library,
+    matched: Matched,
+    trigger: FitTrigger,
+    fit_id: int | None,
+    state: FitState | None,
+) -> FitSummary:
+    fit, before, after = matched.fitted.fit, set(matched.old_ids), set(matched.ids)
     return FitSummary(
-        fit_id=None if dry_run or library.model is None else library.model.fit_id,
+        fit_id=fit_id,
         trigger=trigger,
         algorithm=fit.algorithm,
         n_images=len(fit.labels),
         n_clusters=len(fit.centers),
         inertia=fit.inertia,
-        churn=moved,
-        kept_ids=len(before & set(ids)),
-        new_ids=sorted(set(ids) - before),
-        retired_ids=sorted(before - set(ids)),
-        sizes=dict(zip(ids, sizes, strict=True)),
+        churn=matched.churn,
+        kept_ids=len(before & after),
+        new_ids=sorted(after - before),
+        retired_ids=sorted(before - after),
+        sizes=dict(zip(matched.ids, sizes_of(matched), strict=True)),
         fit_s=fit.fit_s,
-        dry_run=dry_run,
+        dry_run=state is None,
+        state=state,
+        max_churn=library.config.refit.max_churn,
     )
-
-
-_Labels = npt.NDArray[np.intp]
-
-
-def _old_clusters(library: Library, fitted: Fitted) -> tuple[Model | None, tuple[_Labels, _Labels]]:
-    """Return the clusters whose ids are to be kept, and old and new labels of the same files.
-
-    After a change of backbone the old centers say nothing about the new features: what
-    a file's old cluster was is told by the folder it stands in.
-    """
-    former, labels = library.former, fitted.fit.labels
-    if former is None:
-        if library.model is None:
-            return None, (labels, labels)
-        assert fitted.old_labels is not None, "the clusters in force are not those at its start"
-        return library.model, (fitted.old_labels, labels)
-    placed = _placed(library.store.files)
-    placed = placed[np.isin(placed[:, 1], former.cluster_ids)]
-    _, at, rows = np.intersect1d(
-        placed[:, 0], fitted.file_ids, assume_unique=True, return_indices=True
-    )
-    order = np.argsort(former.cluster_ids)
-    found = np.searchsorted(former.cluster_ids, placed[at, 1], sorter=order)
-    return former, (order[found], labels[rows])
-
-
-def _placed(files: Files) -> npt.NDArray[np.int64]:
-    """Return file id and cluster id, int64 [n, 2], of all files in clusters' folders."""
-    numbers = (number for row in files.placed_clusters() for number in row)
-    return np.fromiter(numbers, dtype=np.int64).reshape(-1, 2)
 
 
 def move_sorted(library: Library, fitted: Fitted) -> BatchReport:
@@ -142,7 +203,7 @@ def move_sorted(library: Library, fitted: Fitted) -> BatchReport:
 
 def _misplaced(files: Files, model: Model, fitted: Fitted) -> list[tuple[int, int]]:
     """Return (file id, label) of files that stand in a cluster other than the nearest."""
-    placed = _placed(files)
+    placed = placed_clusters(files)
     _, at, rows = np.intersect1d(
         placed[:, 0], fitted.file_ids, assume_unique=True, return_indices=True
     )

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from imgsortd.adapters import copying
-from imgsortd.adapters.decoding import Decoder, NoDecoderError, decode_limits
+from imgsortd.adapters import copying, fsops
+from imgsortd.adapters.decode_limits import decode_limits
+from imgsortd.adapters.decoding import Decoder, NoDecoderError
+from imgsortd.adapters.inbox import Inbox
 from imgsortd.config import Config, Polling
 from imgsortd.core.records import Backbone, Op
 from imgsortd.errors import ImgsortdError
@@ -84,6 +86,37 @@ def check_rights(config: Config) -> Iterator[Finding]:
         yield Finding(what, Verdict.FINE, "folders can be written, the state is private")
 
 
+def check_inbox(config: Config) -> Iterator[Finding]:
+    """Look whether every folder of the inbox can be listed, and every file read and taken."""
+    what = "inbox"
+    inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
+    needed = os.R_OK | os.W_OK | os.X_OK if config.op is Op.MOVE else os.R_OK | os.X_OK
+    wrong: list[str] = []
+    folders: set[bytes] = set()
+    try:
+        for name, _ in inbox.scan():
+            folders.add(os.path.dirname(name))
+            if not _may(config.inbox, name, os.R_OK):
+                wrong.append(os.fsdecode(name))
+    except ImgsortdError as error:
+        yield Finding(what, Verdict.BAD, str(error))
+        return
+    unlisted = {name for name, reason in inbox.left_alone.items() if "cannot be listed" in reason}
+    unusable = unlisted | {name for name in folders if not _may(config.inbox, name, needed)}
+    wrong += [os.fsdecode(name) + "/" for name in sorted(unusable - {b""})]
+    if wrong:
+        more = f" and {len(wrong) - 3:,} more" if len(wrong) > 3 else ""
+        text = f"not to be read or emptied by uid {os.geteuid()}: {', '.join(wrong[:3])}{more}"
+        yield Finding(what, Verdict.BAD, f"{text}; give it the right to")
+    else:
+        yield Finding(what, Verdict.FINE, "every folder and file in it can be read")
+
+
+def _may(inbox: Path, name: bytes, mode: int) -> bool:
+    path = os.path.join(os.fsencode(inbox), name)
+    return os.access(path, mode, effective_ids=True) or not os.path.lexists(path)
+
+
 def _state_files(config: Config) -> list[Path]:
     return [path for path in (config.state_dir, config.database) if path.exists()]
 
@@ -135,7 +168,7 @@ def check_inotify(config: Config) -> Iterator[Finding]:
     except OSError:
         yield Finding(what, Verdict.NOTE, f"{_INOTIFY} cannot be seen from here; limits unknown")
         return
-    folders = sum(1 for _ in os.walk(config.inbox)) if config.recursive else 1
+    folders = sum(1 for _ in fsops.walk(config.inbox, deep=True)) if config.recursive else 1
     text = f"{counted(folders, 'folder')} to watch, {watches:,} allowed, "
     text += f"{queued:,} events queued at most"
     if folders > watches:

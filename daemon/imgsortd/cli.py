@@ -14,8 +14,12 @@ from imgsortd import __version__
 from imgsortd.cli_doctor import doctor
 from imgsortd.cli_duplicates import duplicates
 from imgsortd.cli_find import explain, similar
+from imgsortd.cli_hands import pins, rename, unpin
+from imgsortd.cli_names import names
 from imgsortd.cli_options import ConfigOption, JsonOption
+from imgsortd.cli_refits import refits_app, rollback
 from imgsortd.cli_setup import init, service_app, weights_app
+from imgsortd.cli_sheet import sheet
 from imgsortd.cli_sort import sort
 from imgsortd.cli_undo import undo
 from imgsortd.config import load_config
@@ -31,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(weights_app, name="weights")
 app.add_typer(service_app, name="service")
+app.add_typer(refits_app, name="refits")
 
 
 def main() -> NoReturn:
@@ -94,14 +99,22 @@ def refit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Fit and report, change nothing.")
     ] = False,
+    accept: Annotated[
+        bool,
+        typer.Option("--accept", help="Put it in force even above refit.max_churn."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit the clusters anew: by the running daemon, or here when none runs."""
+    """Fit the clusters anew: by the running daemon, or here when none runs.
+
+    A fit that gives more than refit.max_churn of the pictures another cluster waits as a
+    proposal (imgsortd refits), unless --accept is given.
+    """
     from imgsortd.refitting import refit as fit_anew
 
     settings = load_config(config)
     with err.status("refit", spinner="dots") as spinner:
-        summary = fit_anew(settings, clusters, dry_run, spinner.update)
+        summary = fit_anew(settings, clusters, dry_run, spinner.update, accept=accept)
     if as_json:
         print_json(summary)
         return
@@ -114,7 +127,13 @@ def refit(
     for title, ids in (("new", summary["new_ids"]), ("retired", summary["retired_ids"])):
         if ids and summary["churn"] is not None:
             out.print(f"{title}: {', '.join(f'cluster_{number}' for number in ids)}")
-    if clusters and clusters != settings.clusters.n_clusters and not dry_run:
+    if summary["state"] == "proposed":
+        out.print(
+            f"this is above refit.max_churn ({summary['max_churn']:g}), so it waits as proposal "
+            f"{summary['fit_id']}; what it changes: imgsortd refits show {summary['fit_id']}; "
+            f"then imgsortd refits accept or imgsortd refits reject"
+        )
+    elif clusters and clusters != settings.clusters.n_clusters and not dry_run:
         out.print(f"to keep {clusters} clusters, set clusters.n_clusters: {clusters} in {config}")
 
 
@@ -136,6 +155,12 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
 
 
 app.command()(undo)
+app.command()(rename)
+app.command()(pins)
+app.command()(unpin)
+app.command()(rollback)
+app.command()(sheet)
+app.command()(names)
 app.command()(similar)
 app.command()(explain)
 app.command()(duplicates)

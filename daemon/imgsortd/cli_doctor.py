@@ -22,16 +22,29 @@ def doctor(
     mend: Annotated[
         bool, typer.Option("--repair", help="Mend what can be mended; no picture is touched.")
     ] = False,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep", help="Read every sorted file and compare its bytes; the disk sets the pace."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check folders, store, weights, limits and clock: one line each, fine or what to do."""
+    """Check folders, store, weights, limits and clock: one line each, fine or what to do.
+
+    Sorted files are read where size or times hint at a change; --deep reads them all.
+    """
     from imgsortd.doctoring import examine, repair
 
     settings = load_config(config)
-    done = repair(settings) if mend else []
     findings = []
-    with err.status("doctor", spinner="dots"):
-        for finding in examine(settings):
+    with err.status("doctor", spinner="dots") as spinner:
+
+        def show(done: int, total: int) -> None:
+            spinner.update(f"doctor: {done:,} of {total:,} files read")
+
+        done = repair(settings, deep=deep, progress=show) if mend else []
+        for finding in examine(settings, deep=deep, progress=show):
             findings.append(finding)
             if not as_json:
                 out.print(_line(finding))

@@ -63,7 +63,7 @@ def sort(
 
     A second run carries on where the first stopped, and takes in what is new.
     """
-    from imgsortd.adapters import fsops
+    from imgsortd.adapters import leases
     from imgsortd.adapters.features import build_extractor
     from imgsortd.adapters.weight_sources import default_cache_dir
     from imgsortd.sort_job import SortJob
@@ -97,7 +97,7 @@ def sort(
         }
     )
     check_model(config.model, "sort")
-    fsops.allow_leases()
+    leases.allow_leases()
     extractor = build_extractor(config.model, default_cache_dir())
     with _sort_progress(quiet=as_json) as progress:
         report = sort_folder(job, config, extractor, progress)
@@ -185,6 +185,8 @@ def _print_sort_report(report: Any) -> None:
         )
     if report.duplicates:
         out.print(f"{report.duplicates:,} of them have the bytes of another one")
+    if report.companions:
+        out.print(f"{report.companions:,} companions came along: raw files, sidecars, films")
     if report.clusters:
         sizes = sorted(report.clusters.values(), reverse=True)
         out.print(f"largest cluster {sizes[0]:,}, smallest {sizes[-1]:,}")

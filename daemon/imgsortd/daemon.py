@@ -10,22 +10,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgsortd.adapters import fsops
+from imgsortd.adapters import leases
 from imgsortd.adapters.crossing import return_orphans
-from imgsortd.adapters.decoding import decode_limits
+from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.inbox import Inbox
-from imgsortd.adapters.locking import Locks
+from imgsortd.adapters.locking import Key, Locks
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_health import wants_full_check
 from imgsortd.adapters.systemd import Notifier
 from imgsortd.adapters.watching import Watcher, filesystem_of, is_network_filesystem
+from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.config import Config, Polling, load_config
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Op
 from imgsortd.errors import ConfigError, ImgsortdError, MoveError, StoreDamagedError
-from imgsortd.intake import Intake
+from imgsortd.intake import UNFINISHED_S, Intake
 from imgsortd.library import FeatureExtractor, open_library
 from imgsortd.logs import set_up_logs
 from imgsortd.loop import Loop
@@ -71,7 +72,7 @@ class Daemon:
         if self._once:  # one listing finds what is there
             config = config.model_copy(update={"polling": Polling.ON})
         set_up_logs(config.log_level)
-        fsops.allow_leases()
+        leases.allow_leases()
         self._listen()
         log.info("daemon starting pid=%d config=%s", os.getpid(), self._config_file)
         with Locks(*_folders(config)) as locks:
@@ -105,7 +106,10 @@ class Daemon:
         """Work with one configuration until another is in force, and return that one."""
         store = open_or_restore(setup.config, self._notifier.starting)
         try:
-            self._loop = loop = _build_loop(setup, store, self._tick, self._ping)
+            whereabouts = _whereabouts(setup, store, locks)
+            if self._once:
+                whereabouts.accept()
+            self._loop = loop = _build_loop(setup, store, whereabouts, self._tick, self._ping)
             try:
                 loop.prepare()
                 self._notifier.ready("watching the inbox")
@@ -139,6 +143,8 @@ class Daemon:
                     return new
 
     def _ping(self) -> None:
+        if self._loop is not None and self._loop.is_stuck:
+            return  # systemd starts the daemon again, and the model with it
         now = time.monotonic()
         interval_s = self._notifier.watchdog_interval_s
         if interval_s is not None and now >= self._next_ping_s:
@@ -179,12 +185,12 @@ class _Setup:
 
     config: Config
     extractor: FeatureExtractor
-    locked: set[tuple[int, int]]
+    locked: set[Key]
 
 
-def _folders(config: Config) -> tuple[Path, Path | None]:
+def _folders(config: Config) -> tuple[Path, Path]:
     """Return what is to be locked."""
-    return config.state_dir, config.inbox if config.op is Op.MOVE else None
+    return config.state_dir, config.inbox
 
 
 def _check_features(new: _Setup, old: _Setup, store: Store) -> None:
@@ -200,22 +206,49 @@ def _check_features(new: _Setup, old: _Setup, store: Store) -> None:
         other.close()
 
 
+def _whereabouts(setup: _Setup, store: Store, locks: Locks) -> Whereabouts:
+    """Return what knows the inbox; where it is another folder, that one is locked, too."""
+    config = setup.config
+
+    def on_arrival() -> None:
+        wanted = locks.also(*_folders(config))
+        locks.only(wanted)  # the former one may be unmounted now
+        setup.locked.clear()
+        setup.locked.update(wanted)
+        if config.op is Op.MOVE:  # claims that a lost database or a late mount has hidden
+            _tell_returned(return_orphans(config.inbox, store.journal.unfinished()))
+
+    return Whereabouts(config.inbox, store, on_arrival, locks.is_removed)
+
+
+def _tell_returned(names: list[bytes]) -> None:
+    for name in names:
+        log.warning("claim without a journal row given back name=%r", os.fsdecode(name))
+
+
 def _build_loop(
     setup: _Setup,
     store: Store,
+    whereabouts: Whereabouts,
     on_tick: Callable[[Phase, str], None],
     on_move: Callable[[], None],
 ) -> Loop:
     config = setup.config
     library = open_library(config, store, setup.extractor, may_reextract=True)
     library.mover.after_each = on_move
-    unfinished = store.journal.unfinished()
-    returned = return_orphans(config.target, unfinished, deep=False)  # of an undo
-    if config.op is Op.MOVE:
-        returned += return_orphans(config.inbox, unfinished)
-    for name in returned:
-        log.warning("claim without a journal row given back name=%r", os.fsdecode(name))
-    inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
+    library.mover.whereabouts = whereabouts
+    _tell_returned(return_orphans(config.target, store.journal.unfinished(), deep=False))
+    inbox = Inbox(
+        config.inbox,
+        config.recursive,
+        config.ignore,
+        config.extensions,
+        config.companions,
+        whereabouts.meet,
+    )
+    intake = Intake(inbox, store, config.settle_s, library.companions, UNFINISHED_S)
+    intake.whereabouts = whereabouts
+    store.files.is_away = whereabouts.is_away
     kind = filesystem_of(config.inbox)
     if config.polling is Polling.AUTO and is_network_filesystem(kind):
         log.info("inbox is on %s: others' files raise no events here, so it is listed", kind)
@@ -223,7 +256,7 @@ def _build_loop(
         library.config = config
     return Loop(
         library,
-        Intake(inbox, store, config.settle_s),
+        intake,
         Watcher(config.inbox, config.recursive),
         PictureReader(
             config.inbox, decode_limits(config.pictures), model_on_cpu=setup.extractor.on_cpu

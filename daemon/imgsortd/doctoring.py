@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from imgsortd import checkups
 from imgsortd.adapters import backups
-from imgsortd.adapters.crossing import return_orphans
+from imgsortd.adapters.crossing import CLAIM_FOLDER, find_orphans, return_orphans
 from imgsortd.adapters.locking import Locks, running_pid
 from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import CommittedJournal, Store, open_read_only
 from imgsortd.adapters.store_audit import StoreAudit
 from imgsortd.adapters.store_health import foreign_errors
-from imgsortd.auditing import Audit, audit
+from imgsortd.auditing import Audit, Progress, audit
 from imgsortd.checkups import Finding, Verdict, counted
+from imgsortd.cluster_folders import ClusterFolders
 from imgsortd.config import Config
-from imgsortd.core.records import REBUILT, FileState, Op
+from imgsortd.core.records import REBUILT
 from imgsortd.errors import ImgsortdError, StoreDamagedError
 from imgsortd.restoring import note_clusters, open_or_restore, take_in
 
 _NAMES_SHOWN = 3
+_MOST_WAITING = 1000
 
 
-def examine(config: Config) -> Iterator[Finding]:
-    """Look at everything; change nothing. The daemon may run meanwhile."""
+def examine(
+    config: Config, *, deep: bool = False, progress: Progress = lambda _done, _total: None
+) -> Iterator[Finding]:
+    """Look at everything; change nothing. The daemon may run meanwhile.
+
+    Parameters
+    ----------
+    deep
+        Read every sorted file, and compare its bytes with those that were sorted.
+    progress
+        Told of the files of target that are read.
+    """
     pid = running_pid(config.state_dir)
     text = "not running" if pid is None else f"running, pid {pid or 'not to be seen from here'}"
     yield Finding("daemon", Verdict.FINE, text)
@@ -34,10 +47,13 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from checkups.check_mounts(config)
     yield from checkups.check_inotify(config)
     yield from checkups.check_decoder(config)
-    yield from _examine_store(config)
+    yield from checkups.check_inbox(config)
+    yield from _examine_store(
+        config, lambda store: audit(store, config, deep=deep, progress=progress)
+    )
 
 
-def _examine_store(config: Config) -> Iterator[Finding]:
+def _examine_store(config: Config, look: Callable[[Store], Audit]) -> Iterator[Finding]:
     if not config.database.exists():
         text = "none yet; the first start makes it"
         has_lost = bool(backups.backups(config.state_dir, "9999-12-31"))
@@ -58,7 +74,9 @@ def _examine_store(config: Config) -> Iterator[Finding]:
             yield from checkups.check_clock(config, _newest_at(store))
             yield from checkups.check_model(config, _stored_digest(store))
             yield from _check_moves(store)
-            yield from _check_target(store, config)
+            yield from _check_claims(store, config)
+            yield from _check_waiting(store)
+            yield from _check_target(look(store))
     except ImgsortdError as error:
         yield Finding("database", Verdict.BAD, f"{error}")
     except OSError as error:
@@ -107,8 +125,42 @@ def _check_moves(store: Store) -> Iterator[Finding]:
         yield Finding("moves", Verdict.FINE, "none is unfinished")
 
 
-def _check_target(store: Store, config: Config) -> Iterator[Finding]:
-    found = audit(store, config)
+def _check_claims(store: Store, config: Config) -> Iterator[Finding]:
+    """Look for files that a lost move has left hidden beside where they stood."""
+    before = _orphans(store, config)
+    # What a running daemon claims is known now, or has gone its way.
+    found = [os.fsdecode(name) for name in _orphans(store, config) if name in before]
+    closed = [name for name in found if os.path.basename(name) == os.fsdecode(CLAIM_FOLDER)]
+    hidden = [name for name in found if name not in closed]
+    if hidden:
+        text = f"{counted(len(hidden), 'file')} hidden by a move that nobody knows: "
+        text += f"{_names(hidden)}; the daemon's next start gives them back (or --repair)"
+        yield Finding("claims", Verdict.BAD, text)
+    if closed:
+        text = f"{_names(closed)} cannot be read; if it is nobody's, remove it"
+        yield Finding("claims", Verdict.NOTE, text)
+
+
+def _orphans(store: Store, config: Config) -> list[bytes]:
+    moves = store.journal.unfinished()
+    return find_orphans(config.inbox, moves) + find_orphans(config.target, moves, deep=False)
+
+
+def _check_waiting(store: Store) -> Iterator[Finding]:
+    waiting = store.files.unread(_MOST_WAITING)
+    if waiting:
+        names = _names([f"{os.fsdecode(src)} ({reason})" for src, reason in waiting])
+        text = f"{counted(len(waiting), 'file')} not read yet: {names}"
+        yield Finding("waiting", Verdict.NOTE, text)
+    left = Counter(reason for _, reason in store.control.left_alone())
+    if left:
+        text = ", ".join(f"{count:,} {reason}" for reason, count in left.items())
+        yield Finding(
+            "left alone", Verdict.NOTE, f"in the inbox, named by `imgsortd status`: {text}"
+        )
+
+
+def _check_target(found: Audit) -> Iterator[Finding]:
     groups = (
         (
             [os.fsdecode(dst) for _, dst in found.missing],
@@ -121,6 +173,10 @@ def _check_target(store: Store, config: Config) -> Iterator[Finding]:
         (
             [os.fsdecode(file.found.dst) for file, _ in found.changed],
             "changed since it was sorted; --repair takes as it is now",
+        ),
+        (
+            [os.fsdecode(file.found.dst) for file in found.unreadable],
+            "that cannot be read; give the right to, or look after the disk",
         ),
     )
     for names, text in groups:
@@ -136,7 +192,9 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
-def repair(config: Config) -> list[str]:
+def repair(
+    config: Config, *, deep: bool = False, progress: Progress = lambda _done, _total: None
+) -> list[str]:
     """Mend what can be mended without touching a picture; return what was done, in words.
 
     Raises
@@ -147,14 +205,15 @@ def repair(config: Config) -> list[str]:
         The database cannot be opened, for a reason other than damage.
     """
     done: list[str] = []
-    with Locks(config.state_dir, config.inbox if config.op is Op.MOVE else None):
+    with Locks(config.state_dir, config.inbox):
         for path, _, wanted in checkups.loose_rights(config):
             path.chmod(wanted)
             done.append(f"mode of {path} is {wanted:o} now")
         store = _open_whole(config, done)
         try:
             done.extend(_finish_moves(store, config))
-            done.extend(_take_over(store, config, audit(store, config)))
+            found = audit(store, config, deep=deep, progress=progress)
+            done.extend(_take_over(store, config, found))
         finally:
             store.close()
     return done
@@ -180,6 +239,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _finish_moves(store: Store, config: Config) -> list[str]:
+    ClusterFolders(store, config).follow()
     moves = store.journal.unfinished()
     returned = return_orphans(config.inbox, moves)
     returned += return_orphans(config.target, moves, deep=False)
@@ -193,8 +253,7 @@ def _finish_moves(store: Store, config: Config) -> list[str]:
 
 def _take_over(store: Store, config: Config, found: Audit) -> list[str]:
     with store.atomic():
-        for file_id, _ in found.missing:
-            store.files.finish(file_id, FileState.GONE, stays=False, reason="no longer in target")
+        store.hands.taken_away((file_id for file_id, _ in found.missing), "no longer in target")
         for file, sha256 in found.changed:
             StoreAudit(store.connection).changed(file, sha256)
     taken = take_in(store, config)

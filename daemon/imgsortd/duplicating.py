@@ -19,7 +19,7 @@ from imgsortd.adapters.store_health import BUSY_TIMEOUT_S, foreign_errors
 from imgsortd.asking import Progress, ask_daemon
 from imgsortd.config import Config
 from imgsortd.core.perceptual import perceptual_hash
-from imgsortd.core.records import FileState, Op
+from imgsortd.core.records import FileState
 from imgsortd.errors import FindError
 from imgsortd.finding import library_extractor
 from imgsortd.keeping import MAX_FILES, decide
@@ -129,7 +129,7 @@ def _open_for_hashes(config: Config) -> Iterator[Store]:
         finally:
             store.close()
         return
-    with Locks(config.state_dir, config.inbox if config.op is Op.MOVE else None):
+    with Locks(config.state_dir):
         store = open_store(config.database)
         try:
             yield store
@@ -186,7 +186,7 @@ def decide_files(
     params = {"hashes": [sha256.hex() for sha256 in hashes], "forget": forget}
     if running_pid(config.state_dir) is not None:
         return ask_daemon(config, "keep", params, progress)
-    with Locks(config.state_dir, config.inbox if config.op is Op.MOVE else None):
+    with Locks(config.state_dir):
         store = open_store(config.database)
         try:
             with store.atomic():

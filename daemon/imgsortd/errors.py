@@ -16,9 +16,13 @@
     ├── NoMemoryError        the machine has no memory for the model, not even for one picture
     ├── RequestError         the running daemon could not do what a command asked for
     ├── UndoError            there is nothing to undo, or none of it can be
+    ├── NameRefusedError     a cluster's folder cannot have that name
+    ├── PinError             what is to be freed is not pinned
     ├── FindError                what was asked about is no file or picture that can be compared
+    ├── ProposalError            no such proposal, or it cannot be accepted any more
     ├── FitError                 KMeans cannot be fitted on what there is
     └── PictureError             one file cannot be sorted; it is set aside with the reason
+        └── IncompleteError      it looks unfinished, so it is given time before that
 
 An error owns its text (where, what was expected, what came, what to do) and its
 exit code; only ``cli`` prints it and exits. systemd does not restart on 78.
@@ -91,8 +95,20 @@ class UndoError(ImgsortdError):
     """There is nothing to undo, or none of it can be."""
 
 
+class NameRefusedError(ImgsortdError):
+    """A cluster's folder cannot have that name."""
+
+
+class PinError(ImgsortdError):
+    """What is to be freed is not pinned."""
+
+
 class FindError(ImgsortdError):
     """What was asked about is not there, is no picture, or cannot be compared."""
+
+
+class ProposalError(ImgsortdError):
+    """There is no such proposal or former fit, or it cannot be put in force."""
 
 
 class FitError(ImgsortdError):
@@ -101,3 +117,7 @@ class FitError(ImgsortdError):
 
 class PictureError(ImgsortdError):
     """One file cannot be read as a picture; the text is the reason kept in the store."""
+
+
+class IncompleteError(PictureError):
+    """The file ends too early or begins with nothing, as one that is still being written."""

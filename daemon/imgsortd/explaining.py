@@ -21,6 +21,7 @@ from imgsortd.finding import (
     nearest_pictures,
     stored_features,
 )
+from imgsortd.overlay import Overlay
 from imgsortd.subjects import (
     ClusterNames,
     Subject,
@@ -112,7 +113,8 @@ def _features_part(config: Config, store: Store, subject: Subject, tell: Tell) -
             )
         features = extract_features(config, extractor, subject.path, tell)
         parts["model_loaded"] = True
-    names, model = ClusterNames(config, store), store.fits.current()
+    names = ClusterNames(config, store)
+    model = Overlay().over(store.fits.current(), store)  # pins count as centers, too
     if model is not None:
         parts |= _decision(config, names, model, features)
     own = row if subject.is_row else None

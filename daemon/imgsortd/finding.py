@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsortd.adapters import fsops
-from imgsortd.adapters.decoding import decode_limits
+from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_find import FileRow, Finder

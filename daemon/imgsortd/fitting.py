@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from threading import Thread
+from dataclasses import replace
 from typing import Any
 
 from imgsortd.adapters.store_control import Request
-from imgsortd.adoption import FitSummary, adopt_fit, move_sorted
+from imgsortd.adoption import FitSummary, move_sorted, propose_change, settle_fit
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_age_s, fit_due
-from imgsortd.core.records import REBUILT
+from imgsortd.core.records import REBUILT, FitState
+from imgsortd.decision_requests import DecisionRequests
 from imgsortd.errors import ImgsortdError, StoreDamagedError
-from imgsortd.fits import FitSource, Fitted, compute_fit, fit_source
+from imgsortd.fit_jobs import Job, Progress, begin
+from imgsortd.fits import Fitted, compute_fit, fit_source
 from imgsortd.library import Library
-from imgsortd.pipeline import BatchReport
+from imgsortd.partial_fits import PartialFit, PartialSource, compute_partial
+from imgsortd.partials import Partials
 
 log = logging.getLogger(__name__)
 
@@ -26,30 +28,6 @@ _ADOPT_AGAIN_S = 5.0
 _AFTER_FAILURE_S = 60.0
 _SHOW_EVERY_S = 1.0
 _LOG_EVERY_S = 10.0
-
-
-class _Progress:
-    """How far a fit has come: told by its thread, shown by the loop's."""
-
-    def __init__(self, now_s: float) -> None:
-        self.text = ""
-        self.shown = ""
-        self.next_row_s = now_s
-        self.next_log_s = now_s + _LOG_EVERY_S
-
-    def tell(self, text: str) -> None:
-        self.text = text
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    trigger: FitTrigger
-    future: Future[Fitted]
-    progress: _Progress
-    request_id: int | None
-    dry_run: bool
-    summary: FitSummary | None = None
-    """Set when it was adopted, for what follows may fail and be tried again."""
 
 
 class BackgroundFits:
@@ -80,25 +58,37 @@ class BackgroundFits:
         self._rule = RefitRule(
             config.clusters.min_images, config.refit.interval, config.refit.growth
         )
-        self._job: _Job | None = None
+        self._decisions = DecisionRequests(library, on_moved, on_hold)
+        self._partials = Partials(library)
+        self._job: Job | None = None
         self._next_step_s = 0.0
         self._next_auto_s = 0.0
         self._facts = FitFacts(0)
-        self._fitted_at: float | None = None
+        self._is_measured = False
+        self._counted_from: float | None = None
         self._count()
 
     def heard_of(self, images: int) -> None:
         """Learn that so many pictures got features; the store counts them only when it matters."""
         self._facts = replace(self._facts, n_features=self._facts.n_features + images)
+        self._is_measured = False
+
+    @property
+    def is_fitting(self) -> bool:
+        """Whether a fit is being made, beside the clusters in force at its start."""
+        return self._job is not None
 
     def is_quiet(self, now_s: float) -> bool:
         """Tell whether no fit is being made, due or asked for; one that failed waits."""
         if self._job is not None or self._library.store.control.next_verb():
             return False
-        return now_s < self._next_auto_s or self._due() is None
+        return now_s < self._next_auto_s or (self._due() is None and self._partials.due() is None)
 
     def step(self, now_s: float) -> bool:
         """Adopt a finished fit, or start one; return whether there is a new model."""
+        if self._decisions.step():
+            self._count()
+            return True
         if self._job and not self._job.future.done():
             self._show_progress(self._job, now_s)
             return False
@@ -126,12 +116,15 @@ class BackgroundFits:
         if request is not None:
             self._start(now_s, FitTrigger.REQUEST, request)
             return
-        if now_s < self._next_auto_s or self._due() is None:
+        if now_s < self._next_auto_s:
             return
-        self._count()  # the running count knows nothing of files taken away
+        if self._due() is not None:
+            self._count()  # the running count knows nothing of files taken away
         trigger = self._due()
         if trigger is not None:
             self._start(now_s, trigger)
+        elif (partial := self._partials.due()) is not None:
+            self._start_partial(now_s, partial)
 
     def _due(self) -> FitTrigger | None:
         former = self._library.former
@@ -140,14 +133,23 @@ class BackgroundFits:
                 return FitTrigger.BACKBONE
             enough = self._facts.n_features >= self._rule.min_images
             return FitTrigger.REBUILD if enough else None
-        age_s = None if self._fitted_at is None else fit_age_s(self._fitted_at, time.time())
-        return fit_due(self._rule, replace(self._facts, fit_age_s=age_s))
+        age_s = None if self._counted_from is None else fit_age_s(self._counted_from, time.time())
+        return fit_due(self._rule, replace(self._measured(), fit_age_s=age_s))
+
+    def _measured(self) -> FitFacts:
+        """Return the facts, with the drift of the latest arrivals as they are now."""
+        window = self._library.config.refit.drift
+        if not self._is_measured and window is not None:
+            drift = self._library.store.proposals.drift(window)
+            self._facts = replace(self._facts, drift=drift)
+        self._is_measured = True
+        return self._facts
 
     def _count(self) -> None:
         fits = self._library.store.fits
-        self._facts = fits.facts()
-        record = fits.current_record()
-        self._fitted_at = None if record is None else record.created_at
+        self._facts, self._is_measured = fits.facts(), False
+        base = self._library.store.proposals.base()
+        self._counted_from = None if base is None else base.at
 
     def _take_request(self) -> Request | None:
         control = self._library.store.control
@@ -161,87 +163,111 @@ class BackgroundFits:
 
     def _start(self, now_s: float, trigger: FitTrigger, request: Request | None = None) -> None:
         clusters = self._library.config.clusters
-        params = request.params if request else {}
-        n_clusters = params.get("n_clusters") or clusters.n_clusters
-        source = fit_source(self._library)
+        asked = request.params.get("n_clusters") if request else None
+        n_clusters, seed = asked or clusters.n_clusters, clusters.random_state
+        source, progress = fit_source(self._library), Progress(now_s, _LOG_EVERY_S)
         log.info(
             "fit started trigger=%s images=%d clusters=%d", trigger, source.n_images, n_clusters
         )
-        progress = _Progress(now_s)
-        self._job = _Job(
-            trigger,
-            _begin(source, n_clusters, clusters.random_state, progress),
-            progress,
-            request.request_id if request else None,
-            bool(params.get("dry_run")),
-        )
+        future = begin(lambda: compute_fit(source, n_clusters, seed, progress.tell))
+        self._job = Job(trigger, future, progress, self._library.model, request)
 
-    def _show_progress(self, job: _Job, now_s: float) -> None:
+    def _start_partial(self, now_s: float, source: PartialSource) -> None:
+        self._partials.tried(source)
+        log.info(
+            "change looked for trigger=%s cluster=%s images=%d",
+            source.trigger,
+            source.cluster_id,
+            source.images,
+        )
+        future = begin(lambda: compute_partial(source))
+        self._job = Job(source.trigger, future, Progress(now_s, _LOG_EVERY_S), self._library.model)
+
+    def _show_progress(self, job: Job, now_s: float) -> None:
         """Write how far a long fit is, for the command that waits, and now and then to the log."""
         progress, text = job.progress, job.progress.text
         if text == progress.shown or now_s < progress.next_row_s:
             return
         progress.shown, progress.next_row_s = text, now_s + _SHOW_EVERY_S
-        if now_s >= progress.next_log_s:
-            progress.next_log_s = now_s + _LOG_EVERY_S
+        if progress.is_to_be_logged(now_s):
             log.info("fit goes on trigger=%s at=%r", job.trigger, text)
-        if job.request_id is not None:
+        if job.request is not None:
             with self._library.store.atomic():
-                self._library.store.control.progress(job.request_id, text)
+                self._library.store.control.progress(job.request.request_id, text)
 
-    def _end(self, job: _Job, now_s: float) -> bool:
+    def _end(self, job: Job, now_s: float) -> bool:
         error = job.future.exception()
         if isinstance(error, StoreDamagedError):
             raise error
         if error is None:
-            return self._adopt(job, job.future.result())
+            return self._take(job, job.future.result())
         text = str(error) if isinstance(error, ImgsortdError) else repr(error)
         self._on_error("fit failed", text)
         self._answer(job, "failed", {"error": text})
-        if job.request_id is None:
+        if job.request is None:
             self._next_auto_s = now_s + _AFTER_FAILURE_S
         return False
 
-    def _adopt(self, job: _Job, fitted: Fitted) -> bool:
-        summary = job.summary or self._switch(job, fitted)
-        if self._library.config.refit.move_sorted and not job.dry_run:
-            self._on_moved("sorted moved", move_sorted(self._library, fitted))
+    def _take(self, job: Job, result: Fitted | PartialFit | None) -> bool:
+        """Adopt or propose what was computed; return whether there is a new model."""
+        if job.summary is None and self._is_outdated(job):
+            text = "another fit was put in force while this one was made; ask again"
+            log.info("fit dropped trigger=%s reason=%r", job.trigger, text)
+            self._answer(job, "failed", {"error": text})
+            self._count()
+            return False
+        if isinstance(result, PartialFit):
+            summary = propose_change(self._library, result, job.trigger)
+            self._tell(summary)
+        if not isinstance(result, Fitted):
+            return False
+        summary = job.summary or self._settle(job, result)
+        is_adopted = summary.state is FitState.ADOPTED
+        if self._library.config.refit.move_sorted and is_adopted:
+            self._on_moved("sorted moved", move_sorted(self._library, result))
         self._answer(job, "done", summary.as_dict())
         self._count()
-        return not job.dry_run
+        return is_adopted
 
-    def _switch(self, job: _Job, fitted: Fitted) -> FitSummary:
-        """Put the fit in force, once: its labels mean the clusters that were there before."""
-        summary = adopt_fit(self._library, fitted, job.trigger, dry_run=job.dry_run)
-        self._job = replace(job, summary=summary)
-        log.info(
-            "fit %s trigger=%s images=%d clusters=%d churn=%s fit_s=%.2f",
-            "tried" if job.dry_run else "adopted",
+    def _is_outdated(self, job: Job) -> bool:
+        before, now = job.basis, self._library.model
+        return (before.fit_id if before else None) != (now.fit_id if now else None)
+
+    def _settle(self, job: Job, fitted: Fitted) -> FitSummary:
+        """Put the fit in force, or propose it: once, for its labels are of the clusters before."""
+        summary = settle_fit(
+            self._library,
+            fitted,
             job.trigger,
-            summary.n_images,
-            summary.n_clusters,
-            "none" if summary.churn is None else f"{summary.churn:.3f}",
-            summary.fit_s,
+            basis=job.basis,
+            accept=bool(job.params.get("accept")),
+            dry_run=job.is_dry_run,
         )
+        self._job = replace(job, summary=summary)
+        self._tell(summary)
         return summary
 
-    def _answer(self, job: _Job, state: str, result: dict[str, Any]) -> None:
-        if job.request_id is not None:
+    def _tell(self, summary: FitSummary) -> None:
+        churn = "none" if summary.churn is None else f"{summary.churn:.3f}"
+        log.info(
+            "fit %s trigger=%s images=%d clusters=%d churn=%s fit_s=%.2f",
+            summary.state or "tried",
+            summary.trigger,
+            summary.n_images,
+            summary.n_clusters,
+            churn,
+            summary.fit_s,
+        )
+        if summary.state is FitState.PROPOSED:
+            log.warning(
+                "proposal waits fit=%d churn=%s max_churn=%s show='imgsortd refits show %d'",
+                summary.fit_id,
+                churn,
+                summary.max_churn,
+                summary.fit_id,
+            )
+
+    def _answer(self, job: Job, state: str, result: dict[str, Any]) -> None:
+        if job.request is not None:
             with self._library.store.atomic():
-                self._library.store.control.answer(job.request_id, state, result)
-
-
-def _begin(
-    source: FitSource, n_clusters: int, random_state: int, progress: _Progress
-) -> Future[Fitted]:
-    """Fit in a thread of its own; unlike a pool's, it does not hold up the daemon's end."""
-    future: Future[Fitted] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(compute_fit(source, n_clusters, random_state, progress.tell))
-        except Exception as error:  # told by the loop; out of memory is no reason to stop sorting
-            future.set_exception(error)
-
-    Thread(target=work, name="fit", daemon=True).start()
-    return future
+                self._library.store.control.answer(job.request.request_id, state, result)

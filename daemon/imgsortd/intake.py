@@ -5,21 +5,31 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_health import foreign_errors
+from imgsortd.adapters.whereabouts import Whereabouts
+from imgsortd.batch_report import BatchReport
+from imgsortd.companions import Companions
+from imgsortd.core.companions import CompanionRule
 from imgsortd.core.records import Candidate, FileState, Stamp
 from imgsortd.core.stability import SettleTracker
 from imgsortd.errors import ImgsortdError
 
 log = logging.getLogger(__name__)
 
+UNFINISHED_S = 600.0
+"""How long a file that looks unfinished may stay unchanged before it is set aside."""
+_MOST_STRANGE = 1000
 _DENIED_RETRY_S = 60.0
 _BUSY_RETRY_S = 1.0
+_PATIENCE = 5
+"""Times ``settle_s`` that a file is quiet where nobody can say whether it is being written."""
 
 
 class Intake:
@@ -29,21 +39,50 @@ class Intake:
     ----------
     settle_s
         Seconds without a change after which a file counts as finished.
+    companions
+        Told of the files that go with a picture; where None, there are none.
+    patience_s
+        Seconds without a change after which a file that looks unfinished is set aside.
 
     Attributes
     ----------
     queue
         Finished files in the order they are to be read.
+    whereabouts
+        Where it is known which folder the inbox is.
+    clock
+        The wall clock, for a process that ends before patience does: there a file has
+        waited since it last changed. Without one it waits from when it was first read.
     """
 
-    def __init__(self, inbox: Inbox, store: Store, settle_s: float) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        store: Store,
+        settle_s: float,
+        companions: Companions | None = None,
+        patience_s: float = 0.0,
+    ) -> None:
         self._inbox = inbox
         self._store = store
+        self._companions = companions or Companions(CompanionRule(), store, lambda _: False)
+        self.whereabouts: Whereabouts | None = None
+        self._patience_s = patience_s
+        self._unfinished: dict[bytes, tuple[Stamp, float]] = {}  # until when it may be so
+        self._strange: set[bytes] = set()
+        self._left_alone = dict(store.control.left_alone())
+        self.clock: Callable[[], float] | None = None
         self.tracker = SettleTracker(settle_s)
         self.queue: deque[Candidate] = deque()
         self._queued: set[bytes] = set()
         self._returned: list[Candidate] = []
+        self._patient: dict[bytes, Stamp] = {}
         self._handled: dict[bytes, Stamp] = dict(store.files.handled())
+
+    @property
+    def folders(self) -> int:
+        """How many folders the last listing has gone through."""
+        return self._inbox.folders
 
     def hint(self, names: Iterable[bytes], now_s: float) -> None:
         """Take names that events spoke of."""
@@ -52,8 +91,11 @@ class Intake:
                 continue  # the reader compares the stamp and sends it back if it changed
             stamp = self._inbox.look(name)
             if stamp is None:
-                self.tracker.forget(name)
-            elif not self._is_handled(name, stamp):
+                self._vanished(name, now_s)
+            elif self._is_handled(name, stamp):
+                self._companions.see(name, stamp)
+            else:
+                self._companions.see(name, None)
                 self.tracker.touch(name, stamp, now_s)
 
     def scan(self, now_s: float) -> None:
@@ -67,14 +109,29 @@ class Intake:
         there = set()
         for name, stamp in self._inbox.scan():
             there.add(name)
-            if name not in self._queued and not self._is_handled(name, stamp):
+            is_handled = self._is_handled(name, stamp)
+            self._companions.see(name, stamp if is_handled else None)
+            if name not in self._queued and not is_handled:
                 self.tracker.see(name, stamp, now_s)
         self._handled = {name: s for name, s in self._handled.items() if name in there}
+        self._companions.keep(there)
+        self._unfinished = {name: u for name, u in self._unfinished.items() if name in there}
+        self._strange &= self._handled.keys()
+        self._keep_left_alone()
         pending = self._store.files.pending_names()
         known = there | self._queued
-        gone = [row for name, row in pending.items() if name not in known]
         undone = self._store.files.undone_names()
-        taken = [row for name, row in undone.items() if name not in there]
+        if self.whereabouts is not None:
+            rows = (*pending.items(), *undone.items())
+            self.whereabouts.seen(row for name, row in rows if name in there)
+        is_away = self._store.files.is_away
+        gone = [row for name, row in pending.items() if not (name in known or is_away(row))]
+        taken = [row for name, row in undone.items() if not (name in there or is_away(row))]
+        unwanted = self._store.files.unwanted_names()
+        left = [row for name, row in unwanted.items() if not (name in there or is_away(row))]
+        if left:
+            with self._store.atomic():
+                self._store.files.forget_source(left)
         if gone or taken:
             with self._store.atomic():
                 for file_id in gone:
@@ -84,6 +141,20 @@ class Intake:
                         file_id, FileState.GONE, stays=False, reason="taken away after an undo"
                     )
             log.info("files gone count=%d", len(gone) + len(taken))
+        for name in pending.keys() - known:
+            self._vanished(name, now_s)
+
+    def _vanished(self, name: bytes, now_s: float) -> None:
+        self.tracker.forget(name)
+        self._not_there(name, now_s)
+
+    def _not_there(self, name: bytes, now_s: float) -> None:
+        """Look anew at what waits for a file as for its picture."""
+        self._companions.drop(name)
+        for companion in self._companions.of(name):
+            stamp = self._inbox.look(companion)
+            if self._handled.pop(companion, None) and stamp is not None:
+                self.tracker.touch(companion, stamp, now_s)
 
     def _is_handled(self, name: bytes, stamp: Stamp) -> bool:
         known = self._handled.get(name)
@@ -98,32 +169,49 @@ class Intake:
         for name in quiet:
             stamp = self._inbox.look(name)
             if stamp is None:
-                self.tracker.forget(name)
+                self._vanished(name, now_s)
             elif name in moving:
                 # A new file under the name of an open move would take over that one's row.
                 self.tracker.touch(name, stamp, now_s + _BUSY_RETRY_S)
             else:
                 looks.append((name, stamp))
         stamps = dict(looks)
-        settled = [(name, stamps[name]) for name in self.tracker.settle(looks, now_s)]
-        pictures = [found for found in settled if self._is_picture(*found)]
+        settled = {name: stamps[name] for name in self.tracker.settle(looks, now_s)}
+        pictures = [
+            found
+            for found in settled.items()
+            if self._is_picture(*found, lambda name: name in settled or name in self.tracker)
+        ]
         try:
             if pictures:
-                self._arrive(pictures)
-        except ImgsortdError:  # full or locked: not before the next scan would they be seen
+                self._arrive(pictures, now_s)
+        except (ImgsortdError, OSError):  # full or locked: only the next scan would see them
             for name, stamp in pictures:
                 self.tracker.touch(name, stamp, now_s)
             raise
+        if len(pictures) < len(settled):
+            self._keep_left_alone()
         return len(pictures)
 
-    def _is_picture(self, name: bytes, stamp: Stamp) -> bool:
-        if self._inbox.claims_picture(name):
+    def _is_picture(self, name: bytes, stamp: Stamp, is_there: Callable[[bytes], bool]) -> bool:
+        awaits = self._companions.awaits_picture(name, is_there)
+        if not awaits and self._inbox.claims_picture(name):
             return True
         self._handled[name] = stamp
-        log.info("file left alone reason=not a picture name=%r", os.fsdecode(name))
+        if self._companions.leave(name, stamp, is_there, "not a picture"):
+            self._strange.add(name)
         return False
 
-    def _arrive(self, settled: list[tuple[bytes, Stamp]]) -> None:
+    def _keep_left_alone(self) -> None:
+        """Keep for ``status`` what is not sorted, where that has changed."""
+        strange = dict.fromkeys(sorted(self._strange)[:_MOST_STRANGE], "not a picture")
+        left_alone = {**strange, **self._inbox.left_alone}
+        if left_alone != self._left_alone:
+            with self._store.atomic():
+                self._store.control.leave_alone(left_alone)
+            self._left_alone = left_alone
+
+    def _arrive(self, settled: list[tuple[bytes, Stamp]], now_s: float) -> None:
         with self._store.atomic():
             arrivals = self._store.files.arrive(sorted(settled))
         fault_point("arrived")
@@ -133,7 +221,23 @@ class Intake:
                 self._handled[name] = arrival.candidate.stamp
             else:
                 self._queued.add(name)
-                self.queue.append(arrival.candidate)
+                self.queue.append(self._with_patience(arrival.candidate, now_s))
+
+    def _with_patience(self, candidate: Candidate, now_s: float) -> Candidate:
+        stamp = self._patient.pop(candidate.name, None)
+        waited = stamp is not None and stamp.same_content(candidate.stamp)
+        return replace(
+            candidate,
+            is_patient=waited or not self.tracker.settle_s,
+            patience_s=self._patience(candidate, now_s),
+        )
+
+    def _patience(self, candidate: Candidate, now_s: float) -> float:
+        stamp, until_s = self._unfinished.get(candidate.name, (None, 0.0))
+        if stamp == candidate.stamp:
+            return max(0.0, until_s - now_s)
+        age_s = 0.0 if self.clock is None else self.clock() - candidate.stamp.ctime_ns / 1e9
+        return max(0.0, self._patience_s - max(0.0, age_s))
 
     def put_back(self, candidates: Iterable[Candidate]) -> None:
         """Queue candidates again, first, when files settle next: their batch was not stored.
@@ -149,7 +253,7 @@ class Intake:
         try:
             with foreign_errors(self._store.path):
                 yield
-        except ImgsortdError:
+        except (ImgsortdError, OSError):
             self.put_back(candidates)
             raise
 
@@ -166,29 +270,52 @@ class Intake:
                 self._queued.discard(candidate.name)
                 self._handled[candidate.name] = candidate.stamp
 
-    def done(
-        self,
-        settled: Iterable[Candidate],
-        left: Iterable[bytes],
-        look_again: Iterable[bytes],
-        denied: Iterable[bytes],
-        now_s: float,
-    ) -> None:
-        """Learn what became of files: stored, moved out, changed meanwhile, or not readable."""
+    def learn(self, report: BatchReport, now_s: float) -> None:
+        """Learn what became of a batch's files.
+
+        An incomplete one is looked at again when it has changed, or patience ends.
+        """
+        self.done(report.settled, report.left, now_s)
+        for name in report.look_again:
+            self._watch_again(name, now_s + _BUSY_RETRY_S)
+        for name in report.denied:
+            self._watch_again(name, now_s + _DENIED_RETRY_S)
+        for name in report.unasked:
+            # It has been quiet for settle_s once, and will have been again when it is due.
+            stamp = self._watch_again(name, now_s + (_PATIENCE - 2) * self.tracker.settle_s)
+            if stamp is not None:
+                self._patient[name] = stamp
+        for candidate in report.incomplete:
+            self._watch_unfinished(candidate, now_s)
+
+    def done(self, settled: Iterable[Candidate], left: Iterable[bytes], now_s: float) -> None:
+        """Learn of files that are stored, and of names that were moved out."""
         for candidate in settled:
             self._queued.discard(candidate.name)
             self._handled[candidate.name] = candidate.stamp
+            self._companions.see(candidate.name, candidate.stamp)
         for name in left:
             self._queued.discard(name)
             self._handled.pop(name, None)
-        for name in look_again:
-            self._watch_again(name, now_s + _BUSY_RETRY_S)
-        for name in denied:
-            self._watch_again(name, now_s + _DENIED_RETRY_S)
+            self._not_there(name, now_s)
 
-    def _watch_again(self, name: bytes, from_s: float) -> None:
+    def _watch_unfinished(self, candidate: Candidate, now_s: float) -> None:
+        name, stamp = candidate.name, candidate.stamp
+        if self._inbox.look(name) != stamp:
+            self._watch_again(name, now_s)
+            return
+        known, until_s = self._unfinished.get(name, (None, 0.0))
+        if known != stamp:
+            until_s = now_s + candidate.patience_s
+            self._unfinished[name] = stamp, until_s
+            text = "file looks unfinished name=%r set_aside_in_s=%.0f"
+            log.info(text, os.fsdecode(name), candidate.patience_s)
+        self._watch_again(name, until_s - self.tracker.settle_s)
+
+    def _watch_again(self, name: bytes, from_s: float) -> Stamp | None:
         self._queued.discard(name)
         self._handled.pop(name, None)
         stamp = self._inbox.look(name)
         if stamp is not None:
             self.tracker.touch(name, stamp, from_s)
+        return stamp

@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 _LOST_RETRY_S = 5.0
 _POLL_S = 5.0
 _DEAF_AFTER_S = 5.0
+_DEAF_TIMES = 3
+_TRY_AGAIN_S = 600.0
+_LISTING = f"listing it every {_POLL_S:g} s instead"
 
 
 class Lookout:
@@ -47,12 +50,16 @@ class Lookout:
         self._next_scan_s = 0.0
         self._scan_again_s = 0.0
         self._sentinel_at_s: float | None = None
+        self._deaf_times = 0
+        self._folders, self._watches = 0, 0  # at the last listing
+        self._is_short = False
+        self._watch_again_s = float("inf")
         self.lost = ""
 
     @property
     def is_watching(self) -> bool:
-        """Whether events come; False means that listing alone finds the files."""
-        return self._watcher.is_watching
+        """Whether events come of all folders; False means that listing finds the files."""
+        return self._watcher.is_watching and not self._is_short
 
     def start(self) -> None:
         """Watch, then list: in this order nothing is missed."""
@@ -80,9 +87,13 @@ class Lookout:
             except WatchError as error:
                 if polling is Polling.OFF:
                     raise
-                self._on_error("watch failed", f"{error}; listing it every {_POLL_S:g} s instead")
+                self._on_error("watch failed", f"{error}; {_LISTING}")
+        self._is_short = False
+        self._set_pace()
+
+    def _set_pace(self) -> None:
         self._scan_every_s = self._config.rescan_s
-        if not self._watcher.is_watching:
+        if not self.is_watching:
             self._scan_every_s = min(self._scan_every_s, _POLL_S)
 
     def _scan(self, now: float) -> None:
@@ -92,11 +103,14 @@ class Lookout:
             self._intake.scan(now)
             # A tree that is copied in asks with every folder: list half of the time at most.
             self._scan_again_s = 2 * time.monotonic() - now
-            if self.lost:
+            if self.lost or now >= self._watch_again_s:
                 self._renew_watcher()
+            if self.lost:
                 log.info("inbox found path=%s", self._config.inbox)
                 self.lost = ""
             self._check_watcher()
+            self._check_folders()
+            self._next_scan_s = now + self._scan_every_s
         except WatchError as error:
             if not self.lost:
                 self._on_error("inbox lost", str(error))
@@ -106,17 +120,54 @@ class Lookout:
     def _check_watcher(self) -> None:
         """See that the last sentinel was heard, and send the next one."""
         sent_s, hints = self._sentinel_at_s, self._watcher.hints
-        if sent_s is not None and not hints.sentinel_seen:
+        if self._watcher.is_watching and not self._watcher.is_alive:
+            self._renew_deaf("a thread of the watch has ended")
+        elif sent_s is not None and not hints.sentinel_seen:
             if time.monotonic() - sent_s < _DEAF_AFTER_S:
                 return  # it may stand behind thousands of other events
-            log.warning("watch deaf path=%s action=renewed", self._config.inbox)
-            self._renew_watcher()
+            self._renew_deaf("no event comes")
+        elif sent_s is not None:
+            self._deaf_times = 0
         self._sentinel_at_s = None
         if self._watcher.is_watching and self._watcher.send_sentinel():
             self._sentinel_at_s = time.monotonic()
 
+    def _renew_deaf(self, why: str) -> None:
+        """Watch anew; where that does not help either, list for a while."""
+        self._deaf_times += 1
+        if self._deaf_times < _DEAF_TIMES:
+            self._on_error("watch deaf", f"{self._config.inbox}: {why}; watching it anew")
+            self._renew_watcher()
+            return
+        self._on_error("watch deaf", f"{self._config.inbox}: {why}, time and again; {_LISTING}")
+        self._watcher.stop()
+        self._deaf_times = 0
+        self._watch_again_s = time.monotonic() + _TRY_AGAIN_S
+        self._set_pace()
+
+    def _check_folders(self) -> None:
+        """See that the kernel watches every folder that was listed, twice in a row."""
+        folders, watches = self._intake.folders, self._watcher.count_watches()
+        if not self._watcher.is_watching or watches is None:
+            return
+        settled = min(folders, self._folders) if watches == self._watches else 0
+        self._folders, self._watches = folders, watches
+        was_short, self._is_short = (
+            self._is_short,
+            watches < (folders if self._is_short else settled),
+        )
+        if self._is_short and not was_short:
+            self._on_error(
+                "watch failed", f"{self._watcher.shortage(folders, watches)}; {_LISTING}"
+            )
+            self._watch_again_s = time.monotonic() + _TRY_AGAIN_S
+        self._set_pace()
+        if watches < folders:  # look again soon: new folders get their watch in a moment
+            self._scan_every_s = min(self._scan_every_s, _POLL_S)
+
     def _renew_watcher(self) -> None:
         self._watcher.stop()
         self._sentinel_at_s = None
+        self._watch_again_s = float("inf")
         self._watch()
         self._watcher.hints.ask_scan()  # what came between the two watches

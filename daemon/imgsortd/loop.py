@@ -10,20 +10,24 @@ from collections.abc import Callable
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.watching import Watcher
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.backoff import Backoff
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Op, Root
 from imgsortd.errors import ImgsortdError, NoMemoryError, NoSpaceError, StoreLockedError
 from imgsortd.fitting import BackgroundFits
 from imgsortd.flow import Batch, Flow
+from imgsortd.following import Following
+from imgsortd.hand_requests import HandRequests
 from imgsortd.housekeeping import Housekeeping
 from imgsortd.int8 import Int8Trial
 from imgsortd.intake import Intake
 from imgsortd.library import Library
 from imgsortd.lookout import Lookout
-from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
+from imgsortd.pipeline import end_batch, recover, route_waiting
 from imgsortd.pulse import BUSY_S, Pulse
 from imgsortd.reextraction import Reextraction
+from imgsortd.target_watch import TargetWatch
 from imgsortd.undo_requests import UndoRequests
 
 log = logging.getLogger(__name__)
@@ -70,13 +74,16 @@ class Loop:
             library, self._account, self._pulse.tell_error, lambda: self._reextraction.note
         )
         self._flow = Flow(library, reader, watcher.hints.wake)
+        self._following = Following(
+            library, reader, intake.tracker.__contains__, watcher.hints.wake
+        )
         self._reextraction = Reextraction(library, self._flow.model)
         self._housekeeping = Housekeeping(
             library, self._flow, lambda: self.stopping, library.mover.after_each
         )
-        self._undo = UndoRequests(
-            config, library.store, library.mover, intake, lambda: self.stopping
-        )
+        self._undo = UndoRequests(config, library.store, library.mover, intake)
+        self._hands = TargetWatch(library, lambda: self._fits.is_fitting)
+        self._hand_requests = HandRequests(library)
         self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._paused = ""  # why no file is sorted; empty while files are
@@ -84,6 +91,7 @@ class Loop:
         self._rate: float | None = None
         self._last_work_s = time.monotonic() - BUSY_S
         self.stopping = False
+        library.mover.stopping = lambda: self.stopping
 
     def prepare(self) -> None:
         """Finish what a crash left, then watch the inbox, then list it."""
@@ -107,6 +115,7 @@ class Loop:
         next run.
         """
         config = self._library.config
+        self._intake.clock = time.time
         settled_s = time.monotonic() + config.settle_s + config.batch.max_wait_s
         while not (self.stopping or self.held):
             self._round()
@@ -121,10 +130,20 @@ class Loop:
                     part()
             except (NoSpaceError, NoMemoryError, StoreLockedError) as error:
                 self._pause(str(error))
+            except OSError as error:  # one nobody foresaw: a disk that fails, no descriptor left
+                log.debug("a step failed", exc_info=True)
+                self._pulse.tell_error("step failed", f"{error}")
+                self._pause(f"{error}; sorting goes on when it can")
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the model has been at a few pictures for longer than it can honestly take."""
+        return self._flow.model.is_stuck
 
     def _is_through(self) -> bool:
         is_read = not self._intake.queue and not self._flow.images
         is_routed = not self._waiting_to_route or self._library.model is None
+        is_routed = is_routed and self._following.is_idle
         is_fitted = self._reextraction.is_over and self._fits.is_quiet(time.monotonic())
         return is_read and is_routed and is_fitted and not self._int8.is_running
 
@@ -147,6 +166,8 @@ class Loop:
         if not self.held:
             self._intake.settle(now, _SETTLE_AT_ONCE)
             self._work()
+        self._hands.step(now)
+        self._hand_requests.step()
         if not self._lookout.lost and self._undo.step():
             self._backoff.fail(now)
         self._int8.step(now)
@@ -187,6 +208,7 @@ class Loop:
             report = route_waiting(self._library)
             self._waiting_to_route = report.images > 0 and not report.errors
             self._account("waiting routed", report)
+        self._learn(self._following.step())
         inbox_is_empty = not self._intake.queue and not self._flow.images
         if self._reextraction.step(may_begin=inbox_is_empty):
             self._last_work_s = time.monotonic()
@@ -206,38 +228,26 @@ class Loop:
     def _account(self, event: str, report: BatchReport) -> None:
         """Log a batch in one line and learn what became of its files."""
         self._learn(report)
-        if len(report.look_again) + len(report.denied) >= report.images:
+        if report.unread >= report.images:
             return  # nothing was done: a file that is still being written comes by often
         if not self._backoff.is_waiting:
             self._backoff.reset()
         self._last_work_s = time.monotonic()
         self._housekeeping.worked()
-        log.info(
-            "%s batch=%d images=%d sorted=%d clusters=%d review=%d duplicates=%d set_aside=%d "
-            "waiting=%d extract_s=%.2f total_s=%.2f busy=%.2f",
-            event,
-            report.batch,
-            report.images,
-            report.sorted,
-            len(report.clusters),
-            report.review,
-            report.duplicates,
-            report.set_aside,
-            report.waiting,
-            report.extract_s,
-            report.total_s,
-            self._flow.busy.last or 0.0,
-        )
+        log.info("%s %s busy=%.2f", event, report.in_a_line(), self._flow.busy.last or 0.0)
 
     def _learn(self, report: BatchReport) -> None:
         now = time.monotonic()
-        self._intake.done(report.settled, report.left, report.look_again, report.denied, now)
+        self._intake.learn(report, now)
+        self._following.placed(report.placed)
         for name, reason in report.set_aside_reasons:
             log.warning("file set aside name=%r reason=%s", os.fsdecode(name), reason)
         for error in report.errors[:_ERRORS_TOLD]:  # status has each open move with its error
             self._pulse.tell_error("file not sorted", error)
         if len(report.errors) > len(report.denied):
             self._hold_or_go_on(report)
+        elif report.stopped:  # by a reload that may be refused
+            self._backoff.fail(now)
 
     def _hold_or_go_on(self, report: BatchReport) -> None:
         """After moves that failed: pause where the fault is not with those files alone."""
@@ -276,9 +286,11 @@ class Loop:
         self._housekeeping.step(now, idle_s)
 
     def _beat(self, phase: Phase | None = None) -> None:
+        if complaint := self._flow.model.complaint:
+            self._pulse.tell_error("model stuck", complaint)
         self._pulse.beat(
             phase or self._current_phase(),
-            note=self.held or self._reextraction.note,
+            note=complaint or self.held or self._reextraction.note,
             queue=len(self._intake.queue) + self._flow.images,
             images_per_s=self._rate,
             model_busy=self._flow.busy.last,

@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
+# A first piece loads or compiles the model, on a machine that may swap; later ones are measured.
+_PIECE_S = 600.0
+_TIMES_SLOWEST = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Computed:
@@ -55,13 +59,21 @@ class ModelThread:
         Used by this thread alone from now on.
     on_done
         Called, in this thread, after each extraction.
+    clock
+        Monotonic seconds, by which a piece of work is found to take too long.
     """
 
     def __init__(
-        self, extractor: FeatureExtractor, on_done: Callable[[], None] = lambda: None
+        self,
+        extractor: FeatureExtractor,
+        on_done: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._extractor = extractor
         self._on_done = on_done
+        self._now_s = clock
+        self._piece: tuple[float, float] | None = None  # since when, and for how long at most
+        self._slowest_s = 0.0  # for one picture
         self._jobs: SimpleQueue[tuple[Sequence[Pixels], Future[Computed]] | None] = SimpleQueue()
         self._stopping = Event()
         # Together: read between the two, a batch would be counted twice, or not at all.
@@ -98,11 +110,28 @@ class ModelThread:
             since_s = self._since_s
             return self._busy_s + (0.0 if since_s is None else time.perf_counter() - since_s)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the pictures in hand take longer than slowness can explain.
+
+        Ten minutes are allowed, and twenty times what the slowest took so far.
+        """
+        piece = self._piece
+        return piece is not None and self._now_s() - piece[0] > piece[1]
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong, in words; empty while nothing is."""
+        piece = self._piece
+        if piece is None or not self.is_stuck:
+            return ""
+        return f"the model has not answered for over {piece[1]:.0f} s; restart the daemon"
+
     def close(self) -> None:
         """Stop after the few pictures in hand; what was handed in is given up."""
         self._stopping.set()
         self._jobs.put(None)
-        if self._thread is not None:
+        if self._thread is not None and not self.is_stuck:
             self._thread.join()
 
     def _run(self) -> None:
@@ -134,7 +163,7 @@ class ModelThread:
                 raise CancelledError
             piece = pixels[at : at + min(self._at_most, self._extractor.batch_images)]
             try:
-                parts.append(self._extractor.extract(piece))
+                parts.append(self._extract_piece(piece))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -145,6 +174,15 @@ class ModelThread:
                 self._lacked_memory = False
             at += len(piece)
         return np.concatenate(parts), frozenset(failed)
+
+    def _extract_piece(self, piece: Sequence[Pixels]) -> Vectors:
+        since_s = self._now_s()
+        self._piece = since_s, _PIECE_S + _TIMES_SLOWEST * self._slowest_s * len(piece)
+        try:
+            return self._extractor.extract(piece)
+        finally:
+            self._piece = None
+            self._slowest_s = max(self._slowest_s, (self._now_s() - since_s) / len(piece))
 
     def _go_on_smaller(self, images: int, error: Exception) -> bool:
         """Halve the pieces; return whether a piece was one picture, to be left out.

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from imgsortd.adapters.faults import fault_point
+from imgsortd.batch_report import BatchReport
+from imgsortd.bringing import bring_along, leave_raw
 from imgsortd.core.perceptual import perceptual_hash
 from imgsortd.core.records import (
     Candidate,
@@ -33,34 +35,16 @@ from imgsortd.core.records import (
 )
 from imgsortd.core.review import choose
 from imgsortd.library import Library
-from imgsortd.planning import Planner
+from imgsortd.planning import Planner, tell_other_name
 
 MOVES_AT_ONCE = 64
-
-
-@dataclass(slots=True)
-class BatchReport:
-    """What became of one batch."""
-
-    batch: int = 0
-    images: int = 0
-    extracted: int = 0
-    sorted: int = 0
-    duplicates: int = 0
-    set_aside: int = 0
-    review: int = 0
-    waiting: int = 0
-    gone: int = 0
-    clusters: set[int] = field(default_factory=set)
-    left: list[bytes] = field(default_factory=list)
-    look_again: list[bytes] = field(default_factory=list)
-    denied: list[bytes] = field(default_factory=list)
-    settled: list[Candidate] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    set_aside_reasons: list[tuple[bytes, str]] = field(default_factory=list)
-    no_space: bool = False
-    extract_s: float = 0.0
-    total_s: float = 0.0
+_WAITS = {
+    NotRead.DENIED: "cannot be read: ",
+    NotRead.BUSY: "somebody has it open for writing",
+    NotRead.UNASKED: "waits: nobody can say whether somebody writes it",
+    NotRead.CHANGED: "it changed while it was read",
+    NotRead.INCOMPLETE: "unfinished, as it seems: ",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +127,12 @@ def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchRepor
     return end_batch(library, extraction, vectors, time.perf_counter() - started)
 
 
+def _planner(library: Library) -> Planner:
+    return Planner(library.config, library.store, library.mover, library.model, library.companions)
+
+
 def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) -> list[Move]:
-    planner = Planner(library.config, library.store, library.mover, library.model)
+    planner = _planner(library)
     report.batch = planner.batch
     moves: list[Move | None] = []
     readable: list[tuple[Candidate, bytes]] = []
@@ -152,8 +140,10 @@ def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) 
         if isinstance(result, Skipped):
             _note_skipped(library, result, report)
             continue
-        library.store.files.set_read(result.candidate, result.sha256)
         report.settled.append(result.candidate)
+        if isinstance(result, Unreadable) and leave_raw(library, result):
+            continue
+        library.store.files.set_read(result.candidate, result.sha256)
         if isinstance(result, Unreadable):
             moves.append(planner.set_aside(result))
         else:
@@ -169,9 +159,14 @@ def _note_skipped(library: Library, skipped: Skipped, report: BatchReport) -> No
         report.gone += 1
         report.left.append(candidate.name)
         return
+    library.store.files.waits(candidate.file_id, _WAITS[skipped.why] + skipped.detail)
     if skipped.why is NotRead.DENIED:
         report.denied.append(candidate.name)
         report.errors.append(f"cannot read {os.fsdecode(candidate.name)!r}: {skipped.detail}")
+    elif skipped.why is NotRead.UNASKED:
+        report.unasked.append(candidate.name)
+    elif skipped.why is NotRead.INCOMPLETE:
+        report.incomplete.append(candidate)
     else:
         report.look_again.append(candidate.name)
 
@@ -182,14 +177,15 @@ def _route(
     files: Sequence[tuple[Candidate, bytes]],
     report: BatchReport,
 ) -> list[Move | None]:
-    if library.model is None:
+    model = library.routing
+    if model is None:
         report.waiting += len(files)
         return []
     stored = library.store.fits.get_features(library.extractor.id, [sha256 for _, sha256 in files])
     if not files:
         return []
     features = np.stack([stored[sha256] for _, sha256 in files])
-    choices = choose(features, library.model, library.review_rule)
+    choices = choose(features, model, library.review_rule)
     return [
         planner.route(candidate, sha256, choice)
         for (candidate, sha256), choice in zip(files, choices, strict=True)
@@ -202,7 +198,7 @@ def route_waiting(library: Library) -> BatchReport:
     waiting = library.store.files.waiting(MOVES_AT_ONCE)
     report = BatchReport(images=len(waiting))
     with library.store.atomic():
-        planner = Planner(library.config, library.store, library.mover, library.model)
+        planner = _planner(library)
         report.batch = planner.batch
         planned = _route(library, planner, waiting, report)
         moves = [move for move in planned if move is not None]
@@ -217,12 +213,19 @@ def make_moves(
 ) -> None:
     """Make planned moves and close their rows; what cannot be done now stays open."""
     for start in range(0, len(moves), MOVES_AT_ONCE):
-        results = library.mover.apply(moves[start : start + MOVES_AT_ONCE], again=again)
+        if library.mover.stopping():
+            return  # their rows are open: the next start makes them
+        now = moves[start : start + MOVES_AT_ONCE]
+        if library.folders.follow():  # else a move would make a renamed folder anew
+            now = library.store.journal.again(now)
+        results = library.mover.apply(now, again=again)
         with library.store.atomic():
             library.store.journal.close(results)
+            companions = bring_along(library, results)
         fault_point("closed")
         for result in results:
             _count(library, result, report)
+        make_moves(library, companions, report)
 
 
 def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
@@ -233,6 +236,8 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
         report.left.extend([name] if from_inbox else [])
     elif result.phase is MovePhase.CHANGED:
         report.look_again.extend([name] if from_inbox else [])
+    elif result.phase is not MovePhase.DONE and not result.error:
+        report.stopped += 1
     elif result.phase is not MovePhase.DONE:
         report.errors.append(f"cannot move {os.fsdecode(name)!r}: {result.error}")
         report.no_space = report.no_space or result.no_space
@@ -244,6 +249,12 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
         report.duplicates += state is FileState.DUPLICATE
         report.set_aside += state is FileState.SET_ASIDE
         report.review += state is FileState.REVIEW
+        if state is FileState.COMPANION:
+            report.companions += 1
+            if result.dst != result.move.dst:
+                tell_other_name(result.move.dst, result.dst)
+        elif from_inbox:
+            report.placed.append(name)
         if state is FileState.SET_ASIDE:
             report.set_aside_reasons.append((name, reason))
         if cluster_id is not None:
@@ -253,6 +264,7 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
 def recover(library: Library) -> BatchReport:
     """Apply the unfinished rows of the journal again."""
     report = BatchReport()
+    library.folders.follow()
     moves = library.store.journal.unfinished()
     report.images = len(moves)
     make_moves(library, moves, report, again=True)

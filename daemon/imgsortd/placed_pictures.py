@@ -6,7 +6,7 @@ import os
 from concurrent.futures import Future
 
 from imgsortd.adapters import fsops
-from imgsortd.adapters.decoding import decode_limits
+from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_backbones import Kept
 from imgsortd.config import Config
@@ -31,7 +31,7 @@ class PlacedPictures:
             stamp = fsops.stamp_of(os.lstat(os.path.join(os.fsencode(root), name)))
         except OSError:
             return None
-        return reader.submit(Candidate(kept.file_id, name, stamp))
+        return reader.submit(Candidate(kept.file_id, name, stamp, is_patient=True))
 
     def close(self) -> None:
         """End the threads."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import Store
+from imgsortd.adapters.store_companions import StoreCompanions
+from imgsortd.companions import Companions
 from imgsortd.config import Config
+from imgsortd.core.companions import name_beside
+from imgsortd.core.names import folder_of
 from imgsortd.core.records import (
     Candidate,
     DuplicatePolicy,
@@ -25,9 +30,10 @@ from imgsortd.core.routing import (
     REVIEW_FOLDER,
     SET_ASIDE_FOLDER,
     base_name,
-    cluster_folder,
     free_name,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Planner:
@@ -38,6 +44,8 @@ class Planner:
     model
         Current centers; None while files wait for the first fit (then only
         :meth:`set_aside` may be called).
+    companions
+        Those in the inbox: a name must be free for them as well as for their picture.
 
     Attributes
     ----------
@@ -45,12 +53,21 @@ class Planner:
         The number that all these moves have in common, by which they can be undone.
     """
 
-    def __init__(self, config: Config, store: Store, mover: Mover, model: Model | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        mover: Mover,
+        model: Model | None,
+        companions: Companions | None = None,
+    ) -> None:
         self._config = config
         self._store = store
         self._mover = mover
         self._model = model
-        self._promised = store.journal.planned_names()
+        self._reserved = companions.reserved if companions else {}
+        self._companions_in_inbox = companions.of if companions else lambda _: []
+        self._promised = store.journal.planned_names() | set(self._reserved.values())
         self._folders = store.records.named_folders()
         self._originals: dict[bytes, bytes] = {}
         self.batch = store.journal.next_batch()
@@ -69,15 +86,15 @@ class Planner:
 
     def folder_of(self, cluster_id: int) -> bytes:
         """Return the folder of a cluster: the one that a person has named, or its number's."""
-        return self._folders.get(cluster_id) or cluster_folder(cluster_id)
+        return folder_of(cluster_id, self._folders)
 
     def route(self, candidate: Candidate, sha256: bytes, choice: Choice) -> Move | None:
         """Plan the move of a picture to its cluster, or to review; None where the file stays."""
         if self._is_known(candidate, sha256):
             return None
-        cluster_id = choice.cluster_id
-        folder = REVIEW_FOLDER if cluster_id is None else self.folder_of(cluster_id)
         original = self._original_of(candidate, sha256)
+        choice, folder = self._place(sha256, choice, original)
+        cluster_id = choice.cluster_id
         if original is None and self._is_there_already(candidate, sha256, folder):
             original = folder + b"/" + base_name(candidate.name)
         if original is None:
@@ -94,15 +111,26 @@ class Planner:
         self._originals.setdefault(sha256, move.dst)
         return move
 
+    def _place(self, sha256: bytes, choice: Choice, original: bytes | None) -> tuple[Choice, bytes]:
+        """Return the cluster and the folder: a person's word goes before the distances."""
+        pin = self._store.pins.get(sha256)
+        if pin is not None:
+            choice = Choice(pin.cluster_id, choice.distance, "pinned")
+        if choice.cluster_id is not None:
+            return choice, self.folder_of(choice.cluster_id)
+        if pin is not None and original is not None:
+            return choice, original.split(b"/", 1)[0]
+        return choice, REVIEW_FOLDER
+
     def _is_known(self, candidate: Candidate, sha256: bytes) -> bool:
         """Tell whether a file that stays in the inbox was only touched since it was sorted."""
         files = self._store.files
         for file_id, dst, state in files.staying(candidate.name, sha256, candidate.file_id):
             is_undone = state == FileState.UNDONE  # a person has put it back, to stay
-            if is_undone or (dst is not None and self._mover.exists(dst)):
+            if is_undone or dst is not None:  # its copy may be moved or deleted: respected
                 files.forget(candidate.file_id, candidate.stamp, file_id)
                 return True
-            # Skipped before, or its copy was deleted: it is looked at anew, under its new row.
+            # Skipped before: it is looked at anew, under its new row.
             files.finish(file_id, FileState.GONE, stays=False, reason="seen again")
         files.end_undone(candidate.name, candidate.file_id)
         return False
@@ -116,9 +144,7 @@ class Planner:
                 return dst
             if state != FileState.DUPLICATE:
                 # Its owner took it out of target again, perhaps to have it sorted anew.
-                self._store.files.finish(
-                    file_id, FileState.GONE, stays=False, reason="no longer in target"
-                )
+                self._store.hands.taken_away([file_id], "no longer in target")
         return None
 
     def _is_there_already(self, candidate: Candidate, sha256: bytes, folder: bytes) -> bool:
@@ -154,8 +180,14 @@ class Planner:
         op: Op | None = None,
         src_root: Root = Root.INBOX,
     ) -> Move:
-        dst = free_name(route.folder, base_name(candidate.name), self._is_taken)
+        companions = self._companions_of(candidate, src_root)
+        self._promised.discard(self._reserved.pop(candidate.name, b""))
+        dst = self._free_for_all(route.folder, candidate.name, companions)
         self._promised.add(dst)
+        if src_root is Root.INBOX:
+            for name in companions:
+                self._reserved[name] = _beside(name, candidate.name, dst)
+                self._promised.add(self._reserved[name])
         return self._store.journal.plan(
             candidate,
             sha256,
@@ -170,6 +202,57 @@ class Planner:
     def _is_taken(self, dst: bytes) -> bool:
         return dst in self._promised or self._mover.exists(dst)
 
+    def _companions_of(self, candidate: Candidate, root: Root) -> list[bytes]:
+        if root is Root.INBOX:
+            return self._companions_in_inbox(candidate.name)
+        rows = StoreCompanions(self._store.connection).of(candidate.file_id)
+        return [row.dst for row in rows]
+
+    def _free_for_all(self, folder: bytes, picture: bytes, companions: list[bytes]) -> bytes:
+        """Return a name for a picture under which its companions have free names, too."""
+
+        def is_taken(dst: bytes) -> bool:
+            names = (_beside(name, picture, dst) for name in companions)
+            return self._is_taken(dst) or any(map(self._is_taken, names))
+
+        return free_name(folder, base_name(picture), is_taken)
+
+    def beside(
+        self,
+        candidate: Candidate,
+        sha256: bytes,
+        picture: tuple[bytes, bytes],
+        *,
+        batch: int,
+        src_root: Root = Root.INBOX,
+    ) -> Move:
+        """Plan the move of a companion to where its picture stands.
+
+        Parameters
+        ----------
+        picture
+            Its picture's name before that one's move, and its place below target now.
+        batch
+            That of the picture's move, so that an undo takes both back.
+        """
+        self._promised.discard(self._reserved.pop(candidate.name, b""))
+        wanted = _beside(candidate.name, *picture)
+        folder, _, name = wanted.rpartition(b"/")
+        dst = free_name(folder, name, self._is_taken)
+        self._promised.add(dst)
+        if dst != wanted:
+            tell_other_name(wanted, dst)
+        return self._store.journal.plan(
+            candidate,
+            sha256,
+            Route(candidate.file_id, FileState.COMPANION, folder),
+            op=self._config.op if src_root is Root.INBOX else Op.MOVE,
+            dst=dst,
+            fit_id=None,
+            batch=batch,
+            src_root=src_root,
+        )
+
     def reroute(self, file_id: int, label: int) -> Move | None:
         """Plan the move of a sorted file to another cluster; None where it lies right."""
         assert self._model is not None
@@ -177,15 +260,38 @@ class Planner:
         placed = self._store.files.placed_in(file_id)
         if placed is None or placed.cluster_id == cluster_id:
             return None
-        stamp = _look(self._config.target, placed.dst)
-        if stamp is None:
-            return None  # moved or deleted by its owner: respected
+        stamp = look(self._config.target, placed.dst)
+        if stamp is None or self._store.pins.is_pinned(placed.sha256):
+            return None  # moved, deleted or put there by its owner: respected
         candidate = Candidate(file_id, placed.dst, stamp)
         route = Route(file_id, placed.state, self.folder_of(cluster_id), cluster_id)
         return self._write(candidate, placed.sha256, route, op=Op.MOVE, src_root=Root.TARGET)
 
+    def take_out(self, file_id: int, label: int) -> Move | None:
+        """Plan the move of a file from review to a cluster; None where it is not there."""
+        assert self._model is not None
+        cluster_id = self._model.cluster_ids[label]
+        placed = self._store.files.in_review(file_id)
+        stamp = None if placed is None else look(self._config.target, placed[0])
+        if placed is None or stamp is None or self._store.pins.is_pinned(placed[1]):
+            return None
+        dst, sha256 = placed
+        route = Route(file_id, FileState.SORTED, self.folder_of(cluster_id), cluster_id)
+        candidate = Candidate(file_id, dst, stamp)
+        return self._write(candidate, sha256, route, op=Op.MOVE, src_root=Root.TARGET)
 
-def _look(target: Path, dst: bytes) -> Stamp | None:
+
+def tell_other_name(wanted: bytes, dst: bytes) -> None:
+    """Log that a companion's stem is no longer its picture's: a stranger has the name."""
+    log.warning("companion named otherwise name=%r instead=%r", *map(os.fsdecode, (dst, wanted)))
+
+
+def _beside(companion: bytes, picture: bytes, dst: bytes) -> bytes:
+    return dst[: len(dst) - len(base_name(dst))] + name_beside(companion, picture, dst)
+
+
+def look(target: Path, dst: bytes) -> Stamp | None:
+    """Return the stamp of a file below target; None where it is not there."""
     try:
         status = os.lstat(os.path.join(os.fsencode(target), dst))
     except OSError:

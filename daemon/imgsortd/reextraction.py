@@ -127,7 +127,7 @@ class Reextraction:
         library = self._library
         try:
             done = computed.result()
-        except NoMemoryError:
+        except (NoMemoryError, OSError):
             self._chunk, self._after_id = None, chunk.after_id  # again, when sorting goes on
             raise
         hashes = done.computed([picture.sha256 for picture in chunk.pictures])

@@ -7,20 +7,30 @@ from typing import Any
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.locking import Locks, running_pid
 from imgsortd.adapters.store import open_store
-from imgsortd.adoption import adopt_fit, move_sorted
+from imgsortd.adoption import move_sorted, settle_fit
 from imgsortd.asking import Progress, ask_daemon
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.core.records import Op
+from imgsortd.core.records import FitState
 from imgsortd.errors import StoreError
 from imgsortd.fits import compute_fit, fit_source
 from imgsortd.library import open_library
 
 
 def refit(
-    config: Config, n_clusters: int | None, dry_run: bool, progress: Progress
+    config: Config,
+    n_clusters: int | None,
+    dry_run: bool,
+    progress: Progress,
+    *,
+    accept: bool = False,
 ) -> dict[str, Any]:
-    """Fit the clusters anew and return the summary.
+    """Fit the clusters anew and return the summary; above ``refit.max_churn`` it is proposed.
+
+    Parameters
+    ----------
+    accept
+        Put it in force whatever it changes.
 
     Raises
     ------
@@ -35,15 +45,15 @@ def refit(
             f"start the daemon first (imgsortd run -c …)"
         )
     if running_pid(config.state_dir) is not None:
-        params = {"n_clusters": n_clusters, "dry_run": dry_run}
+        params = {"n_clusters": n_clusters, "dry_run": dry_run, "accept": accept}
         return ask_daemon(config, "refit", params, progress)
-    return _refit_here(config, n_clusters, dry_run, progress)
+    return _refit_here(config, n_clusters, dry_run, progress, accept)
 
 
 def _refit_here(
-    config: Config, n_clusters: int | None, dry_run: bool, progress: Progress
+    config: Config, n_clusters: int | None, dry_run: bool, progress: Progress, accept: bool
 ) -> dict[str, Any]:
-    with Locks(config.state_dir, config.inbox if config.op is Op.MOVE else None):
+    with Locks(config.state_dir):
         progress(f"loading {config.model.backbone.product_name}")
         extractor = build_extractor(config.model, config.state_dir)
         store = open_store(config.database)
@@ -53,8 +63,15 @@ def _refit_here(
             progress(f"fitting {source.n_images:,} pictures")
             number, seed = n_clusters or config.clusters.n_clusters, config.clusters.random_state
             fitted = compute_fit(source, number, seed, progress)
-            summary = adopt_fit(library, fitted, FitTrigger.REQUEST, dry_run=dry_run)
-            if config.refit.move_sorted and not dry_run:
+            summary = settle_fit(
+                library,
+                fitted,
+                FitTrigger.REQUEST,
+                basis=library.model,
+                accept=accept,
+                dry_run=dry_run,
+            )
+            if config.refit.move_sorted and summary.state is FitState.ADOPTED:
                 progress("moving sorted files")
                 move_sorted(library, fitted)
         finally:

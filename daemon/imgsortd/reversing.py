@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from imgsortd.adapters import fsops
@@ -19,7 +19,9 @@ from imgsortd.adapters.placing import CHANGED
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_undo import Before, History, UndoRecords
 from imgsortd.asking import Progress
+from imgsortd.cluster_folders import ClusterFolders
 from imgsortd.config import Config
+from imgsortd.core.names import cluster_of
 from imgsortd.core.records import (
     Candidate,
     FileState,
@@ -30,12 +32,12 @@ from imgsortd.core.records import (
     Root,
     Route,
 )
-from imgsortd.core.routing import cluster_number
 from imgsortd.errors import UndoError
 from imgsortd.undo_job import UndoChoice, UndoReport
 
 log = logging.getLogger(__name__)
 
+MOVED_BY_HAND = "its owner has moved it since"
 _AT_ONCE = 64
 
 
@@ -55,9 +57,7 @@ class Undo:
         mover: Mover,
         on_moved: Callable[[Sequence[MoveResult]], None] = lambda _: None,
         progress: Progress = lambda _: None,
-        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._stopping = stopping
         self._config, self._store, self._mover = config, store, mover
         self._records = UndoRecords(store.connection)
         self._on_moved = on_moved
@@ -87,12 +87,13 @@ class Undo:
         UndoError
             There is nothing to undo.
         """
+        ClusterFolders(self._store, self._config).follow()
         report = UndoReport(dry_run=False, batches=self._choose(choice))
         for batch in report.batches:
             moves = self._records.moves(batch)
             number = 0
             for start in range(0, len(moves), _AT_ONCE):
-                if self._stopping():
+                if self._mover.stopping():
                     raise UndoError(f"stopped after {report.undone:,} files; the rest stays")
                 self._progress(f"batch {batch}: {start:,} of {len(moves):,}")
                 number = self._portion(moves[start : start + _AT_ONCE], number, report)
@@ -149,10 +150,13 @@ class Undo:
         """
         if self._store.journal.is_moving(move.file_id):
             return "a move of it is under way; try again when it is done"
-        found = _standing(self._records.history(move.file_id), move, undone_first)
+        named = self._store.records.named_folders()
+        found = _standing(self._records.history(move.file_id), move, undone_first, named)
         if isinstance(found, str):
             return found
         now, before = found
+        if now.dst_root is Root.TARGET and not self._stands_at(move.file_id, now.dst):
+            return MOVED_BY_HAND
         reverse = replace(
             now, src_root=now.dst_root, src=now.dst, dst_root=now.src_root, dst=now.src
         )
@@ -169,9 +173,17 @@ class Undo:
             return "it is no longer there"
         return _Reverse(reverse, before)
 
+    def _stands_at(self, file_id: int, dst: bytes) -> bool:
+        """Tell whether a file is where we have put it; its owner may have moved it on."""
+        row = self._store.hands.file(file_id)
+        return row is None or row.dst == dst
+
     def _has_source(self, move: Move) -> bool:
-        with fsops.Folders(self._config.inbox) as inbox:
-            return fsops.holds_bytes(inbox, move.src, move.stamp.size_bytes, move.sha256)
+        try:
+            with fsops.Folders(self._config.inbox) as inbox:
+                return fsops.holds_bytes(inbox, move.src, move.stamp.size_bytes, move.sha256)
+        except OSError:  # not to be read: then the copy is kept
+            return False
 
     def _path(self, root: Root, name: bytes) -> bytes:
         folder = self._config.inbox if root is Root.INBOX else self._config.target
@@ -212,7 +224,7 @@ class _Reverse:
 
 
 def _standing(
-    history: History, move: Move, undone_first: Collection[int]
+    history: History, move: Move, undone_first: Collection[int], named: Mapping[int, bytes]
 ) -> tuple[Move, Before] | str:
     """Return the move that has brought a file to where it is, and its state before.
 
@@ -234,7 +246,7 @@ def _standing(
         return step.move, Before(FileState.UNDONE)
     # Taken in where it stood when the database was rebuilt: its folder says what it was.
     folder = fsops.split(step.move.src)[0]
-    return step.move, replace(step.after, cluster_id=cluster_number(folder), distance=None)
+    return step.move, replace(step.after, cluster_id=cluster_of(folder, named), distance=None)
 
 
 _WHY = {

@@ -53,6 +53,7 @@ class SortReport:
     known_before: int = 0
     sorted: int = 0
     duplicates: int = 0
+    companions: int = 0
     set_aside: list[dict[str, str]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     clusters: dict[int, int] = field(default_factory=dict)

@@ -13,26 +13,29 @@ from itertools import islice
 from pathlib import Path
 
 from imgsortd.adapters import fsops
-from imgsortd.adapters.decoding import decode_limits
+from imgsortd.adapters.crossing import return_orphans
+from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.int8_checks import read_check
 from imgsortd.adapters.kmeans import fit_kmeans
-from imgsortd.adapters.locking import Locks
+from imgsortd.adapters.locking import Hold, Locks
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store, open_store
 from imgsortd.adapters.weight_sources import default_cache_dir
 from imgsortd.adoption import adopt_fit
+from imgsortd.batch_report import BatchReport
 from imgsortd.config import Config, Precision, check_nesting
 from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.names import folder_of
 from imgsortd.core.records import Candidate, Op, Picture, ReadResult, Unreadable
-from imgsortd.core.routing import cluster_folder
 from imgsortd.errors import FitError, NoSpaceError
 from imgsortd.fits import compute_fit, fit_source, nearest_sizes
 from imgsortd.flow import Batch, Flow
+from imgsortd.following import bring_all
 from imgsortd.int8 import TRIAL_IMAGES, make_and_check, openvino_of
 from imgsortd.intake import Intake
 from imgsortd.library import FeatureExtractor, Library, open_library
-from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
+from imgsortd.pipeline import end_batch, recover, route_waiting
 from imgsortd.sort_job import (
     DEFAULT_CLUSTERS,
     PICTURES_A_CLUSTER,
@@ -72,7 +75,8 @@ def sort_folder(
         check_nesting(config, "sort", _NAMES)
         if not job.dry_run:
             job.target.mkdir(parents=True, exist_ok=True)
-        with Locks(state_dir, job.source if job.op is Op.MOVE else None):
+        hold = Hold.ALONE if job.op is Op.MOVE else Hold.TO_READ
+        with Locks(state_dir, job.source, hold):
             store = open_store(config.database)
             try:
                 library = open_library(config, store, extractor)
@@ -108,6 +112,8 @@ class _Sort:
         store = self._library.store
         if not self._job.dry_run:
             self._count(recover(self._library))
+            if self._job.op is Op.MOVE:  # of a disk that was away when their moves ended
+                return_orphans(self._job.source, store.journal.unfinished())
             self._copy_again_what_is_missing(store)
         self._check_same_job(store)
         self._extract()
@@ -144,8 +150,10 @@ class _Sort:
     def _extract(self) -> None:
         """Read the pictures that are new and keep their features."""
         config = self._library.config
-        inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
-        intake = Intake(inbox, self._library.store, settle_s=0.0)
+        inbox = Inbox(
+            config.inbox, config.recursive, config.ignore, config.extensions, config.companions
+        )
+        intake = Intake(inbox, self._library.store, 0.0, self._library.companions)
         intake.scan(0.0)
         intake.settle(0.0)
         self._report.known_before = self._library.store.files.count_waiting()
@@ -232,6 +240,7 @@ class _Sort:
             self._library.model = model
 
     def _count(self, report: BatchReport) -> None:
+        self._report.companions += report.companions
         self._report.sorted += report.sorted
         self._report.duplicates += report.duplicates
         for name, reason in report.set_aside_reasons:
@@ -271,10 +280,12 @@ class _Sort:
     def _route(self) -> None:
         library, model = self._library, self._library.model
         assert model is not None
+        named = library.store.records.named_folders()
         with fsops.Folders(library.config.target) as target:
             for cluster_id in model.cluster_ids:
-                target.make(cluster_folder(cluster_id))
-                target.close(cluster_folder(cluster_id))
+                folder = folder_of(cluster_id, named)
+                target.make(folder)
+                target.close(folder)
         total, done = library.store.files.count_waiting(), 0
         self._progress("folders", 0, total)
         while (report := route_waiting(library)).images and not report.errors:
@@ -282,6 +293,8 @@ class _Sort:
             done += report.images
             self._progress("folders", done, total)
         self._count(report)
+        for report in bring_all(library):
+            self._count(report)
         self._report.n_clusters = len(model.cluster_ids)
         sizes = library.store.files.cluster_sizes()
         self._report.clusters = {number: sizes.get(number, 0) for number in model.cluster_ids}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from imgsortd.adapters.backups import backups, day_of
@@ -15,15 +15,10 @@ from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.store_files import Counts
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, Precision
-from imgsortd.core.lifecycle import (
-    FitFacts,
-    FitTrigger,
-    Phase,
-    RefitRule,
-    describe_next_fit,
-    fit_age_s,
-)
+from imgsortd.core.lifecycle import Phase
+from imgsortd.core.names import folder_of
 from imgsortd.core.records import FileState
+from imgsortd.outlook import look_ahead
 
 STALE_S = 60.0
 _LEAST_FREE_BYTES = 64 << 10  # less than a batch's rows and their rollback journal
@@ -50,8 +45,14 @@ class StatusReport:
         What came of the check of ``model.precision: int8``; None while it is to be made.
     backup
         The newest copy of the database and its age; None where there is none.
+    next_fit, next_refit, proposal, giants
+        As in :class:`imgsortd.outlook.Outlook`.
     clusters
         One dict a cluster: id, name, files in its folder, pictures at the fit.
+    unread
+        Files that could not be read yet, the newest, each with the reason.
+    left_alone
+        What stays in the inbox for what it is: one dict a reason, with count and some names.
     """
 
     daemon: str
@@ -70,12 +71,17 @@ class StatusReport:
     clusters: list[dict[str, Any]]
     last_fit: dict[str, Any] | None
     next_fit: str
+    next_refit: dict[str, Any]
+    proposal: dict[str, Any] | None
+    giants: list[dict[str, Any]]
     open_moves: list[dict[str, str]]
     set_aside: list[dict[str, str]]
     errors: list[dict[str, Any]]
     database: str
     journal_mode: str
     backup: dict[str, Any] | None
+    unread: list[dict[str, str]] = field(default_factory=list)
+    left_alone: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -104,6 +110,7 @@ def read_status(config: Config) -> StatusReport:
 
 
 def _never_ran(config: Config) -> StatusReport:
+    outlook = look_ahead(config, None, None)
     return StatusReport(
         daemon="not running",
         pid=None,
@@ -120,7 +127,10 @@ def _never_ran(config: Config) -> StatusReport:
         counts=asdict(Counts()),
         clusters=[],
         last_fit=None,
-        next_fit=describe_next_fit(_rule(config), FitFacts(0)),
+        next_fit=outlook.text,
+        next_refit=outlook.next_refit,
+        proposal=None,
+        giants=[],
         open_moves=[],
         set_aside=[],
         errors=[],
@@ -130,10 +140,6 @@ def _never_ran(config: Config) -> StatusReport:
     )
 
 
-def _rule(config: Config) -> RefitRule:
-    return RefitRule(config.clusters.min_images, config.refit.interval, config.refit.growth)
-
-
 def _report(config: Config, store: Store) -> StatusReport:
     pid = running_pid(config.state_dir)
     last = store.control.last_beat()
@@ -141,6 +147,7 @@ def _report(config: Config, store: Store) -> StatusReport:
     daemon = _liveness(pid, beat)
     alive = daemon == "running"
     record = store.records.current_record()
+    outlook = look_ahead(config, store, record)
     return StatusReport(
         daemon=daemon,
         pid=pid,
@@ -157,7 +164,10 @@ def _report(config: Config, store: Store) -> StatusReport:
         counts=asdict(store.files.counts()),
         clusters=_clusters(store, record),
         last_fit=_last_fit(record),
-        next_fit=describe_next_fit(_rule(config), _facts(store, record)),
+        next_fit=outlook.text,
+        next_refit=outlook.next_refit,
+        proposal=outlook.proposal,
+        giants=outlook.giants,
         open_moves=[
             {"file": os.fsdecode(src), "error": error} for src, error in store.journal.open_errors()
         ],
@@ -172,7 +182,22 @@ def _report(config: Config, store: Store) -> StatusReport:
         database=str(config.database),
         journal_mode=store.journal_mode(),
         backup=_backup(config),
+        unread=[
+            {"file": os.fsdecode(src), "reason": reason}
+            for src, reason in store.files.unread(_ERRORS)
+        ],
+        left_alone=_left_alone(store),
     )
+
+
+def _left_alone(store: Store) -> list[dict[str, Any]]:
+    names: dict[str, list[str]] = {}
+    for name, reason in store.control.left_alone():
+        names.setdefault(reason, []).append(os.fsdecode(name))
+    return [
+        {"reason": reason, "count": len(found), "files": found[:_ERRORS]}
+        for reason, found in names.items()
+    ]
 
 
 def _backup(config: Config) -> dict[str, Any] | None:
@@ -222,21 +247,15 @@ def _liveness(pid: int | None, beat: Heartbeat | None) -> str:
     return "running" if _is_recent(beat) else "not responding"
 
 
-def _facts(store: Store, record: FitRecord | None) -> FitFacts:
-    count = store.records.count_features()
-    if record is None or record.trigger is FitTrigger.REBUILD:
-        return FitFacts(count)
-    return FitFacts(count, record.n_images, fit_age_s(record.created_at, time.time()))
-
-
 def _clusters(store: Store, record: FitRecord | None) -> list[dict[str, Any]]:
     if record is None:
         return []
-    sizes = store.files.cluster_sizes()
+    sizes, named = store.files.cluster_sizes(), store.records.named_folders()
     return [
         {
             "id": cluster_id,
-            "folder": f"cluster_{cluster_id}",
+            "name": os.fsdecode(named[cluster_id]) if cluster_id in named else None,
+            "folder": os.fsdecode(folder_of(cluster_id, named)),
             "files": sizes.get(cluster_id, 0),
             "fitted": fitted,
         }

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imgsortd.core.lifecycle import Phase, duration_text
+from imgsortd.outlook import giant_line, proposal_line
 from imgsortd.status import StatusReport
 from imgsortd.terminal import printable
 
@@ -89,7 +90,10 @@ def _clusters_table(report: StatusReport) -> Table:
     for cluster in by_size[:_CLUSTER_ROWS]:
         bar = "█" * round(24 * cluster["files"] / largest) if largest else ""
         share = f"{100 * cluster['files'] / total:.0f} %" if total else ""
-        table.add_row(cluster["folder"], f"{cluster['files']:,}", share, Text(bar, style="blue"))
+        folder = printable(cluster["folder"])
+        if cluster["name"] is not None:
+            folder = f"{folder} ({cluster['id']})"
+        table.add_row(Text(folder), f"{cluster['files']:,}", share, Text(bar, style="blue"))
     rest = by_size[_CLUSTER_ROWS:]
     if rest:
         files = sum(cluster["files"] for cluster in rest)
@@ -106,8 +110,13 @@ def _fit_lines(report: StatusReport) -> Text:
             f"last fit {duration_text(fit['age_s'])} ago: {fit['n_images']:,} pictures in "
             f"{fit['n_clusters']} clusters by {fit['algorithm']} ({fit['trigger']}{churn})\n"
         )
-    label = "next fit" if fit is not None else "no fit yet:"
+    label = "next refit" if fit is not None else "no fit yet:"
     text.append(f"{label} {report.next_fit}")
+    lines = [giant_line(giant) for giant in report.giants]
+    if report.proposal is not None:
+        lines.insert(0, proposal_line(report.proposal))
+    for line in lines:
+        text.append(f"\n{line}", style="yellow")
     if report.backup is not None:
         age = duration_text(report.backup["age_s"])
         text.append(f"\nlast copy of the database {age} ago", style="dim")
@@ -118,6 +127,8 @@ def _trouble(report: StatusReport) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for title, lines in (
         ("waiting for another try", [f"{m['file']}: {m['error']}" for m in report.open_moves[:5]]),
+        ("not read yet", [f"{u['file']}: {u['reason']}" for u in report.unread]),
+        ("left alone in the inbox", [_left_line(left) for left in report.left_alone]),
         ("set aside, newest", [f"{s['file']}: {s['reason']}" for s in report.set_aside]),
         ("last errors", [_error_line(error) for error in report.errors]),
     ):
@@ -125,6 +136,11 @@ def _trouble(report: StatusReport) -> list[RenderableType]:
             parts.append(Text(title, style="bold yellow"))
             parts.extend(Text(f"  {printable(line)}") for line in lines)
     return parts
+
+
+def _left_line(left: dict[str, Any]) -> str:
+    more = " …" if left["count"] > len(left["files"]) else ""
+    return f"{left['reason']}: {left['count']:,} ({', '.join(left['files'])}{more})"
 
 
 def _error_line(error: dict[str, Any]) -> str:

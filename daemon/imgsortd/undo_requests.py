@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from imgsortd.adapters import fsops
@@ -13,7 +13,9 @@ from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import Store
 from imgsortd.config import Config
 from imgsortd.core.records import Candidate, Move, MovePhase, MoveResult, Op, Root, Stamp
+from imgsortd.decision_requests import DECISIONS
 from imgsortd.errors import ImgsortdError, UndoError
+from imgsortd.hands import HAND_VERBS
 from imgsortd.intake import Intake
 from imgsortd.keeping import decide
 from imgsortd.reversing import Undo
@@ -29,8 +31,6 @@ class UndoRequests:
     ----------
     intake
         Told of files that are back in the inbox, before an event speaks of them.
-    stopping
-        Asked between portions whether the daemon is to end.
     """
 
     def __init__(
@@ -39,9 +39,8 @@ class UndoRequests:
         store: Store,
         mover: Mover,
         intake: Intake,
-        stopping: Callable[[], bool],
     ) -> None:
-        self._undo = Undo(config, store, mover, self._learn, self._progress, stopping)
+        self._undo = Undo(config, store, mover, self._learn, self._progress)
         self._config, self._store, self._intake = config, store, intake
         self._request_id = 0
         self._answer: tuple[str, dict[str, Any]] | None = None
@@ -54,7 +53,7 @@ class UndoRequests:
                 control.answer(self._request_id, *self._answer)
             self._answer = None
         verb = control.next_verb()
-        if verb in (None, "refit"):
+        if verb in (None, "refit", *DECISIONS, *HAND_VERBS):
             return False
         with self._store.atomic():
             request = control.take(str(verb))
@@ -98,7 +97,7 @@ class UndoRequests:
             if move.dst_root is Root.INBOX and (stamp := _look(self._config, move)) is not None
         ]
         left = [m.src for m in done if m.src_root is Root.INBOX and m.op is Op.MOVE]
-        self._intake.done(back, left, (), (), time.monotonic())
+        self._intake.done(back, left, time.monotonic())
 
 
 def _look(config: Config, move: Move) -> Stamp | None:

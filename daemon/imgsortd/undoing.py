@@ -9,9 +9,10 @@ from imgsortd.adapters.crossing import return_orphans
 from imgsortd.adapters.locking import Locks, running_pid
 from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import CommittedJournal, Store, open_read_only, open_store
+from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.asking import Progress, ask_daemon
+from imgsortd.cluster_folders import ClusterFolders
 from imgsortd.config import Config
-from imgsortd.core.records import Op
 from imgsortd.errors import StoreError
 from imgsortd.reversing import Undo
 from imgsortd.undo_job import UndoChoice
@@ -40,10 +41,12 @@ def undo(
             store.close()
     if running_pid(config.state_dir) is not None:
         return ask_daemon(config, "undo", asdict(choice), progress)
-    with Locks(config.state_dir, config.inbox if config.op is Op.MOVE else None):
+    with Locks(config.state_dir, config.inbox):
         store = open_store(config.database)
         try:
             mover = _mover(config, store)
+            mover.whereabouts = Whereabouts(config.inbox, store)
+            mover.whereabouts.insist()
             _finish_open_moves(config, store, mover)
             return Undo(config, store, mover, progress=progress).run(choice).as_dict()
         finally:
@@ -65,6 +68,7 @@ def _mover(config: Config, store: Store) -> Mover:
 
 def _finish_open_moves(config: Config, store: Store, mover: Mover) -> None:
     """Do what the daemon does at its start: finish what a crash left."""
+    ClusterFolders(store, config).follow()
     moves = store.journal.unfinished()
     return_orphans(config.inbox, moves)
     return_orphans(config.target, moves, deep=False)

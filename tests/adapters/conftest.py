@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from imgsortd.core.records import Layer, Pixels, Vectors
 from photographs import bundled_paths, look_at
+from support import nest
 
 if TYPE_CHECKING:
     from imgsortd.adapters.networks import Network
@@ -23,13 +23,7 @@ def endless_folder(tmp_path: Path) -> Iterator[Path]:
     """Return a folder with 1,500 more, each in the one before: deeper than Python's stack."""
     root = tmp_path / "endless"
     root.mkdir()
-    fd = os.open(root, os.O_RDONLY)
-    for _ in range(1500):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    nest(root, 1500)
     yield root
     subprocess.run(["rm", "-rf", root], check=True)  # pytest's own clean-up would recurse
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from bench import Bench, at
-from imgsortd.adapters import crossing, fsops, renaming
-from imgsortd.adapters.crossing import CLAIM_FOLDER, return_orphans
-from imgsortd.core.records import Move, MovePhase
+from imgsortd.adapters import crossing, leases, renaming
+from imgsortd.adapters.crossing import CLAIM_FOLDER, find_orphans, return_orphans
+from imgsortd.core.records import Move, MovePhase, Op
 from mounts import tmpfs
 
 CLAIMS = CLAIM_FOLDER.decode()
@@ -30,10 +30,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def leases() -> Iterator[None]:
+def leases_allowed() -> Iterator[None]:
     """Let the kernel be asked for open writers, as the daemon does."""
     before = signal.getsignal(signal.SIGIO)
-    fsops.allow_leases()
+    leases.allow_leases()
     yield
     signal.signal(signal.SIGIO, before)
 
@@ -81,7 +81,7 @@ def test_the_copy_is_journalled_before_its_claim_is_dropped(
     assert phases == [MovePhase.COPIED]
 
 
-def test_a_file_that_is_open_for_writing_goes_back(bench: Bench, leases: None) -> None:
+def test_a_file_that_is_open_for_writing_goes_back(bench: Bench, leases_allowed: None) -> None:
     source = bench.put("a.png")
     move = bench.plan("a.png", "cluster_0/a.png")
 
@@ -283,6 +283,50 @@ def test_claims_of_open_moves_are_left_to_recovery(bench: Bench) -> None:
     assert bench.names() == (["b.png"], ["cluster_0/a.png"])
 
 
+def test_claims_without_a_row_can_be_named_and_left_where_they_are(bench: Bench) -> None:
+    bench.put("a.png")
+    move = bench.plan("a.png", "cluster_0/a.png")
+    claims = bench.inbox / "sub" / CLAIMS
+    claims.mkdir(parents=True)
+    (claims / "7-b.png").touch()
+    (bench.inbox / CLAIMS).mkdir()
+    (bench.inbox / "a.png").rename(bench.inbox / CLAIMS / f"{move.move_id}-a.png")
+
+    found = find_orphans(bench.inbox, bench.store.journal.unfinished())
+
+    assert found == [b"sub/" + CLAIM_FOLDER + b"/7-b.png"]
+    assert (claims / "7-b.png").exists()
+
+
+def test_a_strangers_claim_folder_hides_nothing_else_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (tmp_path / "closed", tmp_path / "sub"):
+        (folder / CLAIMS).mkdir(parents=True)
+        (folder / CLAIMS / "7-a.png").touch()
+    real = os.listdir
+
+    def listdir(path: bytes) -> list[bytes]:  # root may read everything
+        if b"closed" in path:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+
+    assert return_orphans(tmp_path, []) == [b"sub/a.png"]
+    assert find_orphans(tmp_path, []) == [b"closed/" + CLAIM_FOLDER]
+    assert caplog.messages == [
+        f"claim folder not read name='closed/{CLAIMS}' reason=Permission denied"
+    ]
+
+
+def test_folders_nested_without_end_hide_no_claim_above_them(endless_folder: Path) -> None:
+    (endless_folder / CLAIMS).mkdir()
+    (endless_folder / CLAIMS / "7-a.png").touch()
+
+    assert return_orphans(endless_folder, []) == [b"a.png"]
+
+
 def test_what_is_no_claim_stays_in_the_claim_folder(tmp_path: Path) -> None:
     (tmp_path / CLAIMS).mkdir()
     (tmp_path / CLAIMS / "notes.txt").touch()
@@ -308,3 +352,64 @@ def test_a_claim_that_cannot_be_given_back_is_told_and_does_not_hold_up_the_othe
 
     assert return_orphans(tmp_path, []) == [b"b.png"]
     assert "claim not given back name='1-a.png' reason=[Errno 5]" in caplog.text
+
+
+def test_equal_bytes_that_a_stranger_put_there_after_a_crash_do_not_cost_the_claim(
+    bench: Bench,
+) -> None:
+    bench.put("a.png")
+    move = bench.plan("a.png", "cluster_0/a.png")
+    claims = bench.inbox / CLAIMS
+    claims.mkdir()
+    (bench.inbox / "a.png").rename(claims / f"{move.move_id}-a.png")
+    (bench.target / "cluster_0").mkdir()
+    (bench.target / "cluster_0" / "a.png").write_bytes(b"picture")
+
+    (result,) = bench.recover()
+
+    assert (result.phase, result.dst) == (MovePhase.DONE, b"cluster_0/a-1.png")
+    assert bench.names() == ([], ["cluster_0/a-1.png", "cluster_0/a.png"])
+
+
+def test_a_copy_that_is_to_end_leaves_the_file_in_the_inbox_and_its_row_open(
+    bench: Bench,
+) -> None:
+    bench.put("a.png", b"x" * (3 << 20))
+    move = bench.plan("a.png", "cluster_0/a.png")
+    asked = iter([False, False, True])  # before the move, and at its second megabyte
+    bench.mover.stopping = lambda: next(asked, True)
+
+    (result,) = bench.apply(move)
+
+    assert (result.phase, result.error) == (MovePhase.PLANNED, "")
+    assert bench.names() == (["a.png"], [])
+    bench.mover.stopping = lambda: False
+    (again,) = bench.recover()
+    assert again.phase is MovePhase.DONE
+    assert bench.names() == ([], ["cluster_0/a.png"])
+
+
+@pytest.mark.parametrize("op", [Op.MOVE, Op.COPY])
+def test_moves_that_are_not_begun_when_it_is_to_end_stay_open(bench: Bench, op: Op) -> None:
+    for name in ("a.png", "b.png"):
+        bench.put(name)
+    moves = [bench.plan(name, f"cluster_0/{name}", op=op) for name in ("a.png", "b.png")]
+    bench.mover.stopping = lambda: bool(bench.names()[1]) or op is Op.COPY
+
+    results = bench.apply(*moves)
+
+    done = [MovePhase.DONE] if op is Op.MOVE else [MovePhase.PLANNED]
+    assert [result.phase for result in results] == [*done, MovePhase.PLANNED]
+    assert not any(result.error for result in results)
+    assert len(bench.store.journal.unfinished()) == 2 - done.count(MovePhase.DONE)
+
+
+def test_a_copy_that_takes_long_tells_that_it_goes_on(bench: Bench) -> None:
+    bench.put("a.mov", b"f" * (3 << 20))
+    told: list[int] = []
+    bench.mover.after_each = lambda: told.append(len(told))
+
+    (result,) = bench.apply(bench.plan("a.mov", "cluster_0/a.mov"))
+
+    assert result.phase is MovePhase.DONE
+    assert len(told) == 4  # after each megabyte, and the move

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -16,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from imgsortd.adapters import decoding
-from imgsortd.adapters.decoding import Answer, DecodeLimits, Decoder, NoDecoderError
-from imgsortd.adapters.images import decode
+from imgsortd.adapters.decode_limits import DecodeLimits
+from imgsortd.adapters.decoding import Answer, Decoder, NoDecoderError
+from imgsortd.adapters.images import decode, decode_whole
 from imgsortd.errors import PictureError
 from support import RED, paint, wait_until
 
@@ -55,6 +58,30 @@ def png(width: int, height: int) -> bytes:
 
 def test_the_pixels_are_those_of_decoding_here(decoder: Decoder, red: bytes) -> None:
     np.testing.assert_array_equal(decoder.decode(red), decode(red))
+
+
+@pytest.mark.parametrize(("size", "expected"), [((90, 30), (33, 100)), ((30, 90), (100, 33))])
+def test_a_whole_picture_keeps_its_sides_ratio_within_the_side_asked_for(
+    decoder: Decoder, size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", size, RED).save(file, "PNG")
+
+    pixels = decoder.decode_whole(file.getvalue(), 100)
+
+    assert pixels.shape == (*expected, 3)
+    np.testing.assert_array_equal(pixels, decode_whole(file.getvalue(), 100))
+    assert decoder.decode(file.getvalue()).shape == (224, 224, 3)
+
+
+def test_a_whole_picture_stands_upright_as_its_camera_noted(decoder: Decoder) -> None:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[274] = 6  # the camera was turned
+    Image.new("RGB", (300, 100), RED).save(file, "JPEG", exif=exif)
+
+    height, width, _ = decoder.decode_whole(file.getvalue(), 90).shape
+
+    assert (height, width) == (90, 30)
 
 
 def test_what_is_no_picture_is_refused_in_the_same_words(decoder: Decoder, red: bytes) -> None:
@@ -161,6 +188,25 @@ def test_a_process_that_was_taken_over_can_only_say_nonsense(
     theirs.close()
 
 
+@pytest.mark.parametrize("size", [(50, 51), (1000, 1), (0, 0), (20, 20)])
+def test_a_process_that_was_taken_over_can_give_no_size_but_one_asked_for(
+    red: bytes, size: tuple[int, int], decoder: Decoder
+) -> None:
+    decoder.decode(red)
+    assert decoder._worker is not None
+    ours, theirs = socket.socketpair()
+    decoder._worker._socket.close()
+    decoder._worker._socket = ours
+    payload = decoding.SIZE.pack(*size) + bytes(3 * 50 * 50)
+    theirs.sendall(decoding.REPLY.pack(Answer.PIXELS.value, len(payload)) + payload)
+
+    pixels = decoder.decode_whole(red, 50)  # by another process
+
+    assert pixels.shape == (50, 50, 3)
+    assert pixels.mean(axis=(0, 1)).argmax() == 0
+    theirs.close()
+
+
 def test_a_program_that_cannot_be_started_is_no_pictures_fault(
     red: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,3 +298,21 @@ def test_the_process_holds_no_descriptor_of_ours(
 
     assert secret.name not in held
     assert sorted({name.partition(":")[0] for name in held}) == ["/dev/null", "socket"]
+
+
+def test_text_that_unpacks_to_64_megabytes_takes_no_memory_for_it(tmp_path: Path) -> None:
+    seed = paint(tmp_path / "a.png", RED, 1).read_bytes()
+    text = b"Comment\0\0" + zlib.compress(bytes(64 << 20), 9)
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text
+    chunk += struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    bomb = seed[:33] + chunk * 8 + seed[33:]  # behind IHDR; half a gigabyte in all
+    decoder = Decoder(DecodeLimits(max_memory_mb=128))
+
+    try:
+        outcome = str(decoder.decode(bomb).shape)
+    except PictureError as error:
+        outcome = str(error)
+    decoder.close()
+
+    assert outcome.startswith(("(224, 224, 3)", "damaged PNG: ")), outcome
+    assert "needs over" not in outcome

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsortd.adapters import fsops, renaming
+from imgsortd.adapters import fsops, leases, renaming
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def folder_fd(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.fixture
-def leases() -> Iterator[None]:
+def leases_allowed() -> Iterator[None]:
     before = signal.getsignal(signal.SIGIO)
-    fsops.allow_leases()
+    leases.allow_leases()
     yield
     signal.signal(signal.SIGIO, before)
 
@@ -77,36 +77,38 @@ def test_a_folder_is_opened_part_by_part(tmp_path: Path, folder_fd: int) -> None
         assert os.fstat(fd).st_ino == (tmp_path / "a" / "b").stat().st_ino
 
 
-def test_an_open_writer_is_seen_until_it_closes(tmp_path: Path, leases: None) -> None:
+def test_an_open_writer_is_seen_until_it_closes(tmp_path: Path, leases_allowed: None) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"x")
 
     with open(path, "rb") as reader:
         with open(path, "ab"):
-            assert fsops.has_writer(reader.fileno())
-        assert not fsops.has_writer(reader.fileno())
+            assert leases.writer_of(reader.fileno()) is leases.Writer.SOME
+        assert leases.writer_of(reader.fileno()) is leases.Writer.NONE
 
 
-def test_a_writer_that_closed_but_has_the_file_mapped_is_seen(tmp_path: Path, leases: None) -> None:
+def test_a_writer_that_closed_but_has_the_file_mapped_is_seen(
+    tmp_path: Path, leases_allowed: None
+) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(4096))
     with open(path, "r+b") as file:
         mapped = mmap.mmap(file.fileno(), 4096)
 
     with open(path, "rb") as reader:
-        assert fsops.has_writer(reader.fileno())
+        assert leases.writer_of(reader.fileno()) is leases.Writer.SOME
         mapped.close()
-        assert not fsops.has_writer(reader.fileno())
+        assert leases.writer_of(reader.fileno()) is leases.Writer.NONE
 
 
 def test_a_writer_that_comes_after_the_question_does_not_kill_the_asker(
-    tmp_path: Path, leases: None
+    tmp_path: Path, leases_allowed: None
 ) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"x")
 
     with open(path, "rb") as reader:
-        assert not fsops.has_writer(reader.fileno())
+        assert leases.writer_of(reader.fileno()) is leases.Writer.NONE
         path.write_bytes(b"y")
 
 
@@ -116,7 +118,7 @@ def test_without_leases_nobody_is_seen_writing(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGIO) is signal.SIG_DFL
 
     with open(path, "ab"), open(path, "rb") as reader:
-        assert not fsops.has_writer(reader.fileno())
+        assert leases.writer_of(reader.fileno()) is leases.Writer.NONE
 
 
 def test_a_folder_that_cannot_be_synced_is_left_to_its_filesystem() -> None:

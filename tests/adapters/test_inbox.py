@@ -56,7 +56,7 @@ def test_without_recursive_subfolders_are_left_alone_and_told_once(
     assert names(inbox) == names(inbox) == [b"a.jpg"]
     assert inbox.look(b"deep/b.jpg") is None
     assert [record.getMessage() for record in caplog.records] == [
-        "folder left alone reason=recursive is false name='deep'"
+        "left alone reason=folder, and recursive is false name='deep'"
     ]
 
 
@@ -109,11 +109,11 @@ def test_symlinks_and_special_files_are_left_alone_and_told_once(
     assert names(inbox) == names(inbox) == []
     assert inbox.look(b"file.jpg") is inbox.look(b"fifo.jpg") is None
     assert sorted(record.getMessage() for record in caplog.records) == [
-        "file left alone reason=special file name='fifo.jpg'",
-        "file left alone reason=special file name='socket.jpg'",
-        "file left alone reason=symlink name='broken.jpg'",
-        "file left alone reason=symlink name='file.jpg'",
-        "file left alone reason=symlink name='folder'",
+        "left alone reason=special file name='fifo.jpg'",
+        "left alone reason=special file name='socket.jpg'",
+        "left alone reason=symlink name='broken.jpg'",
+        "left alone reason=symlink name='file.jpg'",
+        "left alone reason=symlink name='folder'",
     ]
 
 
@@ -138,7 +138,7 @@ def test_names_are_logged_escaped(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
     names(make_inbox(tmp_path))
 
-    assert caplog.messages == ["file left alone reason=special file name='\\x1b[31m\\udcff'"]
+    assert caplog.messages == ["left alone reason=special file name='\\x1b[31m\\udcff'"]
 
 
 def test_a_list_of_extensions_takes_only_those_in_any_case_with_or_without_a_dot(
@@ -182,19 +182,23 @@ def test_a_lost_inbox_is_told(tmp_path: Path) -> None:
         names(inbox)
 
 
-def test_another_folder_under_the_same_path_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    root = tmp_path / "inbox"
-    root.mkdir()
-    inbox = make_inbox(root)
+def test_whoever_knows_the_inbox_is_asked_before_each_listing(tmp_path: Path) -> None:
+    met: list[int] = []
+    inbox = Inbox(tmp_path, True, (), "auto", lambda status: met.append(status.st_ino))
+
     names(inbox)
-    root.rename(tmp_path / "old")
-    root.mkdir()
+    names(inbox)
+
+    assert met == [tmp_path.stat().st_ino] * 2
+
+
+def test_the_folders_that_were_listed_are_counted(tmp_path: Path) -> None:
+    put(tmp_path, "a/b/c.jpg", "d/e.jpg", ".hidden/f.jpg")
+    inbox = Inbox(tmp_path, True, (".*",), "auto")
 
     names(inbox)
 
-    assert caplog.messages == [f"inbox replaced path={root}"]
+    assert inbox.folders == 4
 
 
 def test_folders_nested_without_end_are_listed_as_far_as_paths_reach(endless_folder: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from imgsortd.adapters.locking import Locks, lock_file, running_pid
-from imgsortd.errors import LockedError, StoreError
+from imgsortd.adapters.locking import Hold, Locks, lock_file, running_pid
+from imgsortd.errors import LockedError, NoSpaceError, StoreError
+from mounts import bind, remount, tmpfs
 
 HOLDER = """
 import sys, time
@@ -76,6 +77,90 @@ def test_an_inbox_is_not_shared_by_two_state_folders(
         pass
 
     assert running_pid(other) is None  # what was locked before the refusal is free again
+
+
+@pytest.mark.parametrize("where", ["inside", "around"])
+def test_no_inbox_stands_in_or_above_another(
+    folders: tuple[Path, Path], holder: subprocess.Popen[bytes], tmp_path: Path, where: str
+) -> None:
+    inside = folders[1] / "a" / "b"
+    inside.mkdir(parents=True)
+    inbox = inside if where == "inside" else tmp_path
+
+    with pytest.raises(LockedError) as caught, Locks(tmp_path.with_suffix(".state"), inbox):
+        pass
+
+    place = f"in {folders[1]} above it" if where == "inside" else "in a folder of it"
+    assert str(caught.value) == (
+        f"inbox {inbox}: another imgsortd is at work {place} (pid {holder.pid}); "
+        f"stop it first, or take folders that do not contain one another"
+    )
+
+
+@pytest.mark.usefixtures("holder")
+def test_an_inbox_beside_another_is_no_concern(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "inbox-2").mkdir()
+
+    with Locks(tmp_path / "other", tmp_path / "inbox-2") as locks:
+        assert ("inbox", *identity(tmp_path / "inbox-2")) in locks.held
+
+
+def identity(path: Path) -> tuple[int, int]:
+    return path.stat().st_dev, path.stat().st_ino
+
+
+def test_one_process_may_go_over_to_an_inbox_inside_its_own(folders: tuple[Path, Path]) -> None:
+    state, inbox = folders
+    (inbox / "new").mkdir()
+
+    with Locks(state, inbox) as locks:
+        wanted = locks.also(state, inbox / "new")
+        locks.only(wanted)
+
+        assert ("inbox", *identity(inbox / "new")) in locks.held
+        assert ("inbox", *identity(inbox)) not in locks.held
+
+
+def test_who_only_reads_an_inbox_may_do_so_beside_others_but_not_beside_a_daemon(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, inbox = folders
+    (inbox / "sub").mkdir()
+
+    with (
+        Locks(tmp_path / "1", inbox, Hold.TO_READ),
+        Locks(tmp_path / "2", inbox, Hold.TO_READ),
+        pytest.raises(LockedError),
+    ):
+        Locks(tmp_path / "3", inbox).__enter__()
+    with Locks(tmp_path / "3", inbox), pytest.raises(LockedError):
+        Locks(tmp_path / "1", inbox, Hold.TO_READ).__enter__()
+    with Locks(tmp_path / "3", inbox / "sub"), pytest.raises(LockedError, match="in a folder"):
+        Locks(tmp_path / "1", inbox, Hold.TO_READ).__enter__()
+
+
+def test_a_read_only_inbox_is_locked_all_the_same(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with bind(folders[1], tmp_path / "seen"):
+        remount(tmp_path / "seen", "ro,bind")
+
+        with Locks(folders[0], tmp_path / "seen"), pytest.raises(LockedError, match="inbox"):
+            Locks(tmp_path / "other", folders[1]).__enter__()
+
+
+def test_a_full_disk_at_the_first_start_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with (
+        tmpfs(tmp_path / "disk", "1m,nr_inodes=1"),
+        pytest.raises(NoSpaceError) as caught,
+        Locks(tmp_path / "disk" / "state"),
+    ):
+        pass
+
+    assert str(caught.value) == (
+        f"state_dir {tmp_path}/disk/state: its disk is full (No space left on device); free some "
+        f"space there, or choose a state_dir on another disk"
+    )
 
 
 def test_a_kill_9_releases_the_locks(

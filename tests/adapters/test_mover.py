@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import Bench, at
-from imgsortd.adapters import copying, crossing, mover, placing, renaming
+from imgsortd.adapters import copying, crossing, fsops, mover, placing, renaming
 from imgsortd.adapters.mover import Mover
 from imgsortd.core.records import Move, MovePhase, Op, Root
 from imgsortd.errors import NoSpaceError
@@ -561,7 +561,7 @@ def test_after_each_move_the_daemon_is_told(make_bench: MakeBench) -> None:
 
     bench.apply(*moves)
 
-    assert len(told) == len(Op)
+    assert len(told) == len(Op) + 1  # and after the one piece that was copied
 
 
 def test_a_name_that_leaves_target_is_refused(make_bench: MakeBench, tmp_path: Path) -> None:
@@ -573,3 +573,12 @@ def test_a_name_that_leaves_target_is_refused(make_bench: MakeBench, tmp_path: P
 
     assert result.phase is MovePhase.PLANNED
     assert not (tmp_path / "a.png").exists()
+
+
+def test_a_file_that_cannot_be_read_is_taken_for_another(tmp_path: Path) -> None:
+    unreadable = Path("/proc/self")  # mem there is a regular file whose first byte is EIO
+    a_mover = Mover(tmp_path, unreadable, None)  # type: ignore[arg-type]
+    with fsops.Folders(unreadable) as folders, pytest.raises(OSError, match="Input/output error"):
+        fsops.holds_bytes(folders, b"mem", 0, bytes(32))
+
+    assert not a_mover.holds_bytes(b"mem", 0, bytes(32))

@@ -7,15 +7,17 @@ import io
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from imgsortd.adapters import fsops
-from imgsortd.adapters.reading import PictureReader
-from imgsortd.core.records import Candidate, NotRead, Picture, Skipped, Unreadable
+from imgsortd.adapters import fsops, leases
+from imgsortd.adapters.reading import MAX_FILE_BYTES, PictureReader
+from imgsortd.core.records import Candidate, Hashed, NotRead, Picture, Skipped, Unreadable
 from support import RED, paint, read_all
 
 
@@ -111,15 +113,15 @@ def test_a_file_that_is_not_as_it_settled_is_changed(
 
 
 @pytest.fixture
-def leases() -> Iterator[None]:
+def leases_allowed() -> Iterator[None]:
     """Allow leases as the daemon does, and take that back."""
     before = signal.getsignal(signal.SIGIO)
-    fsops.allow_leases()
+    leases.allow_leases()
     yield
     signal.signal(signal.SIGIO, before)
 
 
-@pytest.mark.usefixtures("leases")
+@pytest.mark.usefixtures("leases_allowed")
 def test_a_file_that_somebody_still_has_open_for_writing_is_busy(
     tmp_path: Path, reader: PictureReader
 ) -> None:
@@ -135,6 +137,36 @@ def test_a_file_that_somebody_still_has_open_for_writing_is_busy(
     assert isinstance(busy, Skipped)
     assert busy.why is NotRead.BUSY
     assert isinstance(free, Picture)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that all may list; pytest's own are root's alone."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.mark.usefixtures("leases_allowed")
+def test_a_file_of_another_owner_that_the_kernel_says_nothing_of_wants_patience(
+    open_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file of another owner")
+    os.chown(paint(open_folder / "a.png", RED, 0), 65_533, 65_533)
+    candidate = settled(open_folder, b"a.png")
+    reader = PictureReader(open_folder, threads=1)
+    reader.read(replace(candidate, is_patient=True))  # starts the decoder, as root
+    request.getfixturevalue("without_rights")
+
+    unasked = reader.read(candidate)
+    taken = reader.read(replace(candidate, is_patient=True))
+
+    reader.close()
+
+    assert unasked == Skipped(candidate, NotRead.UNASKED)
+    assert isinstance(taken, Picture)
 
 
 @pytest.fixture
@@ -172,3 +204,31 @@ def test_results_come_in_the_order_of_the_candidates(tmp_path: Path, reader: Pic
     results = read_all(reader, candidates)
 
     assert [result.candidate for result in results] == candidates
+
+
+def test_a_film_is_hashed_whole_though_no_picture_may_be_so_large(
+    tmp_path: Path, reader: PictureReader
+) -> None:
+    with open(tmp_path / "a.mov", "wb") as film:
+        film.write(b"film")
+        film.truncate(MAX_FILE_BYTES + 1)  # a hole: it takes no room
+    candidate = settled(tmp_path, b"a.mov")
+
+    result = reader.submit_hash(candidate).result()
+
+    with open(tmp_path / "a.mov", "rb") as film:
+        assert result == Hashed(candidate, hashlib.file_digest(film, "sha256").digest())
+
+
+def test_only_a_finished_file_is_hashed(tmp_path: Path, reader: PictureReader) -> None:
+    (tmp_path / "a.xmp").write_bytes(b"sidecar")
+    candidate = settled(tmp_path, b"a.xmp")
+    (tmp_path / "a.xmp").write_bytes(b"longer than before")
+
+    changed = reader.hash(candidate)
+    (tmp_path / "a.xmp").unlink()
+    gone = reader.hash(candidate)
+
+    assert changed == Skipped(candidate, NotRead.CHANGED)
+    assert isinstance(gone, Skipped)
+    assert gone.why is NotRead.GONE

@@ -224,6 +224,7 @@ def test_the_counts_add_up(states: list[FileState]) -> None:
         counts.set_aside,
         counts.duplicates,
         counts.undone,
+        counts.companions,
         counts.pending,
     )
     assert counts.seen == sum(parts) == sum(state is not FileState.GONE for state in states)

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from watchdog.events import FileClosedEvent, FileMovedEvent
+from watchdog.observers.inotify_c import InotifyFD
 
 from imgsortd.adapters.watching import (
+    SENTINEL,
     HintQueue,
     Watcher,
     filesystem_of,
@@ -181,6 +183,69 @@ def test_the_sentinel_is_heard_leaves_no_file_and_is_no_hint(
     wait_until(lambda: watcher.hints.sentinel_seen, TIMEOUT_S, "sentinel heard")
     assert watcher.hints.take(0.2) == []
     assert os.listdir(tmp_path / "inbox") == []
+
+
+def test_a_file_that_somebody_else_named_like_the_sentinel_is_left_alone(
+    tmp_path: Path, watch: Callable[..., Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = watch()
+    monkeypatch.setattr("secrets.token_hex", lambda _: "0")
+    names = [".imgsortd-sentinel", f"{SENTINEL}{os.getpid()}-0"]
+    for name in names:
+        (tmp_path / "inbox" / name).write_bytes(b"my only copy")
+
+    assert not watcher.send_sentinel()
+    watcher.stop()
+
+    assert {
+        path.name: path.read_bytes() for path in (tmp_path / "inbox").iterdir()
+    } == dict.fromkeys(names, b"my only copy")
+
+
+def test_an_event_that_is_not_understood_asks_for_a_scan_and_ends_no_thread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hints = HintQueue(b"/inbox")
+    event = FileClosedEvent("/inbox/a.jpg")
+    event.src_path = None  # type: ignore[assignment]
+
+    hints.on_any_event(event)
+
+    assert hints.scan_wanted
+    assert "event not understood" in caplog.text
+
+
+def test_every_watched_folder_is_counted(tmp_path: Path, watch: Callable[..., Watcher]) -> None:
+    (tmp_path / "inbox" / "a" / "b").mkdir(parents=True)
+
+    watcher = watch()
+
+    assert watcher.count_watches() == 3
+    watcher.stop()
+    assert watcher.count_watches() == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reader_whose_thread_has_died_is_noticed_and_replaced(
+    tmp_path: Path, watch: Callable[..., Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = watch()
+    assert watcher.is_alive
+
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(InotifyFD, "handle_event", die)
+        (tmp_path / "inbox" / "a.jpg").touch()
+        wait_until(lambda: not watcher.is_alive, TIMEOUT_S, "the reader dead")
+    watcher.stop()
+    watcher.start()
+    (tmp_path / "inbox" / "b.jpg").touch()
+
+    wait_for(watcher, b"b.jpg")
+    assert watcher.is_alive
+    assert watcher.count_watches() == 1
 
 
 def test_the_sentinel_is_not_heard_from_a_folder_that_was_replaced(

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgsortd.core.drift import Drift
 from imgsortd.core.lifecycle import (
     FitFacts,
     FitTrigger,
@@ -35,9 +36,13 @@ FITTED = st.builds(
         (FitFacts(301, 300, 7 * 86_400), FitTrigger.INTERVAL),
         (FitFacts(300, 300, 99 * 86_400), None),
         (FitFacts(200, 300, 99 * 86_400), None),
+        (FitFacts(310, 300, 60, Drift(200, 200, 40)), FitTrigger.DRIFT),
+        (FitFacts(310, 300, 60, Drift(200, 200, 39)), None),
+        (FitFacts(310, 300, 60, Drift(200, 199, 199)), None),
+        (FitFacts(300, 300, 60, Drift(200, 200, 200)), None),
     ],
 )
-def test_a_fit_is_due_at_first_by_number_then_by_growth_or_age(
+def test_a_fit_is_due_at_first_by_number_then_by_growth_drift_or_age(
     facts: FitFacts, due: FitTrigger | None
 ) -> None:
     assert fit_due(RULE, facts) is due
@@ -51,6 +56,21 @@ def test_what_is_said_of_the_next_fit_is_what_will_trigger_it(
 
     said_due = "after 0 more" in said or "in 0 s" in said
     assert (fit_due(rule, facts) is not None) == said_due
+
+
+@pytest.mark.parametrize(
+    ("drift", "text"),
+    [
+        (Drift(200, 50, 3), "when 20 % of 200 arrivals lie far out (150 still to come)"),
+        (Drift(200, 200, 24), "when 20 % of the last 200 lie far out (12 % do)"),
+    ],
+)
+def test_drift_is_announced_with_the_share_now_and_the_one_that_triggers(
+    drift: Drift, text: str
+) -> None:
+    said = describe_next_fit(RULE, FitFacts(330, 300, 86_400, drift))
+
+    assert said == f"after 45 more new pictures or in 6 d or {text}"
 
 
 @given(st.integers(1, 50), st.integers(0, 100))

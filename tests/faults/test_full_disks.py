@@ -112,6 +112,52 @@ def test_with_a_read_only_state_folder_it_does_not_start_and_touches_nothing(
         assert one.daemon.stop() == 0
 
 
+def test_a_full_state_disk_at_the_first_start_is_said_and_with_room_it_starts(
+    make: MakeInbox, tmp_path: Path
+) -> None:
+    with tmpfs(tmp_path / "state", "2m"):
+        one = make()
+        one.drop(3)
+        filler = fill(one.config.state_dir)
+
+        one.daemon.start()
+
+        assert one.daemon.process is not None
+        assert one.daemon.process.wait(60) == 1
+        said = " ".join(one.daemon.log.split())
+        assert "the disk of state_dir is full; free some space there" in said
+        assert "Traceback" not in said
+        check_kept(one, most=1)
+        filler.unlink()
+        one.daemon.start()
+        one.wait_sorted()
+        check_books(one)
+        assert one.daemon.stop() == 0
+
+
+def test_a_start_on_a_full_state_disk_pauses_and_goes_on_when_there_is_room(
+    make: MakeInbox, tmp_path: Path
+) -> None:
+    with tmpfs(tmp_path / "state", "2m"):
+        one = make()
+        one.drop(3)
+        one.daemon.start()
+        one.wait_sorted()
+        one.daemon.stop()
+        filler = fill(one.config.state_dir)
+        one.drop(3)
+
+        one.daemon.start()
+
+        wait_until(lambda: "sorting paused reason=" in one.daemon.log, 60, "paused")
+        check_kept(one)
+        assert one.daemon.is_alive()
+        filler.unlink()
+        one.wait_sorted()
+        check_books(one)
+        assert one.daemon.stop() == 0
+
+
 def test_two_mounts_of_one_filesystem_are_two_to_it_although_the_device_is_one(
     make: MakeInbox, tmp_path: Path
 ) -> None:

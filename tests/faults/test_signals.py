@@ -14,13 +14,14 @@ import pytest
 from faults.books import check_books, check_kept
 from faults.figures import Figure
 from forked_daemon import DaemonForks
-from inboxes import Inbox
+from inboxes import QUICK, Inbox
 from mounts import tmpfs
 from support import wait_until
 
 STOPS_WITHIN_S = 10  # the promise
 TERMS = 20
 MakeOne = Callable[[str], Inbox]
+SLOW_COPIES = (str(Path(__file__).parents[1] / "wrapped_imgsortd.py"), "slow-copies")
 
 
 @pytest.fixture
@@ -102,6 +103,24 @@ def test_stopped_or_reloaded_at_any_moment_it_goes_on(
     logged(one, "daemon ready", 2)
     assert "refused" not in one.daemon.log
     assert forks.stop(signal.SIGTERM, STOPS_WITHIN_S) == 0
+
+
+def test_sigterm_in_the_middle_of_slow_copies_ends_it_in_time(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "target"):
+        one = Inbox(tmp_path, SLOW_COPIES)
+        one.drop(20)
+        one.daemon.start()
+        wait_until(lambda: any(one.target.rglob("*.png")), 60, "the first copy")
+
+        assert one.daemon.stop(signal.SIGTERM, STOPS_WITHIN_S) == 0
+
+        check_kept(one, most=1)
+        assert len(list(one.inbox.rglob("*.png"))) > 20  # at half a second each, most are left
+        one.daemon.program = QUICK
+        one.daemon.start()
+        one.wait_sorted()
+        one.daemon.stop()
+        check_books(one)
 
 
 def test_ctrl_c_twice_ends_it_once(make_one: MakeOne, forks: DaemonForks) -> None:

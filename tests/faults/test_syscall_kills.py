@@ -16,13 +16,11 @@ TWO = ("red.png", "broken.jpg")
 ONE = ("red.png",)  # copies of one batch are synced by threads, which have counts of their own
 
 
-def check_kills(server: KillServer, scene: Scene, all_writes: bool = True) -> int:
+def check_kills(server: KillServer, scene: Scene) -> int:
     """Die before each durable call, recover each time; return the number of deaths."""
     scene.reset()
     calls = calls_of(server, scene)
     scene.check_end()
-    if not all_writes:
-        del calls["pwrite64"]
     for call, count in calls.items():
         for number in range(1, count + 1):
             scene.reset()
@@ -53,7 +51,7 @@ def test_killed_at_every_call_between_filesystems_each_file_ends_in_one_place(
 ) -> None:
     scene = Scene(folder_across, op, names=names).with_clusters(server)
 
-    kills = check_kills(server, scene, all_writes=False)
+    kills = check_kills(server, scene)
 
     figure("kills", kills)
     assert kills > 20
@@ -64,7 +62,7 @@ def test_killed_at_every_call_of_a_copy_each_file_ends_in_one_place(
 ) -> None:
     scene = Scene(folder, "copy", names=ONE).with_clusters(server)
 
-    kills = check_kills(server, scene, all_writes=False)
+    kills = check_kills(server, scene)
 
     figure("kills", kills)
     assert kills > 20

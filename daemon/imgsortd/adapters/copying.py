@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,10 +20,15 @@ from imgsortd.adapters import fsops, renaming
 
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 _SYNC_THREADS = 8
+_SYNC_BYTES = 64 << 20
 
 
 class BytesChangedError(Exception):
     """The source no longer holds the bytes that were hashed."""
+
+
+class StoppedError(Exception):
+    """The copy was given up because the process is to end; nothing is left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,13 @@ class Staged:
     part: bytes
 
 
-def stage(src_fd: int, folder_fd: int, part: bytes, sha256: bytes) -> Staged:
+def stage(
+    src_fd: int,
+    folder_fd: int,
+    part: bytes,
+    sha256: bytes,
+    on_chunk: Callable[[], None] = lambda: None,
+) -> Staged:
     """Copy bytes, times, mode and ``user.*`` attributes into a new file in a folder.
 
     Parameters
@@ -45,18 +56,23 @@ def stage(src_fd: int, folder_fd: int, part: bytes, sha256: bytes) -> Staged:
         name is one of ours, left by a crash.
     sha256
         Digest that the bytes must have.
+    on_chunk
+        Called after each megabyte, for a film of gigabytes takes a slow disk minutes; may
+        raise :class:`StoppedError` to give up.
 
     Raises
     ------
     BytesChangedError
         The bytes read are not the ones that were hashed.
+    StoppedError
+        From ``on_chunk``.
     OSError
         No space, no permission, input/output error. Nothing is left behind.
     """
     staged = _create(folder_fd, part)
     try:
         before = os.fstat(src_fd)
-        _copy_bytes(src_fd, staged.fd, before.st_size, sha256)
+        _copy_bytes(src_fd, staged.fd, before.st_size, sha256, on_chunk)
         _copy_attributes(src_fd, staged.fd, before)
     except BaseException:
         discard(staged)
@@ -77,7 +93,9 @@ def _create(folder_fd: int, part: bytes) -> Staged:
     return Staged(fd, folder_fd, part)
 
 
-def _copy_bytes(src_fd: int, dst_fd: int, size_bytes: int, sha256: bytes) -> None:
+def _copy_bytes(
+    src_fd: int, dst_fd: int, size_bytes: int, sha256: bytes, on_chunk: Callable[[], None]
+) -> None:
     if size_bytes:
         # A full disk is met here, before the first byte; not all filesystems can.
         try:
@@ -85,12 +103,17 @@ def _copy_bytes(src_fd: int, dst_fd: int, size_bytes: int, sha256: bytes) -> Non
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
-    digest = hashlib.sha256()
+    digest, unsynced = hashlib.sha256(), 0
     for chunk in fsops.read_chunks(src_fd):
         digest.update(chunk)
         view = memoryview(chunk)
         while view:
             view = view[os.write(dst_fd, view) :]
+        unsynced += len(chunk)
+        if unsynced >= _SYNC_BYTES:  # or gigabytes would be left for one fsync, without a ping
+            os.fdatasync(dst_fd)
+            unsynced = 0
+        on_chunk()
     if digest.digest() != sha256:
         raise BytesChangedError
 

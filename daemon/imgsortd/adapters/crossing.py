@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from imgsortd.adapters import copying, fsops, renaming
+from imgsortd.adapters import copying, fsops, leases, renaming
 from imgsortd.adapters.faults import fault_point
 from imgsortd.core.records import Move, MovePhase, MoveResult
 from imgsortd.core.routing import NAME_MAX_BYTES
@@ -31,7 +31,14 @@ class _CopyJournal(Protocol):
 class Crossing:
     """Moves from one root to another, across mounts."""
 
-    def __init__(self, source: fsops.Folders, target: fsops.Folders, journal: _CopyJournal) -> None:
+    def __init__(
+        self,
+        source: fsops.Folders,
+        target: fsops.Folders,
+        journal: _CopyJournal,
+        on_chunk: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_chunk = on_chunk
         self._source = source
         self._target = target
         self._journal = journal
@@ -64,7 +71,8 @@ class Crossing:
         if fd is None:
             return self.give_back(move, MovePhase.CHANGED)
         with fsops.closing(fd):
-            if fsops.has_writer(fd) or not self._copy_or_give_back(fd, move):
+            is_written = leases.writer_of(fd) is leases.Writer.SOME
+            if is_written or not self._copy_or_give_back(fd, move):
                 return self.give_back(move, MovePhase.CHANGED)
         self._journal.mark_copied(move.move_id)
         fault_point("copied")
@@ -92,7 +100,7 @@ class Crossing:
         folder, claim = _claim_of(move)
         base = fsops.split(move.src)[1]
         if self.is_begun(move):
-            if fsops.inode_at(parent_fd, base) == fsops.inode_at(self._source.fd(folder), claim):
+            if fsops.is_same_file(parent_fd, base, self._source.fd(folder), claim):
                 os.unlink(base, dir_fd=parent_fd)  # linked, but not unlinked before a crash
             return True
         with suppress(FileExistsError):
@@ -111,7 +119,7 @@ class Crossing:
             return self._copy(fd, move)
         except FileExistsError:
             raise
-        except OSError:
+        except (OSError, copying.StoppedError):
             self.give_back(move, MovePhase.PLANNED)
             raise
 
@@ -120,7 +128,8 @@ class Crossing:
         folder, name = fsops.split(move.dst)
         folder_fd = self._target.fd(folder)
         try:
-            staged = copying.stage(fd, folder_fd, copying.part_of(move.move_id), move.sha256)
+            part = copying.part_of(move.move_id)
+            staged = copying.stage(fd, folder_fd, part, move.sha256, self._on_chunk)
         except copying.BytesChangedError:
             return False
         try:
@@ -157,6 +166,21 @@ class Crossing:
         fsops.sync_folder(claim_fd)
         self._drop_folder(move)
         return MoveResult(move, MovePhase.DONE, move.dst)
+
+    def is_ours(self, move: Move) -> bool:
+        """Tell whether the destination may be the copy that was published before a crash.
+
+        A copy has the time of its source; a file of the same bytes that somebody else has
+        put there has its own. Where times are not kept, the claim becomes a file beside
+        it: rather twice than not at all.
+        """
+        (folder, claim), (to, name) = _claim_of(move), fsops.split(move.dst)
+        try:
+            source = os.stat(claim, dir_fd=self._source.fd(folder), follow_symlinks=False)
+            copy = os.stat(name, dir_fd=self._target.fd(to), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return source.st_mtime_ns == copy.st_mtime_ns
 
     def give_back(self, move: Move, phase: MovePhase) -> MoveResult:
         """Rename the claim to where the file stood."""
@@ -198,38 +222,67 @@ def return_orphans(root: Path, unfinished: Iterable[Move], *, deep: bool = True)
     list of bytes
         Names, relative to the root, under which the files stand again.
     """
-    known = {b"/".join(_claim_of(move)) for move in unfinished}
     returned: list[bytes] = []
-    for parent in _parents(os.fsencode(root), deep=deep):
-        folder = os.path.join(parent, CLAIM_FOLDER)
-        claims = os.listdir(os.path.join(os.fsencode(root), folder))
-        orphans = [claim for claim in claims if os.path.join(folder, claim) not in known]
-        returned.extend(_return_from(root, parent, orphans))
+    for parent, orphans in _orphans(root, unfinished, deep=deep):
+        if isinstance(orphans, OSError):  # a stranger's folder
+            name, reason = os.fsdecode(os.path.join(parent, CLAIM_FOLDER)), orphans.strerror
+            log.warning("claim folder not read name=%r reason=%s", name, reason)
+        else:
+            returned.extend(_return_from(root, parent, orphans))
     return returned
 
 
-def _parents(root: bytes, *, deep: bool) -> list[bytes]:
-    """Return the folders, relative to the root, that a claim folder stands in."""
+def find_orphans(root: Path, unfinished: Iterable[Move], *, deep: bool = True) -> list[bytes]:
+    """Return the names, relative to the root, of what :func:`return_orphans` would give back.
+
+    Of a claim folder that cannot be read, its own name is among them.
+    """
     found = []
-    for path, folders, _ in os.walk(root):
-        if CLAIM_FOLDER in folders:
-            parent = os.path.relpath(path, root)
-            found.append(b"" if parent == b"." else parent)
-            folders.remove(CLAIM_FOLDER)
-        if not deep and path != root:
-            folders.clear()
+    for parent, orphans in _orphans(root, unfinished, deep=deep):
+        folder = os.path.join(parent, CLAIM_FOLDER)
+        if isinstance(orphans, OSError):
+            found.append(folder)
+        else:
+            found.extend(os.path.join(folder, claim) for claim in orphans)
     return found
+
+
+def _orphans(
+    root: Path, unfinished: Iterable[Move], *, deep: bool
+) -> Iterator[tuple[bytes, list[bytes] | OSError]]:
+    """Yield each folder, relative to the root, with the claims in it that nobody knows."""
+    known = {b"/".join(_claim_of(move)) for move in unfinished}
+    for parent in _parents(root, deep=deep):
+        folder = os.path.join(parent, CLAIM_FOLDER)
+        try:
+            claims = os.listdir(os.path.join(os.fsencode(root), folder))
+        except OSError as error:
+            yield parent, error
+            continue
+        unknown = [claim for claim in claims if os.path.join(folder, claim) not in known]
+        yield parent, sorted(claim for claim in unknown if _base_of(claim))
+
+
+def _base_of(claim: bytes) -> bytes:
+    """Return the name a claimed file had; empty where this is no claim."""
+    number, _, base = claim.partition(b"-")
+    return base if number.isdigit() else b""
+
+
+def _parents(root: Path, *, deep: bool) -> Iterator[bytes]:
+    """Yield the folders, relative to the root, that a claim folder stands in."""
+    for folder, below in fsops.walk(root, deep=deep):
+        if CLAIM_FOLDER in below:
+            below.remove(CLAIM_FOLDER)
+            yield folder
 
 
 def _return_from(inbox: Path, parent: bytes, orphans: Iterable[bytes]) -> Iterator[bytes]:
     with fsops.Folders(inbox) as source:
         for claim in orphans:
-            number, _, base = claim.partition(b"-")
-            if not number.isdigit() or not base:
-                continue
             try:
                 claim_fd = source.fd(os.path.join(parent, CLAIM_FOLDER))
-                name = renaming.return_to(claim_fd, claim, source.fd(parent), base)
+                name = renaming.return_to(claim_fd, claim, source.fd(parent), _base_of(claim))
             except OSError as error:
                 log.error("claim not given back name=%r reason=%s", os.fsdecode(claim), error)
                 continue

@@ -16,9 +16,9 @@ from io import BufferedRWPair
 from pathlib import Path
 
 from imgsortd.adapters import confinement
-from imgsortd.adapters.decoding import REPLY, REQUEST, Answer
-from imgsortd.adapters.images import decode, warm_up
-from imgsortd.errors import PictureError
+from imgsortd.adapters.decoding import REPLY, REQUEST, SIZE, Answer
+from imgsortd.adapters.images import decode, decode_whole, warm_up
+from imgsortd.errors import IncompleteError, PictureError
 
 
 def main() -> None:
@@ -42,16 +42,22 @@ def _python_folders() -> set[Path]:
 
 def _serve(stream: BufferedRWPair) -> None:
     while header := stream.read(REQUEST.size):
-        size_bytes, max_megapixels = REQUEST.unpack(header)
+        size_bytes, max_megapixels, side_px = REQUEST.unpack(header)
         try:
-            pixels = decode(stream.read(size_bytes), max_megapixels=max_megapixels)
+            data = stream.read(size_bytes)
+            if side_px:
+                pixels = decode_whole(data, side_px, max_megapixels=max_megapixels)
+            else:
+                pixels = decode(data, max_megapixels=max_megapixels)
         except PictureError as error:
-            _send(stream, Answer.REFUSED, str(error).encode("utf-8", "backslashreplace"))
+            kind = Answer.INCOMPLETE if isinstance(error, IncompleteError) else Answer.REFUSED
+            _send(stream, kind, str(error).encode("utf-8", "backslashreplace"))
         except MemoryError:
             _send(stream, Answer.NO_MEMORY, b"")
             return  # whatever state the libraries are in now
         else:
-            _send(stream, Answer.PIXELS, pixels.tobytes())
+            size = SIZE.pack(*pixels.shape[:2])
+            _send(stream, Answer.PIXELS, size + pixels.tobytes())
 
 
 def _send(stream: BufferedRWPair, answer: Answer, payload: bytes) -> None:

@@ -14,18 +14,18 @@ import struct
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from enum import Enum
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgsortd.adapters.decode_limits import DecodeLimits
 from imgsortd.core.records import Pixels
-from imgsortd.errors import ImgsortdError, PictureError
+from imgsortd.errors import ImgsortdError, IncompleteError, PictureError
 
 if TYPE_CHECKING:  # the worker comes this way, and has no configuration to load
-    from imgsortd.config_sections import PicturesConfig
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +35,15 @@ PROGRAM: tuple[str, ...] = ("-P", "-m", "imgsortd.adapters.decode_worker")
 SIDE = 224
 _START_S = 60.0
 _MAX_REASON_BYTES = 4096
-_REPLY_BYTES = SIDE * SIDE * 3
 # Its libraries would else start threads, each with memory of its own.
 _QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
-
-REQUEST = struct.Struct("<Qd")
-"""Bytes of the file that follows; ``max_megapixels``."""
+REQUEST = struct.Struct("<QdH")
+"""Bytes of the file that follows; ``max_megapixels``; 0, or the longest side wanted."""
 REPLY = struct.Struct("<BI")
 """What follows, an :class:`Answer`; its bytes."""
+SIZE = struct.Struct("<HH")
+"""Height and width, before the pixels."""
 
 
 class Answer(Enum):
@@ -53,6 +53,7 @@ class Answer(Enum):
     PIXELS = 1
     REFUSED = 2  # no picture: the reason
     NO_MEMORY = 3
+    INCOMPLETE = 4  # no picture yet, it seems: the reason
 
 
 class NoDecoderError(ImgsortdError):
@@ -61,32 +62,6 @@ class NoDecoderError(ImgsortdError):
 
 class _DiedError(Exception):
     """The process ended in the middle of a picture."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeLimits:
-    """What one picture may take.
-
-    Attributes
-    ----------
-    max_megapixels
-        Limit given to :func:`imgsortd.adapters.images.decode`.
-    max_s
-        Seconds until the process is killed.
-    max_memory_mb
-        Megabytes that the process may take for one picture, its file included.
-    """
-
-    max_megapixels: float = 100.0
-    max_s: float = 30.0
-    max_memory_mb: int = 2048
-
-
-def decode_limits(pictures: PicturesConfig) -> DecodeLimits:
-    """Take the limits from the configuration."""
-    return DecodeLimits(
-        pictures.max_megapixels, pictures.max_decode_s, pictures.max_decode_memory_mb
-    )
 
 
 class Decoder:
@@ -113,13 +88,20 @@ class Decoder:
         NoDecoderError
             The process cannot be started, or :meth:`close` was called.
         """
+        return self._decode(data, 0)
+
+    def decode_whole(self, data: bytes, side_px: int) -> Pixels:
+        """Decode as :func:`imgsortd.adapters.images.decode_whole`; errors as :meth:`decode`."""
+        return self._decode(data, side_px)
+
+    def _decode(self, data: bytes, side_px: int) -> Pixels:
         with self._in_use:
             try:
-                return self._ask(data)
+                return self._ask(data, side_px)
             except _DiedError:  # it may have been the system's doing, short of memory
                 self._drop()
             try:
-                return self._ask(data)
+                return self._ask(data, side_px)
             except _DiedError as error:
                 self._drop()
                 raise PictureError(f"crashes the decoder ({error})") from error
@@ -136,7 +118,7 @@ class Decoder:
             self._worker = self._worker or _Worker(self._limits)
             return self._worker.measures
 
-    def _ask(self, data: bytes) -> Pixels:
+    def _ask(self, data: bytes, side_px: int) -> Pixels:
         if self._closed:
             raise NoDecoderError("the decoder was closed")
         self._worker = self._worker or _Worker(self._limits)
@@ -145,7 +127,7 @@ class Decoder:
             raise NoDecoderError("the decoder was closed")
         limits = self._limits
         try:
-            answer, payload = self._worker.ask(data)
+            answer, payload = self._worker.ask(data, side_px)
         except TimeoutError as error:
             self._drop()
             raise PictureError(
@@ -156,9 +138,11 @@ class Decoder:
                 raise NoDecoderError("the decoder was closed") from error
             raise _DiedError(self._worker.how_it_ended()) from error
         if answer is Answer.PIXELS:
-            return np.frombuffer(payload, dtype=np.uint8).reshape(SIDE, SIDE, 3)
-        if answer is Answer.REFUSED:
-            raise PictureError(payload.decode("utf-8", "backslashreplace"))
+            pixels = np.frombuffer(payload, dtype=np.uint8, offset=SIZE.size)
+            return pixels.reshape(*SIZE.unpack_from(payload), 3)
+        if answer in (Answer.REFUSED, Answer.INCOMPLETE):
+            error_type = PictureError if answer is Answer.REFUSED else IncompleteError
+            raise error_type(payload.decode("utf-8", "backslashreplace"))
         self._drop()
         raise PictureError(
             f"needs over {limits.max_memory_mb:,} MB to decode (pictures.max_decode_memory_mb)"
@@ -192,7 +176,10 @@ class _Worker:
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
-        self._socket, theirs = socket.socketpair()
+        try:
+            self._socket, theirs = socket.socketpair()
+        except OSError as error:  # no descriptor is left
+            raise NoDecoderError(f"cannot start a decoding process ({error.strerror})") from error
         arguments = (theirs.fileno(), os.getpid(), limits.max_memory_mb * 10**6)
         try:
             with theirs:
@@ -216,8 +203,8 @@ class _Worker:
         self.measures = measures.decode("ascii", "replace")
         log.debug("decoder started pid=%d measures=%s", self._process.pid, self.measures)
 
-    def ask(self, data: bytes) -> tuple[Answer, bytearray]:
-        """Send a file; return the answer.
+    def ask(self, data: bytes, side_px: int) -> tuple[Answer, bytearray]:
+        """Send a file; return the answer, its pixels as large as was asked for.
 
         Raises
         ------
@@ -228,17 +215,23 @@ class _Worker:
         """
         until_s = time.monotonic() + self._limits.max_s
         self._socket.settimeout(self._limits.max_s)
-        self._socket.sendall(REQUEST.pack(len(data), self._limits.max_megapixels))
+        self._socket.sendall(REQUEST.pack(len(data), self._limits.max_megapixels, side_px))
         self._socket.sendall(data)
-        return self._reply(until_s)
+        most, least = (
+            SIZE.size + 3 * side**2 for side in (side_px or SIDE, 1 if side_px else SIDE)
+        )
+        answer, payload = self._reply(until_s, range(least, most + 1))
+        if answer is Answer.PIXELS and not _is_of_size(payload, side_px):
+            raise ConnectionError(f"not an answer: {answer} of {len(payload)} bytes")
+        return answer, payload
 
-    def _reply(self, until_s: float) -> tuple[Answer, bytearray]:
+    def _reply(self, until_s: float, pixels_bytes: range = range(0)) -> tuple[Answer, bytearray]:
         kind, size_bytes = REPLY.unpack(self._receive(REPLY.size, until_s))
         try:
             answer = Answer(kind)
         except ValueError as error:
             raise ConnectionError(f"not an answer: {kind}") from error
-        expected = size_bytes == _REPLY_BYTES
+        expected = size_bytes in pixels_bytes
         if not expected if answer is Answer.PIXELS else size_bytes > _MAX_REASON_BYTES:
             raise ConnectionError(f"not an answer: {answer} of {size_bytes} bytes")
         return answer, self._receive(size_bytes, until_s)
@@ -274,3 +267,10 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self._socket.close()
+
+
+def _is_of_size(payload: bytearray, side_px: int) -> bool:
+    """Tell whether pixels fill the size they come with, and it is one that was asked for."""
+    height, width = SIZE.unpack_from(payload)
+    exact = len(payload) == SIZE.size + 3 * height * width
+    return exact and ((height, width) == (SIDE, SIDE) or 0 < max(height, width) <= side_px)

@@ -33,6 +33,7 @@ LABELS = (
     "moves_synced",
     "closed",
     "fit_saved",
+    "fit_proposed",
     "database_aside",
     "database_remade",
 )

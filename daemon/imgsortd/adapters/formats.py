@@ -46,6 +46,11 @@ def looks_like(head: bytes) -> str:
     return _first_match(_NOT_PICTURES, head) or f"unknown bytes {head[:8].hex(' ')}"
 
 
+def is_only_begun(head: bytes) -> bool:
+    """Tell whether a file holds nothing yet: it is empty, or zeros were laid out for it."""
+    return not head or head[:16] == bytes(16)
+
+
 def _first_match(patterns: dict[str, bytes], head: bytes) -> str | None:
     head = head[:HEAD_BYTES]
     return next((name for name, p in patterns.items() if re.match(p, head, re.DOTALL)), None)

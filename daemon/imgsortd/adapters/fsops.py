@@ -7,10 +7,8 @@ nobody can swap a folder for a link between a check and its use.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
-import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +18,9 @@ from imgsortd.core.records import Move, Stamp
 
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ENODEV)
 """What opening says where no regular file has the name: it is gone, or something else."""
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""What a call says where a disk, or a user's share of it, is full."""
 
 _READ_BYTES = 1 << 20
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -35,6 +36,30 @@ def split(name: bytes) -> tuple[bytes, bytes]:
     """Split a relative name into its folder (may be empty) and its last part."""
     folder, _, base = name.rpartition(b"/")
     return folder, base
+
+
+def walk(root: Path, *, deep: bool) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yield folders, relative to the root, each with the names of the folders in it.
+
+    Names taken out of the list are not walked, and nor is what cannot be listed. There is
+    no recursion: strangers may nest folders without end.
+
+    Parameters
+    ----------
+    deep
+        Walk all folders, or only the root and those directly in it.
+    """
+    folders = [b""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:
+                below = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        yield folder, below
+        if deep or not folder:
+            folders.extend(os.path.join(folder, name) for name in below)
 
 
 def open_root(root: Path) -> int:
@@ -78,6 +103,16 @@ def inode_at(folder_fd: int, name: bytes) -> int | None:
         return os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_ino
     except FileNotFoundError:
         return None
+
+
+def is_same_file(fd: int, name: bytes, other_fd: int, other: bytes) -> bool:
+    """Tell whether two names in open folders are there and of one file."""
+    try:
+        one = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        two = os.stat(other, dir_fd=other_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(one, two)
 
 
 def unlink_if_there(folder_fd: int, name: bytes) -> None:
@@ -127,31 +162,6 @@ def sha256_of(fd: int) -> bytes:
     return digest.digest()
 
 
-def allow_leases() -> None:
-    """Let :func:`has_writer` ask the kernel; call once, in the main thread.
-
-    Who holds a lease gets SIGIO when a writer comes, and SIGIO kills by default.
-    """
-    signal.signal(signal.SIGIO, signal.SIG_IGN)
-
-
-def has_writer(fd: int) -> bool:
-    """Tell whether somebody has the file open, or mapped, for writing.
-
-    Source: fcntl(2), F_SETLEASE: a read lease is refused while a writer exists.
-    Where leases are not to be had (network shares, files of other owners) the
-    answer is False, and the settling time alone decides.
-    """
-    if signal.getsignal(signal.SIGIO) is signal.SIG_DFL:
-        return False
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        return error.errno == errno.EAGAIN
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
-
-
 @contextmanager
 def closing(fd: int) -> Iterator[int]:
     """Close a descriptor at the end of the block."""
@@ -193,6 +203,11 @@ class Folders:
         """
         if self._root_fd < 0:
             self._root_fd = open_root(self.root)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the root was opened."""
+        return self._root_fd >= 0
 
     @property
     def root_fd(self) -> int:
@@ -241,11 +256,19 @@ def same_content(fd: int, move: Move) -> bool:
 
 
 def holds_bytes(folders: Folders, name: bytes, size_bytes: int, sha256: bytes) -> bool:
-    """Tell whether a name below a root is a regular file with exactly these bytes."""
+    """Tell whether a name below a root is a regular file with exactly these bytes.
+
+    Raises
+    ------
+    OSError
+        There is a file, but it cannot be read now (permission, a bad sector).
+    """
     folder, base = split(name)
     try:
         fd = open_regular(folders.fd(folder), base)
-    except OSError:
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
         return False
     with closing(fd):
         return os.fstat(fd).st_size == size_bytes and sha256_of(fd) == sha256

@@ -21,9 +21,9 @@ import pillow_heif
 from PIL import Image, ImageOps, features
 from PIL.JpegImagePlugin import JpegImageFile
 
-from imgsortd.adapters.formats import HEAD_BYTES, looks_like, sniff
+from imgsortd.adapters.formats import HEAD_BYTES, is_only_begun, looks_like, sniff
 from imgsortd.core.records import Pixels
-from imgsortd.errors import PictureError
+from imgsortd.errors import IncompleteError, PictureError
 
 Box = tuple[int, int, float, float]
 
@@ -78,27 +78,62 @@ def decode(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Pi
     Raises
     ------
     PictureError
-        ``not a picture: …``, ``incomplete: …``, ``decompression bomb: …``, ``damaged JPEG: …``.
+        ``not a picture: …``, ``incomplete: …``, ``decompression bomb: …``, ``damaged JPEG: …``;
+        an IncompleteError where the file may only be unfinished.
     MemoryError
         There is not memory enough for it.
     """
+    small = _decode(data, max_megapixels)
+    x, y = (round((side - CROP_SIZE) / 2) for side in small.size)
+    return np.array(small.crop((x, y, x + CROP_SIZE, y + CROP_SIZE)), dtype=np.uint8)
+
+
+def decode_whole(
+    data: bytes, side_px: int, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> Pixels:
+    """Decode a picture to a small one of all of it, for a person to look at.
+
+    Parameters
+    ----------
+    side_px
+        Most pixels of a side.
+
+    Returns
+    -------
+    Pixels
+        uint8 [height, width, 3], otherwise as :func:`decode`; strips over 512:1 lack their ends.
+
+    Raises
+    ------
+    PictureError, MemoryError
+        As :func:`decode`.
+    """
+    small = _decode(data, max_megapixels)
+    small.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    return np.array(small, dtype=np.uint8)
+
+
+def _decode(data: bytes, max_megapixels: float) -> Image.Image:
+    """Return the picture upright, as RGB, its short side of 256; see :func:`decode`."""
     kind = sniff(data[:HEAD_BYTES])
     if kind is None:
         looks = looks_like(data[:HEAD_BYTES])
-        raise PictureError(f"not a picture: it begins like {looks}")
+        error_type = IncompleteError if is_only_begun(data[:HEAD_BYTES]) else PictureError
+        raise error_type(f"not a picture: it begins like {looks}")
     if kind == "AVIF" and not features.check("avif"):
         raise PictureError("AVIF is not supported by this Pillow; install the wheel from PyPI")
     # Pillow's own guard stays on, because GIF and WebP allocate while they are being opened.
     # It is one number for the process, and every caller has the same configuration.
     Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
     try:
-        return _decode(data, kind, max_megapixels)
+        return _decode_kind(data, kind, max_megapixels)
     except (PictureError, MemoryError):  # no memory: the picture may be, or the machine
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _bomb(int(re.findall(r"\d+", f"{error} 0")[0]), max_megapixels) from error
     except Exception as error:  # fuzzing met a dozen types; one missed would stop the daemon
-        raise PictureError(f"damaged {kind}: {_short(error)}") from error
+        error_type = IncompleteError if "truncated" in str(error).lower() else PictureError
+        raise error_type(f"damaged {kind}: {_short(error)}") from error
 
 
 def _bomb(pixels: int, max_megapixels: float) -> PictureError:
@@ -113,7 +148,7 @@ def _short(error: Exception) -> str:
     return text.encode("unicode_escape").decode("ascii")[:_MAX_REASON_CHARS]
 
 
-def _decode(data: bytes, kind: str, max_megapixels: float) -> Pixels:
+def _decode_kind(data: bytes, kind: str, max_megapixels: float) -> Image.Image:
     # Not Image.open for JPEG: it refuses a 200-megapixel photograph before it can be reduced,
     # and reads the index of further images (MPF), which editors often leave broken.
     file, is_jpeg = io.BytesIO(data), kind == "JPEG"
@@ -128,9 +163,7 @@ def _decode(data: bytes, kind: str, max_megapixels: float) -> Pixels:
         if pixels > max_megapixels * 1e6:
             raise _bomb(pixels, max_megapixels)
         image.load()
-        small = _upright(_resize(_without_far_ends(image), covered), image)
-    x, y = (round((side - CROP_SIZE) / 2) for side in small.size)
-    return np.array(small.crop((x, y, x + CROP_SIZE, y + CROP_SIZE)), dtype=np.uint8)
+        return _upright(_resize(_without_far_ends(image), covered), image)
 
 
 def _count_pixels(image: Image.Image) -> int:
@@ -159,7 +192,7 @@ def _check_jpeg(data: bytes) -> bool:
             scans, at_full_size = scans + 1, at_full_size or data[at + 2] < components
         if scans > _MAX_JPEG_SCANS:
             raise PictureError(f"decompression bomb: more than {_MAX_JPEG_SCANS} JPEG scans")
-    raise PictureError("incomplete: the JPEG has no end marker, as in an unfinished download")
+    raise IncompleteError("incomplete: the JPEG has no end marker, as in an unfinished download")
 
 
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ PICTURE_EXTENSIONS = frozenset(
     b".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff "
     b".heic .heif .hif .avif".split()
 )
+_MOST_LEFT = 10_000  # names kept of what is not sorted
 
 
 @dataclass(slots=True)
@@ -39,16 +40,28 @@ class Inbox:
         Shell patterns; a file or folder whose name matches one is not touched.
     extensions
         ``auto``, or the only extensions that are taken.
+    folders
+        How many the last listing has gone through.
+    companions
+        Extensions that are listed all the same: of files that may go with a picture.
+    meet
+        Told before each listing which folder stands under the path; may raise WatchError.
+    left_alone
+        What the last listing met and did not yield, by name: the reason. Not what is ignored.
     """
 
     root: Path
     recursive: bool
     ignore: Sequence[str]
     extensions: str | Sequence[str]
+    companions: Sequence[str] = ()
+    meet: Callable[[os.stat_result], None] = lambda _: None
+    folders: int = field(init=False, default=0)
     _ignored: re.Pattern[bytes] = field(init=False)
     _only: frozenset[bytes] | None = field(init=False)
+    _also: frozenset[bytes] = field(init=False)
+    left_alone: dict[bytes, str] = field(init=False, default_factory=dict)
     _told: set[bytes] = field(init=False, default_factory=set)
-    _identity: tuple[int, int] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         # What imgsortd itself makes (.imgsortd-claim) is never a picture to sort.
@@ -56,9 +69,8 @@ class Inbox:
         self._ignored = re.compile("|".join(patterns).encode())
         self._only = None
         if not isinstance(self.extensions, str):
-            self._only = frozenset(
-                b"." + os.fsencode(ending).lower().lstrip(b".") for ending in self.extensions
-            )
+            self._only = _endings(self.extensions)
+        self._also = _endings(self.companions)
 
     def scan(self) -> Iterator[tuple[bytes, Stamp]]:
         """Yield name and stamp of every regular file that is not ignored.
@@ -71,12 +83,14 @@ class Inbox:
             The inbox itself is gone or cannot be listed.
         """
         self.check_identity()
+        self.left_alone = {}
         folders = [b""]  # a list, no recursion: strangers may nest folders without end
+        self.folders = 0
         while folders:
             yield from self._scan_folder(folders.pop(), folders)
 
     def check_identity(self) -> None:
-        """Refuse to go on without the inbox; tell of another folder under its path."""
+        """Refuse to go on without the inbox, or with another folder under its path."""
         try:
             status = os.stat(self.root)
         except OSError as error:
@@ -84,17 +98,15 @@ class Inbox:
                 f"inbox {self.root}: cannot be listed ({error.strerror}); sorting waits until "
                 f"the folder is there and readable again"
             ) from error
-        identity = (status.st_dev, status.st_ino)
         if not stat.S_ISDIR(status.st_mode):
             raise WatchError(f"inbox {self.root}: is no longer a folder; sorting waits")
-        if self._identity not in (None, identity):
-            log.warning("inbox replaced path=%s", self.root)
-        self._identity = identity
+        self.meet(status)
 
     def _scan_folder(self, folder: bytes, below: list[bytes]) -> Iterator[tuple[bytes, Stamp]]:
         path = os.path.join(os.fsencode(self.root), folder)
         try:
             with os.scandir(path) as entries:
+                self.folders += 1
                 for entry in entries:
                     if self._ignored.match(entry.name):
                         continue
@@ -104,13 +116,14 @@ class Inbox:
                     elif self.recursive:
                         below.append(name)
                     else:
-                        self._tell_once(name, "folder left alone reason=recursive is false")
+                        self._leave(name, "folder, and recursive is false")
         except OSError as error:
             if not folder:
                 raise WatchError(
                     f"inbox {self.root}: cannot be listed ({error.strerror})"
                 ) from error
-            self._tell_once(folder, f"folder skipped reason={error.strerror}")
+            if error.errno not in fsops.NO_FILE:  # it went away between its listing and now
+                self._leave(folder, f"folder that cannot be listed: {error.strerror}")
 
     def _entry(self, name: bytes, entry: os.DirEntry[bytes]) -> Iterator[tuple[bytes, Stamp]]:
         try:
@@ -122,15 +135,17 @@ class Inbox:
                 yield name, fsops.stamp_of(status)
         else:
             kind = "symlink" if stat.S_ISLNK(status.st_mode) else "special file"
-            self._tell_once(name, f"file left alone reason={kind}")
+            self._leave(name, kind)
 
-    def _tell_once(self, name: bytes, text: str) -> None:
-        if name not in self._told and len(self._told) < 10_000:
+    def _leave(self, name: bytes, reason: str) -> None:
+        if len(self.left_alone) < _MOST_LEFT:
+            self.left_alone[name] = reason
+        if name not in self._told and len(self._told) < _MOST_LEFT:
             self._told.add(name)
-            log.info("%s name=%r", text, os.fsdecode(name))
+            log.info("left alone reason=%s name=%r", reason, os.fsdecode(name))
 
     def _is_wanted(self, name: bytes) -> bool:
-        return self._only is None or os.path.splitext(name)[1].lower() in self._only
+        return self._only is None or os.path.splitext(name)[1].lower() in self._only | self._also
 
     def is_ignored(self, name: bytes) -> bool:
         """Tell whether a name, or a folder on its way, matches an ignore pattern."""
@@ -150,13 +165,25 @@ class Inbox:
 
     def claims_picture(self, name: bytes) -> bool:
         """Tell whether a finished file is one to sort: by its extension, else its first bytes."""
-        if self._only is not None or os.path.splitext(name)[1].lower() in PICTURE_EXTENSIONS:
+        extension = os.path.splitext(name)[1].lower()
+        if self._only is not None:
+            return extension in self._only
+        if extension in PICTURE_EXTENSIONS:
             return True
-        folder, base = fsops.split(name)
-        try:
-            with fsops.Folders(self.root) as folders:
-                fd = fsops.open_regular(folders.fd(folder), base)
-                with fsops.closing(fd):
-                    return sniff(os.pread(fd, HEAD_BYTES, 0)) is not None
-        except OSError as error:
-            return error.errno in (errno.EACCES, errno.EPERM)  # let the reader say so
+        with fsops.Folders(self.root) as folders:
+            return is_picture_by_content(folders, name)
+
+
+def is_picture_by_content(folders: fsops.Folders, name: bytes) -> bool:
+    """Tell whether a file's first bytes are a picture's, or may be: where it cannot be read."""
+    folder, base = fsops.split(name)
+    try:
+        fd = fsops.open_regular(folders.fd(folder), base)
+        with fsops.closing(fd):
+            return sniff(os.pread(fd, HEAD_BYTES, 0)) is not None
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EPERM)  # let the reader say so
+
+
+def _endings(extensions: Sequence[str]) -> frozenset[bytes]:
+    return frozenset(b"." + os.fsencode(ending).lower().lstrip(b".") for ending in extensions)

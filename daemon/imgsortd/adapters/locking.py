@@ -1,4 +1,8 @@
-"""One imgsortd for one state folder and one inbox: flock, which a kill -9 releases."""
+"""One imgsortd for one state folder and one inbox: locks that a kill -9 releases.
+
+State folder and inbox are each held by an flock. That two inboxes are not one inside the
+other is told by marks on the inbox and on the folders above it.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,27 @@ import logging
 import os
 import time
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 
-from imgsortd.adapters.fsops import open_root
-from imgsortd.errors import LockedError, StoreError, WatchError
+from imgsortd.adapters import marks
+from imgsortd.adapters.fsops import NO_SPACE, open_root
+from imgsortd.adapters.marks import Mark
+from imgsortd.errors import LockedError, NoSpaceError, StoreError, WatchError
 
 log = logging.getLogger(__name__)
 
+Key = tuple[str, int, int]
+"""What a lock is known by: what it is on, device and inode."""
+
 _TRIES, _BETWEEN_TRIES_S = 10, 0.05
+
+
+class Hold(StrEnum):
+    """How an inbox is held."""
+
+    ALONE = "alone"
+    TO_READ = "to read"  # beside others that only read it
 
 
 class Locks:
@@ -25,7 +42,10 @@ class Locks:
     state_dir
         Made where it is new, mode 0700; holds the file ``lock`` with the owner's pid.
     inbox
-        Locked too (the folder itself, no file is made) where files are moved out of it.
+        Locked too: the folder itself, no file is made and no right to write is needed.
+        Nobody else's inbox may stand in it or above it.
+    hold
+        Whether others may read that inbox meanwhile.
 
     Raises
     ------
@@ -33,9 +53,11 @@ class Locks:
         On entering: another process holds one of them; the text names its pid.
     """
 
-    def __init__(self, state_dir: Path, inbox: Path | None = None) -> None:
+    def __init__(self, state_dir: Path, inbox: Path | None = None, hold: Hold = Hold.ALONE) -> None:
         self._first = (state_dir, inbox)
-        self._held: dict[tuple[int, int], int] = {}
+        self._hold = hold
+        self._slot = marks.new_slot()
+        self._held: dict[Key, int] = {}
 
     def __enter__(self) -> Locks:
         self.also(*self._first)
@@ -45,73 +67,128 @@ class Locks:
         self.only(set())
 
     @property
-    def held(self) -> set[tuple[int, int]]:
-        """What the locks held now are known by: device and inode."""
+    def held(self) -> set[Key]:
+        """What the locks held now are known by."""
         return set(self._held)
 
-    def also(self, state_dir: Path, inbox: Path | None = None) -> set[tuple[int, int]]:
+    def also(self, state_dir: Path, inbox: Path | None = None) -> set[Key]:
         """Take the locks of another pair besides those held; return what they are known by.
 
         Raises
         ------
-        LockedError, StoreError, WatchError
+        LockedError, NoSpaceError, StoreError, WatchError
             One of them cannot be had; what was held before is held still, and no more.
         """
         before = self.held
         try:
             wanted = {self._lock_state(state_dir)}
             if inbox is not None:
-                wanted.add(self._lock_inbox(inbox))
+                wanted |= self._lock_inbox(inbox)
         except BaseException:
             self.only(before)
             raise
         return wanted
 
-    def only(self, wanted: set[tuple[int, int]]) -> None:
+    def only(self, wanted: set[Key]) -> None:
         """Release all but these."""
         for key in self.held - wanted:
             os.close(self._held.pop(key))
 
-    def _lock_state(self, state_dir: Path) -> tuple[int, int]:
+    def is_removed(self, identity: tuple[int, int]) -> bool:
+        """Tell of an inbox that is held, by device and inode, whether it was deleted."""
+        fd = self._held.get(("inbox", *identity))
+        return fd is not None and os.fstat(fd).st_nlink == 0
+
+    def _lock_state(self, state_dir: Path) -> Key:
         path = lock_file(state_dir)
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make_private(state_dir)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
+            if error.errno in NO_SPACE:
+                raise NoSpaceError(
+                    f"state_dir {state_dir}: its disk is full ({error.strerror}); free some "
+                    f"space there, or choose a state_dir on another disk"
+                ) from error
             raise StoreError(
                 f"state_dir {state_dir}: cannot be written by uid {os.geteuid()} "
                 f"({error.strerror}); make it and give it to that user"
             ) from error
-        key = self._lock(fd, f"state_dir {state_dir}")
-        os.ftruncate(self._held[key], 0)
-        os.pwrite(self._held[key], b"%d\n" % os.getpid(), 0)
+        key = self._keep("state", fd)
+        self._flock(self._held[key], f"state_dir {state_dir}", fcntl.LOCK_EX)
+        try:
+            os.ftruncate(self._held[key], 0)
+            os.pwrite(self._held[key], b"%d\n" % os.getpid(), 0)
+        except OSError as error:  # a full disk: the lock holds without it
+            log.warning("pid not written file=%s reason=%s", path, error.strerror)
         return key
 
-    def _lock_inbox(self, inbox: Path) -> tuple[int, int]:
+    def _lock_inbox(self, inbox: Path) -> set[Key]:
         try:
             fd = open_root(inbox)
         except OSError as error:
             raise WatchError(f"inbox {inbox}: cannot be opened ({error.strerror})") from error
-        return self._lock(fd, f"inbox {inbox}")
+        key = self._keep("inbox", fd)
+        how = fcntl.LOCK_EX if self._hold is Hold.ALONE else fcntl.LOCK_SH
+        self._flock(self._held[key], f"inbox {inbox}", how)
+        # First the marks, then the look: of two that start at once, at least one is refused.
+        above = self._mark(inbox, self._held[key])
+        self._refuse_nested(inbox, self._held[key], Mark.ABOVE_AN_INBOX, "in a folder of it")
+        for name, outer in above.items():
+            self._refuse_nested(inbox, self._held[outer], Mark.INBOX, f"in {name} above it")
+        return {key, *above.values()}
 
-    def _lock(self, fd: int, what: str) -> tuple[int, int]:
+    def _mark(self, inbox: Path, fd: int) -> dict[Path, Key]:
+        """Mark the inbox and the folders above it; return these and their keys."""
+        above = {}
+        for folder in Path(os.path.realpath(inbox)).parents:
+            with suppress(OSError):  # not to be read by this user: no inbox of ours
+                above[folder] = self._keep("above", open_root(folder))
+        if self._hold is Hold.ALONE:
+            with suppress(OSError):
+                marks.put(fd, Mark.INBOX, self._slot)
+            for key in above.values():
+                with suppress(OSError):
+                    marks.put(self._held[key], Mark.ABOVE_AN_INBOX, self._slot)
+        return above
+
+    def _refuse_nested(self, inbox: Path, fd: int, mark: Mark, where: str) -> None:
+        with suppress(OSError):
+            pid = marks.pid_of_another(fd, mark, self._slot)
+            if pid is not None:
+                raise LockedError(
+                    f"inbox {inbox}: another imgsortd is at work {where} (pid {pid}); "
+                    f"stop it first, or take folders that do not contain one another"
+                )
+
+    def _keep(self, what: str, fd: int) -> Key:
+        """Keep a descriptor, or the one that is held on the same already."""
         status = os.fstat(fd)
-        key = (status.st_dev, status.st_ino)
+        key = (what, status.st_dev, status.st_ino)
         if key in self._held:
             os.close(fd)  # a second flock would be refused by our own first
-            return key
-        self._held[key] = fd
+        else:
+            self._held[key] = fd
+        return key
+
+    def _flock(self, fd: int, what: str, how: int) -> None:
         try:
-            _flock(fd)
+            _flock(fd, how)
         except BlockingIOError as error:
             raise LockedError(
-                f"{what}: another imgsortd is at work there ({_owner_text(fd)}); "
+                f"{what}: another imgsortd is at work there ({self._owner_text(fd)}); "
                 f"stop it first, or ask it: imgsortd status"
             ) from error
         except OSError:
             pass  # some network shares have no locks; the state folder's lock remains
-        return key
+
+    def _owner_text(self, fd: int) -> str:
+        pid = _owner_of(fd)
+        if not pid:
+            with suppress(OSError):
+                pid = marks.pid_of_another(fd, Mark.INBOX, self._slot)
+        return f"pid {pid}" if pid else "its pid is not to be seen from here"
 
 
 def _make_private(state_dir: Path) -> None:
@@ -122,24 +199,19 @@ def _make_private(state_dir: Path) -> None:
         log.info("state_dir made private path=%s mode=0700", state_dir)
 
 
-def _flock(fd: int) -> None:
+def _flock(fd: int, how: int) -> None:
     """Take the lock; ``status`` holds it for an instant when it looks, so ask more than once."""
     for _ in range(_TRIES):
         with suppress(BlockingIOError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
             return
         time.sleep(_BETWEEN_TRIES_S)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(fd, how | fcntl.LOCK_NB)
 
 
 def lock_file(state_dir: Path) -> Path:
     """Return the path of the lock file."""
     return state_dir / "lock"
-
-
-def _owner_text(fd: int) -> str:
-    pid = _owner_of(fd)
-    return f"pid {pid}" if pid else "its pid is not to be seen from here"
 
 
 def _owner_of(fd: int) -> int | None:

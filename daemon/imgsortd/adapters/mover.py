@@ -18,7 +18,8 @@ from pathlib import Path
 from imgsortd.adapters import copying, fsops, placing, renaming
 from imgsortd.adapters.crossing import Crossing
 from imgsortd.adapters.faults import fault_point
-from imgsortd.adapters.placing import MidMoveJournal, Places, ended, failed
+from imgsortd.adapters.places import MidMoveJournal, Places, ended, failed
+from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.core.records import Move, MovePhase, MoveResult, Op, Root
 
 NAME_TAKEN = "its old name in the inbox is taken"
@@ -38,22 +39,36 @@ class Mover:
     Attributes
     ----------
     after_each
-        Called after each move: across slow mounts a batch may take minutes.
+        Called after each move and each megabyte copied: across slow mounts a batch, or one
+        film, may take minutes.
+    stopping
+        Asked before each move and each megabyte of a copy whether to end: what is not begun
+        by then, or not whole, is left to the next start.
+    whereabouts
+        Where it is known which folder the inbox is: then no file of another one is gone.
     """
 
     def __init__(self, inbox: Path, target: Path, journal: MidMoveJournal) -> None:
         self._roots = {Root.INBOX: inbox, Root.TARGET: target}
         self._journal = journal
         self.after_each: Callable[[], None] = lambda: None
+        self.stopping: Callable[[], bool] = lambda: False
+        self.whereabouts: Whereabouts | None = None
 
     def exists(self, dst: bytes) -> bool:
         """Tell whether something has this name under target."""
         return os.path.lexists(os.path.join(os.fsencode(self._roots[Root.TARGET]), dst))
 
     def holds_bytes(self, dst: bytes, size_bytes: int, sha256: bytes) -> bool:
-        """Tell whether the file under target is a regular one with exactly these bytes."""
-        with fsops.Folders(self._roots[Root.TARGET]) as target:
-            return fsops.holds_bytes(target, dst, size_bytes, sha256)
+        """Tell whether the file under target is a regular one with exactly these bytes.
+
+        One that cannot be read is taken for another: a double is better than a loss.
+        """
+        try:
+            with fsops.Folders(self._roots[Root.TARGET]) as target:
+                return fsops.holds_bytes(target, dst, size_bytes, sha256)
+        except OSError:
+            return False
 
     def obstacle(self, roots: Iterable[Root]) -> str:
         """Return why one of these folders takes no files now; empty when all do."""
@@ -87,13 +102,21 @@ class Mover:
                 for move in moves:
                     roots[move.src_root].open()
                     roots[move.dst_root].open()
+                self._check_inbox(roots[Root.INBOX])
             except OSError as error:  # an inbox that is away does not make its files gone
                 return [failed(move, error) for move in moves]
             promised = {move.dst for move in moves}
-            places = Places(roots, self._journal, again, promised, self.after_each)
+            places = Places(roots, self._journal, again, promised, self.after_each, self.stopping)
             results = self._run(places, moves)
             fault_point("moves_synced")
-        return results
+        away = self.whereabouts
+        return results if away is None else [away.kept_open(result) for result in results]
+
+    def _check_inbox(self, inbox: fsops.Folders) -> None:
+        if self.whereabouts is not None and inbox.is_open:
+            refusal = self.whereabouts.refusal(inbox.root_fd)
+            if refusal:
+                raise OSError(errno.ESTALE, refusal)
 
     def _run(self, places: Places, moves: Sequence[Move]) -> list[MoveResult]:
         copies = [m for m in moves if m.op is Op.COPY and m.dst_root is Root.TARGET]
@@ -111,16 +134,21 @@ class Mover:
 
 
 def _guard(places: Places, move: Move) -> MoveResult:
+    if places.stopping():
+        return ended(move, move.phase)
     steps = {Op.MOVE: _move, Op.HARDLINK: placing.hardlink, Op.SYMLINK: placing.symlink}
     is_taken_back = move.dst_root is Root.INBOX and move.op is not Op.MOVE
     try:
         return (placing.take_back if is_taken_back else steps[move.op])(places, move)
+    except copying.StoppedError:
+        return ended(move, MovePhase.PLANNED)
     except OSError as error:
         return failed(move, error)
 
 
 def _move(places: Places, move: Move) -> MoveResult:
-    crossing = Crossing(places.roots[move.src_root], places.end(move), places.journal)
+    source, end = places.roots[move.src_root], places.end(move)
+    crossing = Crossing(source, end, places.journal, places.on_chunk)
     if crossing.is_begun(move):
         return _cross(places, crossing, move)
     if _is_there(places, move):
@@ -141,18 +169,17 @@ def _is_there(places: Places, move: Move) -> bool:
         return False
     folder, name = fsops.split(move.dst)
     dst_fd = places.end(move).fd(folder)
-    inode = fsops.inode_at(dst_fd, name)
     try:
         src_fd = places.source_fd(move)
     except OSError:
         return True  # the folder it came from has been removed since
     base = fsops.split(move.src)[1]
-    if fsops.inode_at(src_fd, base) == inode:  # linked, but not unlinked before a crash
+    if fsops.is_same_file(src_fd, base, dst_fd, name):  # linked, not unlinked before a crash
         fsops.sync_folder(dst_fd)
         os.unlink(base, dir_fd=src_fd)
         places.roots[move.src_root].touched(fsops.split(move.src)[0])
         return True
-    return inode == move.stamp.inode
+    return fsops.inode_at(dst_fd, name) == move.stamp.inode
 
 
 def _rename(places: Places, fd: int, move: Move, crossing: Crossing) -> MoveResult:
@@ -187,8 +214,7 @@ def _rename(places: Places, fd: int, move: Move, crossing: Crossing) -> MoveResu
 def _link_and_unlink(fd: int, src_fd: int, base: bytes, dst_fd: int, name: bytes) -> None:
     renaming.link(src_fd, base, dst_fd, name)
     fault_point("linked")
-    linked = fsops.inode_at(dst_fd, name)
-    if linked == fsops.inode_at(src_fd, base):
+    if fsops.is_same_file(src_fd, base, dst_fd, name):
         fsops.sync_folder(dst_fd)
         os.unlink(base, dir_fd=src_fd)
 
@@ -199,7 +225,7 @@ def _cross(places: Places, crossing: Crossing, move: Move) -> MoveResult:
         try:
             return crossing.run(move)
         except FileExistsError:
-            if places.again and places.arrived(move):
+            if places.again and crossing.is_ours(move) and places.arrived(move):
                 return crossing.finish(move)
             if move.dst_root is Root.INBOX:
                 return replace(crossing.give_back(move, MovePhase.CHANGED), error=NAME_TAKEN)

@@ -4,121 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import Protocol
 
 from imgsortd.adapters import copying, fsops, renaming
 from imgsortd.adapters.faults import fault_point
+from imgsortd.adapters.places import Places, ended, failed
 from imgsortd.core.records import Move, MovePhase, MoveResult, Op, Root
-from imgsortd.core.routing import free_name
 
 CHANGED = "it is no longer what was put there"
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-class MidMoveJournal(Protocol):
-    """What a move must commit while it runs."""
-
-    def rename(self, move_id: int, dst: bytes) -> None:
-        """Commit another destination name."""
-
-    def mark_copied(self, move_id: int) -> None:
-        """Commit that the copy is whole and synced."""
-
-
-def failed(move: Move, error: OSError) -> MoveResult:
-    """Describe a move that could not be made now; its row stays open."""
-    text = f"{error.strerror or error} ({os.fsdecode(move.dst)})"
-    return MoveResult(move, move.phase, move.dst, text, error.errno in _NO_SPACE)
-
-
-def ended(move: Move, phase: MovePhase, why: str = "") -> MoveResult:
-    """Describe a move that needs no more work, and why where it was not made."""
-    return MoveResult(move, phase, move.dst, why)
-
-
-class Places:
-    """The two ends of the moves of one batch.
-
-    Parameters
-    ----------
-    roots
-        Inbox and target, for as long as their descriptors are open.
-    journal
-        Where another name is committed.
-    again
-        The rows may have been begun before: what is found may be our own.
-    promised
-        Destinations of all moves of the batch: no name for another of them.
-    after_each
-        Called after each move.
-    """
-
-    def __init__(
-        self,
-        roots: dict[Root, fsops.Folders],
-        journal: MidMoveJournal,
-        again: bool,
-        promised: set[bytes],
-        after_each: Callable[[], None],
-    ) -> None:
-        self.roots = roots
-        self.journal = journal
-        self.again = again
-        self.after_each = after_each
-        self._promised = promised
-
-    def end(self, move: Move) -> fsops.Folders:
-        """Return the root that a move's destination is below."""
-        return self.roots[move.dst_root]
-
-    def source_fd(self, move: Move) -> int:
-        """Return the descriptor of the folder that a move's source stands in."""
-        return self.roots[move.src_root].fd(fsops.split(move.src)[0])
-
-    def open_source(self, move: Move) -> int | None:
-        """Open the source; None where it is gone, or no longer a regular file."""
-        try:
-            return fsops.open_regular(self.source_fd(move), fsops.split(move.src)[1])
-        except OSError as error:
-            if error.errno in fsops.NO_FILE:
-                return None
-            raise
-
-    def destination(self, move: Move) -> tuple[int, bytes]:
-        """Make the destination's folder where it is new; return its descriptor and the name."""
-        folder, name = fsops.split(move.dst)
-        fd = self.end(move).make(folder)
-        fault_point("folder_made")
-        self.end(move).touched(folder)
-        return fd, name
-
-    def another_name(self, move: Move) -> Move:
-        """Commit the next free name: a stranger has taken the planned one."""
-        folder, _ = fsops.split(move.dst)
-        fd = self.end(move).fd(folder)
-
-        def is_taken(path: bytes) -> bool:
-            there = fsops.inode_at(fd, fsops.split(path)[1]) is not None
-            return there or path in self._promised
-
-        dst = free_name(folder, fsops.split(move.src)[1], is_taken)
-        self._promised.add(dst)
-        self.journal.rename(move.move_id, dst)
-        return replace(move, dst=dst)
-
-    def arrived(self, move: Move) -> bool:
-        """Tell whether an earlier try brought the bytes to their destination."""
-        arrived = self.again and fsops.holds_bytes(
-            self.end(move), move.dst, move.stamp.size_bytes, move.sha256
-        )
-        if arrived:
-            folder, _ = fsops.split(move.dst)
-            fsops.unlink_if_there(self.end(move).fd(folder), copying.part_of(move.move_id))
-            self.end(move).touched(folder)
-        return arrived
 
 
 def take_back(places: Places, move: Move) -> MoveResult:
@@ -199,6 +93,8 @@ def copy_all(places: Places, moves: Sequence[Move]) -> list[MoveResult]:
 
 def _stage(places: Places, move: Move) -> copying.Staged | MoveResult:
     try:
+        if places.stopping():
+            return ended(move, move.phase)
         if places.arrived(move):
             return ended(move, MovePhase.DONE)
         fd = places.open_source(move)
@@ -206,9 +102,12 @@ def _stage(places: Places, move: Move) -> copying.Staged | MoveResult:
             return ended(move, MovePhase.GONE)
         with fsops.closing(fd):
             folder_fd, _ = places.destination(move)
-            return copying.stage(fd, folder_fd, copying.part_of(move.move_id), move.sha256)
+            part = copying.part_of(move.move_id)
+            return copying.stage(fd, folder_fd, part, move.sha256, places.on_chunk)
     except copying.BytesChangedError:
         return ended(move, MovePhase.CHANGED)
+    except copying.StoppedError:
+        return ended(move, move.phase)
     except OSError as error:
         return failed(move, error)
 

@@ -13,11 +13,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import local
 
-from imgsortd.adapters import fsops
+from imgsortd.adapters import fsops, leases
 from imgsortd.adapters.cpus import usable_cpus
-from imgsortd.adapters.decoding import DecodeLimits, Decoder, NoDecoderError
-from imgsortd.core.records import Candidate, NotRead, Picture, ReadResult, Skipped, Unreadable
-from imgsortd.errors import PictureError
+from imgsortd.adapters.decode_limits import DecodeLimits
+from imgsortd.adapters.decoding import Decoder, NoDecoderError
+from imgsortd.adapters.unfinished import looks_unfinished
+from imgsortd.core.records import (
+    Candidate,
+    Hashed,
+    NotRead,
+    Picture,
+    ReadResult,
+    Skipped,
+    Unreadable,
+)
+from imgsortd.errors import IncompleteError, PictureError
 
 MAX_FILE_BYTES = 512 << 20
 # Each holds a file and a picture in memory, and shares the CPUs with the model it feeds.
@@ -52,6 +62,7 @@ class PictureReader:
     ) -> None:
         self._inbox = inbox
         self._limits = limits or DecodeLimits()
+        self._is_closing = False
         self._of_thread = local()
         self._decoders: list[Decoder] = []
         cpus = usable_cpus()
@@ -62,6 +73,10 @@ class PictureReader:
         """Begin to read one file; it is not decoded where a reason to refuse it is given."""
         return self._pool.submit(self.read, candidate, refusal)
 
+    def submit_hash(self, candidate: Candidate) -> Future[Hashed | Skipped]:
+        """Begin to hash one file, which need be no picture, nor fit into memory."""
+        return self._pool.submit(self.hash, candidate)
+
     def rest(self) -> None:
         """End the idle processes but one; they are started again when they are needed."""
         for decoder in self._decoders[1:]:
@@ -69,6 +84,7 @@ class PictureReader:
 
     def close(self) -> None:
         """Stop the pool; files that were not begun, and those being decoded, are not read."""
+        self._is_closing = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         for decoder in self._decoders:
             decoder.close()
@@ -85,8 +101,9 @@ class PictureReader:
     def read(self, candidate: Candidate, refusal: str = "") -> ReadResult:
         """Read one file: its hash and pixels are of the same bytes.
 
-        A file that is gone, changed since it settled, or still open for writing is
-        :class:`Skipped`; one that is no picture is :class:`Unreadable`.
+        A file that is gone, changed since it settled, still open for writing, or
+        unfinished as it seems, is :class:`Skipped`; one that is no picture is
+        :class:`Unreadable`.
         """
         try:
             data = self._read_bytes(candidate)
@@ -97,22 +114,53 @@ class PictureReader:
         sha256 = hashlib.sha256(data).digest()
         if refusal:
             return Unreadable(candidate, sha256, refusal)
+        if candidate.patience_s > 0 and (reason := looks_unfinished(data)):
+            return Skipped(candidate, NotRead.INCOMPLETE, reason)
         try:
             return Picture(candidate, sha256, self._decoder.decode(data))
+        except IncompleteError as error:
+            if candidate.patience_s > 0:
+                return Skipped(candidate, NotRead.INCOMPLETE, str(error))
+            return Unreadable(candidate, sha256, str(error))
         except PictureError as error:
             return Unreadable(candidate, sha256, str(error))
         except NoDecoderError as error:
             return Skipped(candidate, NotRead.DENIED, str(error))
 
-    def _read_bytes(self, candidate: Candidate) -> bytes | Skipped | Unreadable:
+    def hash(self, candidate: Candidate) -> Hashed | Skipped:
+        """Hash one file, piece by piece; one that is gone, changed or written is skipped."""
+        try:
+            with fsops.closing(self._open(candidate)) as fd:
+                if skipped := self._not_now(fd, candidate):
+                    return skipped
+                digest = hashlib.sha256()
+                for chunk in fsops.read_chunks(fd):
+                    if self._is_closing:
+                        return Skipped(candidate, NotRead.BUSY)
+                    digest.update(chunk)
+                return self._not_now(fd, candidate) or Hashed(candidate, digest.digest())
+        except OSError as error:
+            return Skipped(candidate, _why(error), str(error.strerror or error))
+
+    def _open(self, candidate: Candidate) -> int:
         folder, base = fsops.split(candidate.name)
         with fsops.Folders(self._inbox) as folders:
-            fd = fsops.open_regular(folders.fd(folder), base)
-        with fsops.closing(fd):
-            if fsops.has_writer(fd):
-                return Skipped(candidate, NotRead.BUSY)
-            if not self._unchanged(fd, candidate):
-                return Skipped(candidate, NotRead.CHANGED)
+            return fsops.open_regular(folders.fd(folder), base)
+
+    def _not_now(self, fd: int, candidate: Candidate) -> Skipped | None:
+        writer = leases.writer_of(fd)
+        if writer is leases.Writer.SOME:
+            return Skipped(candidate, NotRead.BUSY)
+        if writer is leases.Writer.UNKNOWN and not candidate.is_patient:
+            return Skipped(candidate, NotRead.UNASKED)
+        if not self._unchanged(fd, candidate):
+            return Skipped(candidate, NotRead.CHANGED)
+        return None
+
+    def _read_bytes(self, candidate: Candidate) -> bytes | Skipped | Unreadable:
+        with fsops.closing(self._open(candidate)) as fd:
+            if skipped := self._not_now(fd, candidate):
+                return skipped
             if candidate.stamp.size_bytes > MAX_FILE_BYTES:
                 size_mb, limit_mb = candidate.stamp.size_bytes >> 20, MAX_FILE_BYTES >> 20
                 reason = f"too large: {size_mb} MiB, pictures up to {limit_mb} MiB are read"

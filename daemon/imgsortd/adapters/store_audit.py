@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from imgsortd.core.records import FileState, Stamp
 
@@ -41,6 +41,8 @@ class Adopted:
     reason: str = ""
     inbox_stamp: Stamp | None = None
     """Of the file in the inbox that it is a copy of or link to; None where it was moved."""
+    companion_of: int | None = None
+    """Row of the picture that it is a companion of."""
 
 
 class StoreAudit:
@@ -54,17 +56,14 @@ class StoreAudit:
         connection.execute("DROP TABLE IF EXISTS temp.found")
         connection.execute(
             "CREATE TEMP TABLE found(dst BLOB PRIMARY KEY, inode INTEGER, size_bytes INTEGER, "
-            "mtime_ns INTEGER) WITHOUT ROWID"
+            "mtime_ns INTEGER, ctime_ns INTEGER) WITHOUT ROWID"
         )
 
     def take_listing(self, files: Iterable[Found]) -> None:
         """Take the listing in."""
         self._connection.executemany(
-            "INSERT OR IGNORE INTO temp.found VALUES (?, ?, ?, ?)",
-            (
-                (file.dst, file.stamp.inode, file.stamp.size_bytes, file.stamp.mtime_ns)
-                for file in files
-            ),
+            "INSERT OR IGNORE INTO temp.found VALUES (?, ?, ?, ?, ?)",
+            ((file.dst, *astuple(file.stamp)) for file in files),
         )
         self._connection.commit()
 
@@ -84,14 +83,21 @@ class StoreAudit:
         )
         return [Found(row[0], Stamp(*row[1:])) for row in rows]
 
-    def differing(self) -> list[Differing]:
-        """Return placed files whose size or time of change is not that of their row."""
+    def differing(self, *, all_of_them: bool = False) -> list[Differing]:
+        """Return placed files that may have been changed, or all.
+
+        Those are files of another size or time than their row's, and files whose inode was
+        changed after imgsortd last moved them: a bit may flip, or be flipped, and size and
+        time be as before.
+        """
         rows = self._connection.execute(
             "SELECT files.id, files.sha256, found.dst, found.inode, found.size_bytes, "
             "found.mtime_ns FROM temp.found JOIN files USING (dst) "
             f"WHERE {_PLACED} AND files.sha256 IS NOT NULL AND "
-            "(found.size_bytes != files.size_bytes OR found.mtime_ns != files.mtime_ns) "
-            "ORDER BY files.id"
+            "(? OR found.size_bytes != files.size_bytes OR found.mtime_ns != files.mtime_ns "
+            "OR found.ctime_ns / 1e9 > max(files.done_at, coalesce((SELECT max(done_at) "
+            "FROM moves WHERE file_id = files.id), 0))) ORDER BY files.id",
+            (all_of_them,),
         )
         return [Differing(row[0], Found(row[2], Stamp(*row[3:])), row[1]) for row in rows]
 
@@ -103,8 +109,8 @@ class StoreAudit:
             stamp = file.inbox_stamp or file.found.stamp
             self._connection.execute(
                 "INSERT INTO files(src, inode, size_bytes, mtime_ns, sha256, state, stays, "
-                "cluster_id, dst, reason, seen_at, done_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "cluster_id, dst, reason, companion_of, seen_at, done_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     file.src,
                     stamp.inode,
@@ -116,6 +122,7 @@ class StoreAudit:
                     file.cluster_id,
                     file.found.dst,
                     file.reason,
+                    file.companion_of,
                     now,
                     now,
                 ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +135,23 @@ class Control:
         self._connection.execute(
             "DELETE FROM errors WHERE id <= (SELECT max(id) FROM errors) - ?", (_KEEP_ERRORS,)
         )
+
+    def leave_alone(self, reasons: Mapping[bytes, str]) -> None:
+        """Keep, in place of the last ones, the names in the inbox that are not sorted."""
+        self._connection.execute("DELETE FROM left_alone")
+        self._connection.executemany(
+            "INSERT INTO left_alone VALUES (?, ?)",
+            ((name, storable(reason)) for name, reason in reasons.items()),
+        )
+
+    def left_alone(self) -> list[tuple[bytes, str]]:
+        """Return (name, reason) of what is in the inbox and is not sorted."""
+        table = "SELECT 1 FROM sqlite_master WHERE name = 'left_alone'"
+        if self._connection.execute(table).fetchone() is None:
+            return []  # an older daemon still runs
+        return self._connection.execute(
+            "SELECT name, reason FROM left_alone ORDER BY reason, name"
+        ).fetchall()
 
     def last_errors(self, limit: int) -> list[tuple[float, str, str]]:
         """Return (Unix seconds, event, detail) of the newest errors."""

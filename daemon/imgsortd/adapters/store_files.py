@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from imgsortd.adapters.store_counts import file_groups
@@ -52,10 +52,17 @@ def storable(text: str) -> str:
 
 
 class Files:
-    """Rows of ``files``."""
+    """Rows of ``files``.
+
+    Attributes
+    ----------
+    is_away
+        Tells of a row whether its file may stand where the inbox was before: it is not gone.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.is_away: Callable[[int], bool] = lambda _: False
 
     def arrive(self, settled: Iterable[tuple[bytes, Stamp]]) -> list[Arrival]:
         """Take settled files in as pending; one whose stamp is as before keeps its hash."""
@@ -77,8 +84,24 @@ class Files:
     def set_read(self, candidate: Candidate, sha256: bytes) -> None:
         """Keep the hash of a file's bytes."""
         self._connection.execute(
-            "UPDATE files SET sha256 = ? WHERE id = ?", (sha256, candidate.file_id)
+            "UPDATE files SET sha256 = ?, reason = '' WHERE id = ?", (sha256, candidate.file_id)
         )
+
+    def waits(self, file_id: int, reason: str) -> None:
+        """Say for ``status`` why a pending file was not read this time."""
+        reason = storable(reason)
+        self._connection.execute(
+            "UPDATE files SET reason = ? WHERE id = ? AND state = 'pending' AND reason != ?",
+            (reason, file_id, reason),
+        )
+
+    def unread(self, limit: int) -> list[tuple[bytes, str]]:
+        """Return (src, reason) of the newest files that could not be read yet."""
+        return self._connection.execute(
+            "SELECT src, reason FROM files WHERE state = 'pending' AND sha256 IS NULL "
+            "AND reason != '' ORDER BY id DESC LIMIT ?",
+            (limit,),
+        ).fetchall()
 
     def finish(
         self,
@@ -96,6 +119,8 @@ class Files:
 
     def gone(self, file_id: int) -> None:
         """End a pending file that its owner took away; one with an open move is left to it."""
+        if self.is_away(file_id):
+            return
         self._connection.execute(
             "UPDATE files SET state = 'gone', reason = 'taken away before it was sorted', "
             "done_at = ? WHERE id = ? AND state = 'pending' AND id NOT IN "
@@ -104,16 +129,20 @@ class Files:
         )
 
     def restart(self, file_ids: Iterable[int]) -> None:
-        """Make files pending and unread again: their bytes changed or their copy is missing."""
+        """Make files pending and unread again: their bytes changed or their copy is missing.
+
+        A companion has no row until it follows its picture, so it is forgotten instead.
+        """
         self._connection.executemany(
-            "UPDATE files SET state = 'pending', stays = 0, sha256 = NULL, dst = NULL, "
-            "done_at = NULL WHERE id = ?",
+            "UPDATE files SET state = iif(companion_of IS NULL, 'pending', 'gone'), stays = 0, "
+            "sha256 = NULL, dst = NULL, done_at = NULL WHERE id = ?",
             [(file_id,) for file_id in file_ids],
         )
 
     def forget(self, file_id: int, stamp: Stamp, same_as: int) -> None:
         """Drop a pending row that is an older file with a new stamp, and keep that stamp."""
-        self._connection.execute("DELETE FROM moves WHERE file_id = ?", (file_id,))
+        for table in ("moves", "proposed_changes"):
+            self._connection.execute(f"DELETE FROM {table} WHERE file_id = ?", (file_id,))
         self._connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
         self._connection.execute(
             "UPDATE files SET inode = ?, size_bytes = ?, mtime_ns = ? WHERE id = ?",
@@ -148,6 +177,17 @@ class Files:
         """Return the name and row of every file that was put back into the inbox."""
         rows = self._connection.execute("SELECT src, id FROM files WHERE state = 'undone'")
         return dict(rows.fetchall())
+
+    def unwanted_names(self) -> dict[bytes, int]:
+        """Return name and row of every file that stays in the inbox, its copy deleted."""
+        rows = self._connection.execute("SELECT src, id FROM files WHERE state = 'gone' AND stays")
+        return dict(rows.fetchall())
+
+    def forget_source(self, file_ids: Iterable[int]) -> None:
+        """Note that files have left the inbox: should they come again, they are sorted."""
+        self._connection.executemany(
+            "UPDATE files SET stays = 0 WHERE id = ?", [(file_id,) for file_id in file_ids]
+        )
 
     def waiting(self, limit: int) -> list[tuple[Candidate, bytes]]:
         """Return read files that wait for their route and have no open move, oldest first."""
@@ -202,6 +242,14 @@ class Files:
             (file_id,),
         ).fetchone()
         return None if row is None else Placed(row[0], row[1], row[2], FileState(row[3]))
+
+    def in_review(self, file_id: int) -> tuple[bytes, bytes] | None:
+        """Return (dst, sha256) of a file that stands in review, or None where it does not."""
+        row: tuple[bytes, bytes] | None = self._connection.execute(
+            "SELECT dst, sha256 FROM files WHERE id = ? AND state = 'review' AND dst IS NOT NULL",
+            (file_id,),
+        ).fetchone()
+        return row
 
     def placed_clusters(self) -> Iterator[tuple[int, int]]:
         """Yield (id, cluster id) of every file that was put into a cluster's folder."""

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from imgsortd.adapters.store_proposals import Proposals
 from imgsortd.adapters.store_records import FitRecord, FitRecords
-from imgsortd.core.records import Backbone, ExtractorId, Layer, Model, Vectors
+from imgsortd.core.records import Backbone, ExtractorId, FitState, Layer, Model, Vectors
 
 _USED = (
     "(state IN ('pending', 'sorted', 'review') OR (state = 'duplicate' AND cluster_id IS NOT NULL))"
@@ -119,6 +120,25 @@ class Fits(FitRecords):
             vectors[index] = np.frombuffer(vector, dtype=dtype)
         return np.array([row[0] for row in rows], dtype=np.int64), vectors
 
+    def load_review(
+        self, extractor: ExtractorId, limit: int
+    ) -> tuple[npt.NDArray[np.int64], Vectors]:
+        """Return file ids, int64 [n], and vectors, float32 [n, d], of the newest in review.
+
+        Those that a person has put there are not among them.
+        """
+        dtype = stored_dtype(extractor.layer)
+        rows = self._connection.execute(
+            "SELECT files.id, vector FROM files JOIN features USING (sha256) "
+            "WHERE extractor_id = ? AND state = 'review' AND dst IS NOT NULL "
+            "AND sha256 NOT IN (SELECT sha256 FROM pins) ORDER BY files.id DESC LIMIT ?",
+            (self._find_extractor(extractor), limit),
+        ).fetchall()
+        vectors = np.empty((len(rows), extractor.dims), dtype=np.float32)
+        for index, (_, vector) in enumerate(rows):
+            vectors[index] = np.frombuffer(vector, dtype=dtype)
+        return np.array([row[0] for row in rows], dtype=np.int64), vectors
+
     def stream_features(
         self, extractor: ExtractorId
     ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
@@ -155,11 +175,26 @@ class Fits(FitRecords):
         record: FitRecord,
     ) -> Model:
         """Keep a fit and make it the current one; call inside one transaction."""
-        self._connection.execute("UPDATE fits SET is_current = 0 WHERE is_current = 1")
+        model = self.keep(extractor, centers, cluster_ids, sizes, record, FitState.ADOPTED)
+        Proposals(self._connection).put_in_force(model.fit_id)
+        return model
+
+    def keep(
+        self,
+        extractor: ExtractorId,
+        centers: Vectors,
+        cluster_ids: Sequence[int],
+        sizes: Sequence[int],
+        record: FitRecord,
+        state: FitState,
+    ) -> Model:
+        """Keep a fit without putting it in force; its new numbers are taken for good."""
+        proposals = Proposals(self._connection)
         cursor = self._connection.execute(
             "INSERT INTO fits(extractor_id, is_current, fit_trigger, algorithm, n_clusters, "
-            "n_images, random_state, inertia, churn, fit_s, created_at, distances) "
-            "VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "n_images, random_state, inertia, churn, fit_s, created_at, distances, state, "
+            "former_id, about_id, about_images) "
+            "VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self.extractor_row(extractor),
                 record.trigger,
@@ -172,11 +207,19 @@ class Fits(FitRecords):
                 record.fit_s,
                 time.time(),
                 record.distances,
+                state,
+                proposals.current_id(),
+                record.about_id,
+                record.about_images,
             ),
         )
         fit_id = cursor.lastrowid
         assert fit_id is not None
-        self._save_clusters(fit_id, cluster_ids)
+        self._connection.executemany(
+            "INSERT INTO clusters(id, first_fit, retired_fit) VALUES (?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
+            [(cluster_id, fit_id, fit_id) for cluster_id in cluster_ids],
+        )
         self._connection.executemany(
             "INSERT INTO centers VALUES (?, ?, ?, ?, ?)",
             [
@@ -184,33 +227,28 @@ class Fits(FitRecords):
                 for label, center in enumerate(centers)
             ],
         )
+        proposals.decide(fit_id, state, record.n_images)
         return Model(fit_id, extractor, centers, tuple(cluster_ids), _quantiles(record.distances))
-
-    def _save_clusters(self, fit_id: int, cluster_ids: Sequence[int]) -> None:
-        self._connection.execute(
-            "UPDATE clusters SET retired_fit = ? WHERE retired_fit IS NULL", (fit_id,)
-        )
-        self._connection.executemany(
-            "INSERT INTO clusters(id, first_fit) VALUES (?, ?) "
-            "ON CONFLICT(id) DO UPDATE SET retired_fit = NULL",
-            [(cluster_id, fit_id) for cluster_id in cluster_ids],
-        )
 
     def current(self) -> Model | None:
         """Return the model in force, or None before the first fit."""
+        fit_id = Proposals(self._connection).current_id()
+        return None if fit_id is None else self.model(fit_id)
+
+    def model(self, fit_id: int) -> Model:
+        """Return the model of a fit that is kept."""
         row = self._connection.execute(
             "SELECT fits.id, weights_digest, layer, dims, backbone, distances FROM fits "
-            "JOIN extractors ON extractors.id = extractor_id WHERE is_current = 1"
+            "JOIN extractors ON extractors.id = extractor_id WHERE fits.id = ?",
+            (fit_id,),
         ).fetchone()
-        if row is None:
-            return None
         extractor = ExtractorId(row[1], Layer(row[2]), row[3], Backbone(row[4]))
         rows = self._connection.execute(
-            "SELECT cluster_id, vector FROM centers WHERE fit_id = ? ORDER BY label", (row[0],)
+            "SELECT cluster_id, vector FROM centers WHERE fit_id = ? ORDER BY label", (fit_id,)
         ).fetchall()
         centers = np.stack([np.frombuffer(vector, dtype="<f4") for _, vector in rows])
         ids = tuple(cluster_id for cluster_id, _ in rows)
-        return Model(row[0], extractor, centers.astype(np.float32), ids, _quantiles(row[5]))
+        return Model(fit_id, extractor, centers.astype(np.float32), ids, _quantiles(row[5]))
 
 
 def _quantiles(blob: bytes | None) -> Vectors | None:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from imgsortd.adapters.store_counts import file_groups
+from imgsortd.adapters.store_proposals import Proposals
 from imgsortd.core.lifecycle import FitFacts, FitTrigger, fit_age_s
 
 
@@ -29,6 +30,10 @@ class FitRecord:
     created_at: float = 0.0
     distances: bytes | None = None
     """Quantiles of the fit's own distances, float32 [1001] (core/review.py)."""
+    about_id: int | None = None
+    """For a split, the cluster that it splits."""
+    about_images: int | None = None
+    """For a split, that cluster's pictures; for a new cluster, those in review."""
 
 
 class FitRecords:
@@ -42,8 +47,8 @@ class FitRecords:
 
         They are the sorted ones, those in review, the kept duplicates, and the waiting
         ones that were read: each has features, for those are stored in the transaction
-        that stores the hash. Only a broken file on its way to ``_set_aside`` is one too
-        many, for as long as its move is open.
+        that stores the hash. Only a broken file on its way to ``_set_aside``, or a
+        companion on its way, is one too many, for as long as its move is open.
         """
         return sum(
             group.files
@@ -60,6 +65,15 @@ class FitRecords:
         return self._connection.execute(
             "SELECT cluster_id, size FROM centers WHERE fit_id = ? ORDER BY cluster_id", (fit_id,)
         ).fetchall()
+
+    def giants(self, fit_id: int, max_share: float | None) -> list[tuple[int, int]]:
+        """Return (cluster id, pictures) of each cluster above a share of a fit, largest first."""
+        if max_share is None:
+            return []
+        sizes = self.fitted_sizes(fit_id)
+        total = sum(size for _, size in sizes)
+        large = [(cluster_id, size) for cluster_id, size in sizes if size > max_share * total]
+        return sorted(large, key=lambda cluster: -cluster[1])
 
     def named_folders(self) -> dict[int, bytes]:
         """Return the folder, directly under target, of each cluster that a person has named."""
@@ -81,8 +95,7 @@ class FitRecords:
 
     def facts(self) -> FitFacts:
         """Return what the decision about the next fit needs to know."""
-        record = self.current_record()
-        count = self.count_features()
-        if record is None:
+        base, count = Proposals(self._connection).base(), self.count_features()
+        if base is None:
             return FitFacts(count)
-        return FitFacts(count, record.n_images, fit_age_s(record.created_at, time.time()))
+        return FitFacts(count, base.images, fit_age_s(base.at, time.time()))

@@ -13,6 +13,8 @@ import logging
 import os
 import queue
 import re
+import secrets
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,12 +27,16 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers.inotify import InotifyObserver
+from watchdog.observers.inotify_c import InotifyFD
 
 from imgsortd.errors import WatchError
 
 log = logging.getLogger(__name__)
 
-SENTINEL = ".imgsortd-sentinel"
+SENTINEL = ".imgsortd-sentinel-"
+"""How the names of the files begin that prove the watch."""
+
+_FDS = Path("/proc/self/fd")
 _EVENTS: list[type[FileSystemEvent]] = [
     FileClosedEvent,
     FileMovedEvent,
@@ -68,16 +74,25 @@ class HintQueue(FileSystemEventHandler):
         self.root = root
         self._names: queue.Queue[bytes] = queue.Queue(_QUEUE_NAMES)
         self.scan_wanted = False
+        self.sentinel = ""
         self.sentinel_seen = False
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Take an event; runs in watchdog's thread and must never raise."""
+        """Take an event; runs in watchdog's thread, which an error would end."""
+        try:
+            self._take_event(event)
+        except Exception as error:
+            log.warning("event not understood error=%r", error)
+            self.ask_scan()
+
+    def _take_event(self, event: FileSystemEvent) -> None:
         if event.is_directory:
             self.ask_scan()
             return
         path = os.fsencode(event.dest_path or event.src_path)
-        if os.path.basename(path) == SENTINEL.encode():
-            self.sentinel_seen = True
+        name = os.path.basename(path)
+        if name.startswith(SENTINEL.encode()):
+            self.sentinel_seen = self.sentinel_seen or name == self.sentinel.encode()
         elif path.startswith(self.root + b"/"):
             self._put(path[len(self.root) + 1 :])
 
@@ -144,6 +159,33 @@ class Watcher:
         """Whether an observer runs; False means polling."""
         return self._observer is not None
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether every thread lives that an event passes through."""
+        observer = self._observer
+        if observer is None:
+            return False
+        reads = any(isinstance(thread, InotifyFD) for thread in threading.enumerate())
+        return reads and observer.is_alive() and all(e.is_alive() for e in observer.emitters)
+
+    @staticmethod
+    def count_watches() -> int | None:
+        """Count the folders that this process watches, or None where /proc does not tell.
+
+        watchdog says nothing of a folder that the kernel has refused to watch.
+        """
+        try:
+            fds = [fd for fd in os.listdir(_FDS) if _is_inotify(fd)]
+            infos = [Path("/proc/self/fdinfo", fd).read_bytes() for fd in fds]
+        except OSError:
+            return None
+        return sum(info.count(b"\ninotify ") for info in infos)
+
+    def shortage(self, folders: int, watches: int) -> str:
+        """Say that the kernel does not watch as many folders as there are, and what to set."""
+        used_up = _used_up(28) or ""
+        return f"only {watches:,} of {folders:,} folders of {self._root} are watched: {used_up}"
+
     def start(self) -> None:
         """Begin to watch.
 
@@ -155,6 +197,7 @@ class Watcher:
         root = os.path.realpath(self._root)  # a symlink itself would be watched, not its folder
         self.hints.root = os.fsencode(root)
         observer: InotifyObserver | None = None
+        _drop_dead_reader()
         try:
             observer = InotifyObserver(generate_full_events=True)
             observer.schedule(self.hints, root, recursive=self._recursive, event_filter=_EVENTS)
@@ -177,35 +220,58 @@ class Watcher:
             self._observer.join(timeout=5)
             complaints.disabled = False
             self._observer = None
-        with suppress(OSError):
-            os.unlink(self._root / SENTINEL)
 
     def send_sentinel(self) -> bool:
         """Write a file that the observer must report; False where the inbox is read-only."""
-        self.hints.sentinel_seen = False
+        name = f"{SENTINEL}{os.getpid()}-{secrets.token_hex(8)}"
+        self.hints.sentinel, self.hints.sentinel_seen = name, False
         try:
-            path = self._root / SENTINEL
-            # Not to block, should somebody have put a FIFO there.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            os.close(os.open(path, flags, 0o600))
-            os.unlink(path)
+            # Only a file that was made here is removed: others may have files of any name.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(self._root / name, flags, 0o600)
         except OSError:
             return False
+        inode = os.fstat(fd).st_ino
+        os.close(fd)
+        with suppress(OSError):
+            if os.lstat(self._root / name).st_ino == inode:
+                os.unlink(self._root / name)
         return True
+
+
+def _is_inotify(fd: str) -> bool:
+    with suppress(OSError):  # closed meanwhile
+        return os.readlink(_FDS / fd) == "anon_inode:inotify"
+    return False
+
+
+def _drop_dead_reader() -> None:
+    """Let watchdog make a new reader: it shares one for ever, also one whose thread has died."""
+    reader = getattr(InotifyFD, "_instance", None)
+    if reader is not None and not reader.is_alive():
+        with suppress(Exception):
+            reader.close()
+        InotifyFD._instance = None
 
 
 def _watch_text(root: Path, error: OSError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return f"cannot watch {root}: its folders are nested too deep"
+    used_up = _used_up(error.errno or 0)
+    return f"cannot watch {root}: {used_up or f'{error.strerror}; is it there and readable?'}"
+
+
+def _used_up(number: int) -> str | None:
+    """Say which limit an error speaks of, its value and its name; None where it is no limit."""
     knobs = {28: "fs.inotify.max_user_watches", 24: "fs.inotify.max_user_instances"}
-    knob = knobs.get(error.errno or 0)
+    knob = knobs.get(number)
     if knob is None:
-        return f"cannot watch {root}: {error.strerror}; is it there and readable?"
+        return None
     try:
         limit = Path("/proc/sys/" + knob.replace(".", "/")).read_text().strip()
     except OSError:
         limit = "unknown here"
-    return f"cannot watch {root}: the inotify limit ({limit}) is used up; raise {knob}"
+    return f"the inotify limit ({limit}) is used up; raise {knob}"
 
 
 def filesystem_of(path: Path) -> str:

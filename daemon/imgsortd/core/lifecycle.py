@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from imgsortd.core.drift import Drift
+
 
 class Phase(StrEnum):
     """What the daemon is doing, as ``status`` shows it."""
@@ -36,6 +38,10 @@ class FitTrigger(StrEnum):
     FOLDER = "folder"  # a person made a folder
 
 
+PARTIAL = (FitTrigger.SPLIT, FitTrigger.REVIEW, FitTrigger.FOLDER)
+"""Changes of a few clusters only: when the next whole fit is due goes on from the last one."""
+
+
 @dataclass(frozen=True, slots=True)
 class RefitRule:
     """The configured reasons for a fit."""
@@ -54,14 +60,17 @@ class FitFacts:
     n_features
         Pictures with stored features now.
     fitted_images
-        Pictures in the current fit; None before the first one.
+        Pictures at the last fit or decision on one; None before the first.
     fit_age_s
-        Seconds since the current fit; None before the first one.
+        Seconds since then; None before the first.
+    drift
+        The latest arrivals against those of the fit; None where it is off or not known.
     """
 
     n_features: int
     fitted_images: int | None = None
     fit_age_s: float | None = None
+    drift: Drift | None = None
 
 
 def fit_age_s(created_at: float, now: float) -> float:
@@ -82,6 +91,8 @@ def fit_due(rule: RefitRule, facts: FitFacts) -> FitTrigger | None:
         return None
     if rule.growth is not None and new >= growth_images(rule.growth, facts.fitted_images):
         return FitTrigger.GROWTH
+    if facts.drift is not None and facts.drift.has_drifted:
+        return FitTrigger.DRIFT
     if rule.interval_s is not None and (facts.fit_age_s or 0.0) >= rule.interval_s:
         return FitTrigger.INTERVAL
     return None
@@ -92,22 +103,65 @@ def growth_images(growth: float, fitted_images: int) -> int:
     return max(1, math.ceil(growth * fitted_images))
 
 
+@dataclass(frozen=True, slots=True)
+class NextFit:
+    """How far each trigger is from the next fit; None where it is off, or no fit was made yet.
+
+    Attributes
+    ----------
+    growth_missing
+        New pictures until growth triggers.
+    interval_left_s
+        Seconds until the interval does; at 0, with the first new picture.
+    has_new
+        Whether pictures came since, without which nothing triggers.
+    drift
+        The latest arrivals against those of the fit.
+    """
+
+    growth_missing: int | None = None
+    interval_left_s: float | None = None
+    has_new: bool = False
+    drift: Drift | None = None
+
+
+def next_fit(rule: RefitRule, facts: FitFacts) -> NextFit:
+    """Tell how far each trigger is."""
+    if facts.fitted_images is None:
+        return NextFit()
+    new = max(0, facts.n_features - facts.fitted_images)
+    missing = left_s = None
+    if rule.growth is not None:
+        missing = max(0, growth_images(rule.growth, facts.fitted_images) - new)
+    if rule.interval_s is not None:
+        left_s = max(0.0, rule.interval_s - (facts.fit_age_s or 0.0))
+    return NextFit(missing, left_s, new > 0, facts.drift)
+
+
 def describe_next_fit(rule: RefitRule, facts: FitFacts) -> str:
     """Say in words what triggers the next fit."""
     if facts.fitted_images is None:
         return f"first fit at {rule.min_images} pictures, {facts.n_features} so far"
-    new = max(0, facts.n_features - facts.fitted_images)
+    following = next_fit(rule, facts)
     reasons = []
-    if rule.growth is not None:
-        missing = growth_images(rule.growth, facts.fitted_images) - new
-        reasons.append(f"after {max(0, missing)} more new pictures")
-    if rule.interval_s is not None:
-        left_s = max(0.0, rule.interval_s - (facts.fit_age_s or 0.0))
-        if new:
-            reasons.append(f"in {duration_text(left_s)}")
-        else:
-            reasons.append(f"with the first new picture after {duration_text(left_s)}")
+    if following.growth_missing is not None:
+        reasons.append(f"after {following.growth_missing} more new pictures")
+    if following.interval_left_s is not None:
+        left = duration_text(following.interval_left_s)
+        reasons.append(
+            f"in {left}" if following.has_new else f"with the first new picture after {left}"
+        )
+    if following.drift is not None:
+        reasons.append(_describe_drift(following.drift))
     return " or ".join(reasons) if reasons else "only on `imgsortd refit`"
+
+
+def _describe_drift(drift: Drift) -> str:
+    limit = f"when {100 * drift.share_that_triggers:.0f} %"
+    if drift.arrivals < drift.window:
+        missing = drift.window - drift.arrivals
+        return f"{limit} of {drift.window:,} arrivals lie far out ({missing:,} still to come)"
+    return f"{limit} of the last {drift.window:,} lie far out ({100 * (drift.share or 0):.0f} % do)"
 
 
 def duration_text(seconds: float) -> str:

@@ -121,11 +121,18 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A settled file in the inbox, with its row in the store."""
+    """A settled file in the inbox, with its row in the store.
+
+    ``is_patient`` tells that it was quiet for long enough to be taken also where nobody
+    can say whether it is still being written. ``patience_s``: seconds for which it may still
+    be found incomplete; then, as at 0, it is set aside for it.
+    """
 
     file_id: int
     name: bytes
     stamp: Stamp
+    is_patient: bool = False
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +153,14 @@ class Unreadable:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A file whose bytes were read for their hash alone; ``candidate`` has no row yet."""
+
+    candidate: Candidate
+    sha256: bytes
+
+
 class NotRead(StrEnum):
     """Why a file was left for later instead of being read."""
 
@@ -153,6 +168,8 @@ class NotRead(StrEnum):
     CHANGED = "changed"
     BUSY = "busy"
     DENIED = "denied"
+    UNASKED = "unasked"  # nobody can say whether somebody writes it: more patience
+    INCOMPLETE = "incomplete"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,240 @@
+"""``imgsortd refits`` and ``imgsortd rollback``."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imgsortd.cli_options import ConfigOption, JsonOption
+from imgsortd.cli_progress import stage_bars
+from imgsortd.config import Config, load_config
+from imgsortd.terminal import DEFAULT_CONFIG, err, out, print_json, printable
+
+refits_app = typer.Typer(
+    help="The fits of the clusters: those there were, and a proposal that waits.",
+    rich_markup_mode=None,
+)
+
+_GROUPS_SHOWN = 20
+NumberArgument = Annotated[
+    int | None,
+    typer.Argument(metavar="[N]", min=1, help="Number of the fit. Default: the one that waits."),
+]
+MoveOption = Annotated[
+    bool,
+    typer.Option(
+        "--move", help="Also move sorted files whose cluster changes (undo returns them)."
+    ),
+]
+
+
+@refits_app.callback(invoke_without_command=True)
+def refits(
+    context: typer.Context, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
+) -> None:
+    """List the fits, the newest first; the default of `imgsortd refits`."""
+    if context.invoked_subcommand is None:
+        list_(config, as_json)
+
+
+@refits_app.command("list")
+def list_(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """List the fits, the newest first."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from imgsortd.refits import list_fits
+
+    fits = list_fits(load_config(config))
+    if as_json:
+        print_json([asdict(fit) for fit in fits])
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("fit", "pictures", "clusters", "change"):
+        table.add_column(title, justify="right")
+    for title in ("when", "trigger", "state"):
+        table.add_column(title)
+    for fit in fits:
+        state = "in force" if fit.in_force else f"{fit.state}" + (f", {fit.note}" * bool(fit.note))
+        table.add_row(
+            str(fit.fit_id),
+            f"{fit.n_images:,}",
+            str(fit.n_clusters),
+            _percent(fit.churn),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(fit.created_at)),
+            str(fit.trigger),
+            state,
+        )
+    out.print(table if fits else "no fit yet")
+
+
+@refits_app.command()
+def show(
+    number: NumberArgument = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    files: Annotated[
+        int, typer.Option("--files", min=0, help="Names shown of each group of files.")
+    ] = 3,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with the pictures here, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a fit changes: clusters that come, go, split, merge; files that would move."""
+    from imgsortd.refits import show_fit
+
+    settings = load_config(config)
+    proposal = show_fit(settings, number, files).as_dict()
+    if html is not None:
+        _write_page(settings, proposal, html, quiet=as_json)
+    if as_json:
+        print_json(proposal)
+        return
+    _show_head(proposal)
+    for change in proposal["changes"]:
+        out.print(f"  {_change_line(change)}")
+    if proposal["would_move"]:
+        out.print(f"{proposal['would_move']:,} files would move:")
+    elif proposal["changes"]:
+        out.print("no file would move")
+    groups = proposal["moves"]
+    for group in groups[:_GROUPS_SHOWN]:
+        line = f"  {group['total']:,} from {group['old_folder']} to {group['new_folder']}"
+        names = [os.path.basename(name) for name in group["files"]]
+        more = " …" if len(names) < group["total"] else ""
+        out.print(printable(line + (f": {', '.join(names)}{more}" if names else "")), markup=False)
+    if len(groups) > _GROUPS_SHOWN:
+        rest = sum(group["total"] for group in groups[_GROUPS_SHOWN:])
+        out.print(f"  {rest:,} more between {len(groups) - _GROUPS_SHOWN} other pairs of folders")
+    if proposal["state"] == "proposed":
+        number = proposal["fit_id"]
+        out.print(f"imgsortd refits accept {number}, or imgsortd refits reject {number}")
+
+
+def _write_page(config: Config, proposal: dict[str, Any], path: Path, *, quiet: bool) -> None:
+    from imgsortd.refit_changes import RefitChanges
+    from imgsortd.refits import move_groups
+    from imgsortd.sheets import write_refit_sheet
+
+    number = proposal["fit_id"]
+    title = f"Fit {number}: what it changes"
+    lines = tuple(_change_line(change) for change in proposal["changes"])
+    changes = RefitChanges(title, lines, move_groups(config, number))
+    with stage_bars(f"stopped; {path} is as it was", quiet=quiet) as show:
+        report = write_refit_sheet(config, changes, path, on_progress=show)
+    err.print(f"{report.file}: {report.pictures:,} pictures", markup=False)
+
+
+def _show_head(proposal: dict[str, Any]) -> None:
+    state = "in force" if proposal["in_force"] else proposal["state"]
+    note = f" ({proposal['note']})" if proposal["note"] else ""
+    change = proposal["churn"]
+    out.print(
+        f"fit {proposal['fit_id']}, {state}{note}: {proposal['n_images']:,} pictures in "
+        f"{proposal['n_clusters']} clusters by {proposal['algorithm']} ({proposal['trigger']})"
+        + ("" if change is None else f", {_percent(change)} change cluster")
+    )
+
+
+def _change_line(change: dict[str, Any]) -> str:
+    name, before, after = f"cluster_{change['cluster_id']}", change["before"], change["after"]
+    parts = ", ".join(f"cluster_{number} ({size:,})" for number, size in change["parts"])
+    lines = {
+        "appears": f"{name} appears with {after:,} pictures",
+        "vanishes": f"{name} vanishes, with {before:,} pictures before",
+        "splits": f"{name} splits into {parts}",
+        "merges": f"{name} is merged from {parts}",
+        "grows": f"{name} grows from {before:,} to {after:,}",
+        "shrinks": f"{name} shrinks from {before:,} to {after:,}",
+        "swaps": f"{name} keeps {after:,} pictures, not all the same",
+    }
+    return lines[change["change"]]
+
+
+@refits_app.command()
+def accept(
+    number: NumberArgument = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    move: MoveOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a proposal in force; what arrives from now on is sorted by it."""
+    _decide("accept", number, config, move, as_json)
+
+
+@refits_app.command()
+def reject(
+    number: NumberArgument = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a proposal go; the next one comes when the triggers say so anew."""
+    _decide("reject", number, config, False, as_json)
+
+
+def rollback(
+    config: ConfigOption = DEFAULT_CONFIG,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do, change nothing.")
+    ] = False,
+    move: MoveOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Return to the fit before the one in force; a second time, to the one before that.
+
+    No file is moved unless --move is given. `imgsortd refits accept N` brings fit N back.
+    """
+    if not dry_run:
+        _decide("rollback", None, config, move, as_json)
+        return
+    from imgsortd.refits import preview_rollback
+
+    report = preview_rollback(load_config(config))
+    if as_json:
+        print_json(report)
+    else:
+        _show_decided(report)
+
+
+def _decide(verb: str, number: int | None, config: Path, move: bool, as_json: bool) -> None:
+    from imgsortd.refits import decide
+
+    settings = load_config(config)
+    with err.status(verb, spinner="dots") as spinner:
+        report = decide(settings, verb, number, move, spinner.update)
+    if as_json:
+        print_json(report)
+    else:
+        _show_decided(report)
+
+
+def _show_decided(report: dict[str, Any]) -> None:
+    number, in_force = report["fit_id"], report["in_force"]
+    out.print(f"fit {number} {report['decision']}; fit {in_force} " + _now(report["dry_run"]))
+    if report["changed"]:
+        verb = "lie" if report["dry_run"] else "now lie"
+        out.print(f"  {report['changed']:,} pictures {verb} nearest to another cluster")
+    if report["moved"]:
+        out.print(
+            f"  {report['moved']:,} files moved; to return them: "
+            f"imgsortd undo --batch {report['batch']}"
+        )
+    for line in report["left"]:
+        out.print(printable(f"  not yet moved, tried again: {line}"), markup=False)
+    for batch in report["refit_batches"]:
+        out.print(f"  what fit {number} moved is returned by imgsortd undo --batch {batch}")
+    if report["decision"] == "rolled back":
+        out.print(f"  to go back to fit {number}: imgsortd refits accept {number}")
+
+
+def _now(dry_run: bool) -> str:
+    return "would be in force" if dry_run else "is in force"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"

@@ -1,0 +1,179 @@
+"""The sheets in a real browser: at phone and desktop width, in light and dark, by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from browser import Page, browser, needs_browser
+from imgsortd.config import Config
+from imgsortd.refit_changes import MoveGroup, RefitChanges
+from imgsortd.sheets import write_contact_sheet, write_refit_sheet
+from line import Line
+from support import paint, paint_groups
+
+pytestmark = needs_browser
+
+WINDOWS = [(390, "light"), (390, "dark"), (1440, "light"), (1440, "dark")]
+LONG = f"a-name-without-any-place-to-break-it-{'x' * 150}.png"
+SIDES = """
+(() => { const b = document.querySelector('#p%d').getBoundingClientRect();
+  return [b.width, b.height]; })()
+"""
+# Contrast as WCAG 2 defines it, of each element that holds text itself, against the nearest
+# background that is not clear.
+CONTRASTS = """
+(() => {
+  const parse = c => c.match(/[\\d.]+/g).map(Number);
+  const light = c => {
+    const [r, g, b] = parse(c).map(v => v / 255)
+      .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const back = e => {
+    for (; e; e = e.parentElement) {
+      const c = getComputedStyle(e).backgroundColor, parts = parse(c);
+      if (parts.length < 4 || parts[3] > .5) return c;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  return [...document.querySelectorAll("body *")].filter(e => e.getClientRects().length &&
+      [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
+    const [a, b] = [light(getComputedStyle(e).color), light(back(e))];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    return [ratio, `${e.tagName}.${e.className}: ${e.textContent.slice(0, 40)}`];
+  });
+})()
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    folder = tmp_path_factory.mktemp("library")
+    line = Line(folder, clusters={"review_quantile": 0.9})
+    paint_groups(line.config.inbox, each=14)
+    paint(line.config.inbox / LONG, (200, 30, 30), seed=5)
+    (line.config.inbox / "half.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    line.run()
+    paint(line.config.inbox / f"odd-{LONG}", (120, 120, 120), seed=3)
+    line.run()
+    line.close()
+    return line.config
+
+
+@pytest.fixture(scope="module")
+def sheet(library: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sheets") / "sheet.html"
+    write_contact_sheet(library, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def refit_sheet(library: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    names = sorted(
+        str(path.relative_to(library.target)).encode()
+        for path in library.target.glob("cluster_*/*")
+    )
+    groups = (
+        MoveGroup("cluster_0", LONG, tuple(names[:30])),
+        MoveGroup("cluster_1", "_review", (*names[30:32], b"cluster_1/gone.png")),
+    )
+    changes = RefitChanges("Refit 12", ("cluster 3 appears", f"{LONG} vanishes"), groups)
+    path = tmp_path_factory.mktemp("sheets") / "refit.html"
+    write_refit_sheet(library, changes, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+        assert page.complaints == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), WINDOWS)
+@pytest.mark.parametrize("name", ["sheet", "refit_sheet"])
+def test_a_sheet_fits_its_window_shows_every_picture_and_can_be_read(
+    chromium: Page, request: pytest.FixtureRequest, name: str, width: int, scheme: str
+) -> None:
+    chromium.show(request.getfixturevalue(name), width, scheme=scheme)
+
+    loaded = chromium.run(
+        "Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))"
+    )
+    assert len(loaded) >= 14
+    assert min(loaded) > 0
+    assert chromium.run("document.documentElement.scrollWidth") <= width
+    too_wide = chromium.run(
+        "[...document.querySelectorAll('img, figure, section, h1, h2, p, li, a')].filter(e => "
+        "e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 99))"
+    )
+    assert too_wide == []
+    contrasts = chromium.run(CONTRASTS)
+    assert len(contrasts) > 10
+    assert [(ratio, what) for ratio, what in contrasts if ratio < 4.5] == []
+    paper = {"light": "rgb(250, 249, 246)", "dark": "rgb(21, 20, 22)"}[scheme]
+    assert chromium.run("getComputedStyle(document.body).backgroundColor") == paper
+    assert chromium.complaints == []
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_tab_key_reaches_the_clusters_and_every_picture_in_the_order_of_the_page(
+    chromium: Page, sheet: Path, width: int
+) -> None:
+    chromium.show(sheet, width)
+    reached = []
+    for _ in range(120):
+        chromium.press("Tab", 9)
+        where = chromium.run(
+            "(() => { const e = document.activeElement, b = e.getBoundingClientRect();"
+            " return [e.getAttribute('href') || e.tagName, b.width > 0 && b.right > 0,"
+            " getComputedStyle(e).outlineStyle]; })()"
+        )
+        if where[0] == "BODY":
+            break
+        reached.append(where)
+
+    targets = [href for href, *_ in reached]
+    pictures = [href for href in targets if href.startswith("#p") and href != "#pictures"]
+    count = chromium.run("document.images.length")
+    assert targets[0] == "#pictures"  # the way past the list
+    assert targets[1] == ("SUMMARY" if width == 390 else "#c0") or targets[1].startswith("#c")
+    assert pictures == [f"#p{number}" for number in range(1, count + 1)]
+    assert [where for where in reached if not where[1] or where[2] == "none"] == []
+
+
+def test_enter_enlarges_a_picture_the_next_follows_and_close_returns_to_its_place(
+    chromium: Page, sheet: Path
+) -> None:
+    chromium.show(sheet, 1440)
+    chromium.run("document.querySelector('a.open[href=\"#p2\"]').focus()")
+    chromium.press("Enter", 13)
+    assert chromium.run(SIDES % 2) == [1440, 900]
+
+    chromium.press("Tab", 9)
+    assert chromium.run("document.activeElement.textContent") == "Close"
+    chromium.press("Tab", 9)
+    chromium.press("Tab", 9)
+    chromium.press("Enter", 13)
+    assert chromium.run("location.hash") == "#p3"
+    assert chromium.run(SIDES % 2)[0] < 400
+
+    chromium.press("Tab", 9)
+    chromium.press("Enter", 13)
+    assert chromium.run("document.querySelector('figure:target')") is None
+    assert chromium.run("document.activeElement.id") == "f3"
+    chromium.press("Tab", 9)
+    assert chromium.run("document.activeElement.getAttribute('href')") == "#p3"
+
+
+def test_a_link_of_the_list_brings_its_cluster_into_sight(chromium: Page, sheet: Path) -> None:
+    chromium.show(sheet, 390)
+    chromium.run("document.querySelector('details').open = true")
+    chromium.run("document.querySelector('nav a[href=\"#c2\"]').click()")
+
+    top = chromium.run("document.querySelector('#c2').getBoundingClientRect().top")
+
+    assert 0 <= top < 844

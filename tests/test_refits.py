@@ -1,0 +1,606 @@
+"""A refit that changes too much waits for a person's word; every number keeps its meaning."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgsortd.adapters.kmeans import Fit
+from imgsortd.adapters.store_proposals import KeptFit
+from imgsortd.adoption import FitSummary, adopt_fit, propose_change, settle_fit
+from imgsortd.core.flows import Change
+from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.records import FitState
+from imgsortd.deciding import accept, reject, rollback
+from imgsortd.errors import ProposalError
+from imgsortd.fits import Fitted, compute_fit, fit_source
+from imgsortd.library import Library
+from imgsortd.partial_fits import PartialFit, PartialSource, compute_partial
+from imgsortd.proposing import changed_groups, read_proposal
+from imgsortd.undo_job import UndoChoice
+from imgsortd.undoing import undo
+from inboxes import QUICK
+from line import Line
+from support import (
+    BLUE,
+    GREEN,
+    RED,
+    ColourExtractor,
+    make_config,
+    make_library,
+    paint,
+    paint_groups,
+    sums,
+)
+
+CYAN, YELLOW = (30, 200, 200), (200, 200, 30)
+
+
+@pytest.fixture
+def make_line(tmp_path: Path) -> Iterator[Callable[..., Line]]:
+    """Return what makes a line that has sorted twelve pictures of three colours."""
+    lines: list[Line] = []
+
+    def make_line(**changes: Any) -> Line:
+        changes = {"refit": {"max_churn": 0.1}, **changes}
+        line = Line(tmp_path, **changes)
+        lines.append(line)
+        paint_groups(line.config.inbox, 4)
+        line.run()
+        return line
+
+    yield make_line
+    for line in lines:
+        line.close()
+
+
+def refit(line: Line, n_clusters: int, **how: Any) -> FitSummary:
+    library = line.library
+    fitted = compute_fit(fit_source(library), n_clusters, 1)
+    return settle_fit(library, fitted, FitTrigger.REQUEST, basis=library.model, **how)
+
+
+def kept(line: Line, fit_id: int | None) -> KeptFit:
+    assert fit_id is not None
+    found = line.store.proposals.fit(fit_id)
+    assert found is not None
+    return found
+
+
+def in_force(line: Line) -> int:
+    assert line.library.model is not None
+    assert line.store.proposals.current_id() == line.library.model.fit_id
+    return line.library.model.fit_id
+
+
+def active(line: Line) -> set[int]:
+    rows = line.store.connection.execute("SELECT id FROM clusters WHERE retired_fit IS NULL")
+    return {cluster_id for (cluster_id,) in rows}
+
+
+# --- proposals --------------------------------------------------------------------------
+
+
+def test_a_refit_above_max_churn_waits_and_routing_goes_on(make_line: Callable[..., Line]) -> None:
+    line = make_line()
+    before = line.files()
+
+    summary = refit(line, 1)
+    line.put("late.png", paint(line.config.inbox.parent / "late.png", BLUE, 9).read_bytes())
+    line.run()
+
+    assert (summary.state, summary.retired_ids) == (FitState.PROPOSED, [1, 2])
+    assert summary.churn == pytest.approx(2 / 3)
+    assert in_force(line) == 1
+    assert active(line) == {0, 1, 2}
+    assert line.library.model is not None
+    assert len(line.library.model.cluster_ids) == 3
+    (late,) = set(line.files()) - set(before)
+    assert late.split("/")[0] in {name.split("/")[0] for name in before if "blue" in name}
+    waiting = line.store.proposals.waiting()
+    assert waiting is not None
+    assert (waiting.fit_id, waiting.former_id) == (summary.fit_id, 1)
+
+
+def test_a_refit_within_max_churn_is_in_force_at_once(make_line: Callable[..., Line]) -> None:
+    line = make_line()
+
+    summary = refit(line, 3)
+
+    assert (summary.state, summary.churn, in_force(line)) == (FitState.ADOPTED, 0, summary.fit_id)
+    assert kept(line, summary.fit_id).former_id == 1
+
+
+def test_accepted_beforehand_a_refit_is_in_force_whatever_it_changes(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+
+    summary = refit(line, 1, accept=True)
+
+    assert (summary.state, in_force(line)) == (FitState.ADOPTED, summary.fit_id)
+
+
+def test_a_dry_run_keeps_nothing(make_line: Callable[..., Line]) -> None:
+    line = make_line()
+
+    summary = refit(line, 1, dry_run=True)
+
+    assert (summary.state, summary.fit_id) == (None, None)
+    assert len(line.store.proposals.list_fits()) == 1
+
+
+def test_an_accepted_proposal_routes_from_then_on_and_moves_nothing(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    before = line.files()
+    proposed = refit(line, 1)
+
+    decided = accept(line.library, None)
+    line.put("late.png", paint(line.config.inbox.parent / "late.png", BLUE, 9).read_bytes())
+    line.run()
+
+    assert (decided.fit_id, decided.changed, decided.moved) == (proposed.fit_id, 8, 0)
+    assert in_force(line) == proposed.fit_id
+    assert active(line) == {0}
+    assert set(line.files()) - set(before) == {"cluster_0/late.png"}
+    line.restart()
+    assert in_force(line) == proposed.fit_id
+
+
+def test_accepted_with_move_the_files_follow_and_undo_returns_them(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    before = line.files()
+    refit(line, 1)
+
+    decided = accept(line.library, None, move=True)
+    moved = line.files()
+    line.close()
+    report = undo(line.config, UndoChoice(batch=decided.batch), dry_run=False)
+    line._open()
+
+    assert (decided.moved, decided.left) == (8, [])
+    assert {name.split("/")[0] for name in moved} == {"cluster_0"}
+    assert sorted(moved.values()) == sorted(before.values())
+    assert report["placed"] == 8
+    assert line.files() == before
+
+
+def test_only_files_that_still_stand_in_their_old_folder_move(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    refit(line, 1)
+    deleted, pinned, *_ = sorted(name for name in line.files() if not name.startswith("cluster_0/"))
+    (line.config.target / deleted).unlink()
+    with line.store.atomic():
+        line.store.connection.execute(
+            "INSERT INTO pins SELECT sha256, cluster_id, 0 FROM files WHERE dst = ?",
+            (os.fsencode(pinned),),
+        )
+    would = changed_groups(line.store, 2, 0)
+
+    decided = accept(line.library, None, move=True)
+
+    assert decided.moved == 6
+    assert sum(group.total for group in would) == 7  # that a file was deleted is seen by the move
+    assert [name for name in line.files() if not name.startswith("cluster_0/")] == [pinned]
+
+
+def test_a_later_proposal_takes_the_place_of_one_that_waits(make_line: Callable[..., Line]) -> None:
+    line = make_line()
+    first, second = refit(line, 1), refit(line, 6)
+
+    third = refit(line, 3)
+
+    states = [fit.state for fit in line.store.proposals.list_fits()]
+    assert states == [FitState.ADOPTED, FitState.REPLACED, FitState.REPLACED, FitState.ADOPTED]
+    assert line.store.proposals.waiting() is None
+    for fit_id, by in ((first.fit_id, second.fit_id), (second.fit_id, third.fit_id)):
+        with pytest.raises(ProposalError, match=f"replaced: fit {by} took its place; `imgsortd re"):
+            accept(line.library, fit_id)
+
+
+def test_a_rejected_proposal_changes_nothing_and_its_numbers_are_never_used(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    proposed = refit(line, 6)
+
+    reject(line.store, None)
+    later = refit(line, 6, accept=True)
+
+    assert proposed.new_ids == [3, 4, 5]
+    assert (kept(line, proposed.fit_id).state, in_force(line)) == (FitState.REJECTED, later.fit_id)
+    assert later.new_ids == [6, 7, 8]
+    assert active(line) == {0, 1, 2, 6, 7, 8}
+    with pytest.raises(ProposalError, match=r"no proposal waits; `imgsortd refits` lists"):
+        reject(line.store, None)
+    with pytest.raises(ProposalError, match="fit 1 is adopted; only a proposal can be rejected"):
+        reject(line.store, 1)
+
+
+def test_a_rejected_proposal_may_still_be_accepted_until_another_fit_is_in_force(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    proposed = refit(line, 1)
+    reject(line.store, None)
+
+    accept(line.library, proposed.fit_id)
+
+    assert in_force(line) == proposed.fit_id
+    refused = refit(line, 3)
+    assert refused.state is FitState.PROPOSED
+    reject(line.store, None)
+    refit(line, 2, accept=True)
+    with pytest.raises(ProposalError, match="was made to follow fit 2, but fit 4 is in force now"):
+        accept(line.library, refused.fit_id)
+
+
+def test_a_proposal_of_other_features_is_refused(make_line: Callable[..., Line]) -> None:
+    line = make_line()
+    refit(line, 1)
+    line.library.extractor.id = replace(line.library.extractor.id, weights_digest="other")
+
+    with pytest.raises(ProposalError, match="features of weights colour"):
+        accept(line.library, None)
+
+    assert in_force(line) == 1
+
+
+def test_after_a_proposal_a_rejection_and_a_rollback_the_triggers_count_anew(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    paint_groups(line.config.inbox, 2, seed=50)
+    line.run()
+    facts = line.store.fits.facts
+    assert (facts().fitted_images, facts().n_features) == (12, 18)
+
+    refit(line, 1)
+    assert facts().fitted_images == 18
+    paint_groups(line.config.inbox, 1, seed=90)
+    line.run()
+    reject(line.store, None)
+    assert facts().fitted_images == 21
+    refit(line, 3)
+    paint_groups(line.config.inbox, 1, seed=95)
+    line.run()
+    rollback(line.library)
+
+    assert (facts().fitted_images, facts().n_features) == (24, 24)
+
+
+# --- rollback ---------------------------------------------------------------------------
+
+
+def test_rollback_returns_to_the_former_fit_and_accept_goes_forward_again(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    second = refit(line, 1, accept=True)
+    third = refit(line, 4, accept=True)
+    before = line.files()
+
+    first_back, second_back = rollback(line.library), rollback(line.library)
+
+    assert (first_back.in_force, second_back.in_force) == (second.fit_id, 1)
+    assert in_force(line) == 1
+    assert active(line) == {0, 1, 2}
+    assert line.files() == before
+    with pytest.raises(ProposalError, match="fit 1 is the first one: there is none to return to"):
+        rollback(line.library)
+    accept(line.library, second.fit_id)
+    accept(line.library, third.fit_id)
+    assert active(line) == set(third.sizes)
+
+
+def test_rollback_moves_files_only_when_told_to(make_line: Callable[..., Line]) -> None:
+    line = make_line()
+    before = line.files()
+    refit(line, 1)
+    accepted = accept(line.library, None, move=True)
+    assert line.files() != before
+
+    decided = rollback(line.library, move=True)
+
+    assert (decided.moved, decided.refit_batches) == (8, [accepted.batch])
+    assert sorted(line.files()) == sorted(before)
+    assert sums(line.config.target) == dict.fromkeys(sums(line.config.target), 1)
+
+
+def test_a_fit_of_other_features_is_not_returned_to(make_line: Callable[..., Line]) -> None:
+    line = make_line()
+    line.extractor = ColourExtractor("other")
+    line.library.extractor = line.extractor
+    line.library.model, line.library.former = None, line.library.model
+    with line.store.atomic():
+        hashes = [r[0] for r in line.store.connection.execute("SELECT sha256 FROM files")]
+        vectors = np.eye(3, dtype=np.float32)[np.arange(len(hashes)) % 3]
+        line.store.fits.put_features(line.extractor.id, hashes, vectors)
+    adopt_fit(line.library, compute_fit(fit_source(line.library), 3, 1), FitTrigger.BACKBONE)
+
+    with pytest.raises(ProposalError, match="fit 1 was made of pool5 features of weights colour"):
+        rollback(line.library)
+
+
+# --- what is shown ----------------------------------------------------------------------
+
+
+def test_show_tells_what_becomes_of_each_cluster_and_which_files_would_move(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    proposed = refit(line, 1)
+
+    shown = read_proposal(line.store, kept(line, proposed.fit_id), files=2)
+
+    assert [(c.change, c.cluster_id) for c in shown.changes] == [
+        (Change.VANISHES, 1),
+        (Change.VANISHES, 2),
+        (Change.MERGES, 0),
+        (Change.GROWS, 0),
+    ]
+    assert [(g.old_folder, g.new_folder, g.total) for g in shown.moves] == [
+        (b"cluster_1", b"cluster_0", 4),
+        (b"cluster_2", b"cluster_0", 4),
+    ]
+    assert all(len(group.files) == 2 for group in shown.moves)
+    standing = set(line.files())
+    assert {os.fsdecode(name) for group in shown.moves for name in group.files} <= standing
+    json.dumps(shown.as_dict())
+
+
+# --- the numbers ------------------------------------------------------------------------
+
+
+def fitted(labels: list[int], old_labels: list[int] | None) -> Fitted:
+    k = max(labels) + 1
+    centers = np.arange(3 * k, dtype=np.float32).reshape(k, 3)
+    fit = Fit(centers, np.array(labels, dtype=np.intp), 1.0, "KMeans", 0.1)
+    old = None if old_labels is None else np.array(old_labels, dtype=np.intp)
+    return Fitted(np.arange(1, len(labels) + 1), fit, old)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    """Return a library whose fit 1 has ten pictures in cluster 0 and five in cluster 1."""
+    library, store = make_library(make_config(tmp_path))
+    adopt_fit(library, fitted([0] * 10 + [1] * 5, None), FitTrigger.BOOTSTRAP)
+    yield library
+    store.close()
+
+
+def test_a_split_keeps_the_id_with_the_larger_part(library: Library) -> None:
+    labels = [0] * 4 + [1] * 6 + [2] * 5
+
+    summary = adopt_fit(library, fitted(labels, [0] * 10 + [1] * 5), FitTrigger.GROWTH)
+
+    assert summary.sizes == {2: 4, 0: 6, 1: 5}
+    assert (summary.new_ids, summary.retired_ids) == ([2], [])
+    assert summary.churn == pytest.approx(4 / 15)
+
+
+def test_a_merge_retires_the_id_of_the_smaller_part_for_good(library: Library) -> None:
+    merged = adopt_fit(library, fitted([0] * 15, [0] * 10 + [1] * 5), FitTrigger.GROWTH)
+
+    apart = adopt_fit(library, fitted([0] * 10 + [1] * 5, [0] * 15), FitTrigger.GROWTH)
+
+    assert (merged.sizes, merged.retired_ids) == ({0: 15}, [1])
+    assert merged.churn == pytest.approx(5 / 15)
+    assert apart.sizes == {0: 10, 2: 5}
+
+
+def test_a_pin_that_adds_a_center_does_not_give_one_id_to_two_clusters(library: Library) -> None:
+    assert library.model is not None
+    more = np.concatenate([library.model.centers, np.ones((1, 3), np.float32)])
+    library.model = replace(library.model, centers=more, cluster_ids=(0, 1, 0))
+
+    summary = adopt_fit(
+        library, fitted([0] * 5 + [1] * 5 + [2] * 5, [0] * 5 + [2] * 5 + [1] * 5), FitTrigger.GROWTH
+    )
+
+    assert sorted(summary.sizes) == [0, 1, 2]
+    assert summary.new_ids == [2]
+
+
+PICTURES = 10
+LABELS = st.lists(st.integers(0, 3), min_size=PICTURES, max_size=PICTURES)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["fit", "reject", "accept", "rollback"]), LABELS), max_size=8
+)
+
+
+@settings(max_examples=40)
+@given(LABELS, STEPS)
+def test_through_any_decisions_a_number_is_given_once_and_means_one_line_of_fits(
+    first: list[int], steps: list[tuple[str, list[int]]]
+) -> None:
+    with TemporaryDirectory() as folder:
+        config = make_config(Path(folder), refit={"max_churn": 0.3})
+        library, store = make_library(config)
+        store.connection.execute("PRAGMA synchronous = OFF")
+        labels_of: dict[int, list[int]] = {}
+        given_out: set[int] = set()
+
+        def fit(labels: list[int]) -> None:
+            model = library.model
+            old = None if model is None else labels_of[model.fit_id]
+            had = set(model.cluster_ids) if model else set()
+            dense = np.unique(labels, return_inverse=True)[1].tolist()
+            summary = settle_fit(library, fitted(dense, old), FitTrigger.GROWTH, basis=model)
+            assert summary.fit_id is not None
+            labels_of[summary.fit_id] = dense
+            assert not given_out & set(summary.new_ids)
+            assert set(summary.sizes) - set(summary.new_ids) <= had
+            given_out.update(summary.new_ids)
+
+        fit(first)
+        for step, labels in steps:
+            waits = store.proposals.waiting() is not None
+            if step == "fit":
+                fit(labels)
+            elif step == "reject" and waits:
+                reject(store, None)
+            elif step == "accept" and waits:
+                accept(library, None)
+            elif step == "rollback" and store.proposals.list_fits()[-1].in_force is False:
+                rollback(library)
+            assert library.model is not None
+            assert store.proposals.current_id() == library.model.fit_id
+            rows = store.connection.execute("SELECT id FROM clusters WHERE retired_fit IS NULL")
+            assert {row[0] for row in rows} == set(library.model.cluster_ids)
+            assert len(set(library.model.cluster_ids)) == len(library.model.cluster_ids)
+            proposed = [f for f in store.proposals.list_fits() if f.state is FitState.PROPOSED]
+            assert len(proposed) <= 1
+        store.close()
+
+
+# --- a giant cluster, a group in review -------------------------------------------------
+
+
+def change(line: Line, trigger: FitTrigger, cluster_id: int | None, images: int) -> PartialFit:
+    found = look(line, trigger, cluster_id, images)
+    assert found is not None
+    return found
+
+
+def look(
+    line: Line, trigger: FitTrigger, cluster_id: int | None, images: int, share: float = 0.25
+) -> PartialFit | None:
+    rule, database = line.library.review_rule, line.config.database
+    return compute_partial(PartialSource(trigger, database, cluster_id, images, share, 42, rule))
+
+
+def test_a_giant_cluster_is_split_until_each_part_is_below_the_share(tmp_path: Path) -> None:
+    line = Line(tmp_path, clusters={"n_clusters": 1})
+    for index, colour in enumerate((RED, GREEN, BLUE, CYAN, YELLOW)):
+        for number in range(6 + index):
+            paint(line.config.inbox / f"{index}-{number}.png", colour, 100 * index + number)
+    line.run()
+    assert line.store.records.giants(1, 0.25) == [(0, 40)]
+
+    found = change(line, FitTrigger.SPLIT, 0, 40)
+    summary = propose_change(line.library, found, FitTrigger.SPLIT)
+
+    assert sorted(summary.sizes.values()) == [6, 7, 8, 9, 10]
+    assert (summary.sizes[0], summary.state) == (10, FitState.PROPOSED)
+    assert line.store.proposals.was_refused(FitTrigger.SPLIT, 0, 40) is False
+    reject(line.store, None)
+    assert line.store.proposals.was_refused(FitTrigger.SPLIT, 0, 49) is True
+    assert line.store.proposals.was_refused(FitTrigger.SPLIT, 0, 50) is False
+    line.close()
+
+
+def test_a_cluster_that_does_not_fall_apart_is_not_split(tmp_path: Path) -> None:
+    line = Line(tmp_path, clusters={"n_clusters": 1})
+    pictures = [paint(tmp_path / f"{n}.png", RED, n) for n in range(4)]
+    for path in pictures:
+        path.rename(line.config.inbox / path.name)
+    paint_groups(line.config.inbox, 1)
+    line.run()
+
+    assert look(line, FitTrigger.SPLIT, 0, 7, share=0.9) is None
+    line.close()
+
+
+REVIEWED = {"clusters": {"review_quantile": 1, "review_margin": "off"}}
+
+
+def test_a_group_in_review_becomes_a_cluster_when_it_is_accepted(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line(**REVIEWED)
+    for number in range(6):
+        paint(line.config.inbox / f"cyan-{number}.png", CYAN, number)
+    paint(line.config.inbox / "odd.png", YELLOW, 77)
+    line.run()
+    assert line.counts()["review"] == 7
+    before = line.files()
+
+    found = change(line, FitTrigger.REVIEW, None, 7)
+    summary = propose_change(line.library, found, FitTrigger.REVIEW)
+    shown = read_proposal(line.store, kept(line, summary.fit_id), files=9)
+    decided = accept(line.library, None)
+
+    assert (summary.new_ids, summary.retired_ids) == ([3], [])
+    assert [(g.old_folder, g.new_folder, g.total) for g in shown.moves] == [
+        (b"_review", b"cluster_3", 6)
+    ]
+    assert decided.moved == 6
+    names = set(line.files())
+    assert {name for name in names if name.startswith("cluster_3/")} == {
+        f"cluster_3/cyan-{number}.png" for number in range(6)
+    }
+    assert "_review/odd.png" in names
+    assert (line.counts()["review"], line.counts()["sorted"]) == (1, 18)
+    line.close()
+    undo(line.config, UndoChoice(batch=decided.batch), dry_run=False)
+    line._open()
+    assert line.files() == before
+    assert line.counts()["review"] == 7
+
+
+def test_pictures_in_review_that_have_nothing_in_common_stay_there(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line(**REVIEWED)
+    for number, colour in enumerate((CYAN, YELLOW, (200, 30, 200), (120, 120, 120), (250, 120, 9))):
+        paint(line.config.inbox / f"odd-{number}.png", colour, number)
+    line.run()
+    assert line.counts()["review"] == 5
+
+    assert look(line, FitTrigger.REVIEW, None, 5) is None
+
+
+# --- a crash between the switch and the moves -------------------------------------------
+
+
+@pytest.mark.parametrize("point", ["fit_saved:1", "opened:3", "renamed:5", "moves_synced:1"])
+def test_killed_while_it_accepts_the_next_start_finishes_the_moves(
+    make_line: Callable[..., Line], point: str
+) -> None:
+    line = make_line(extractor=ColourExtractor("auto"))
+    before = line.files()
+    refit(line, 1)
+    line.close()
+
+    killed = accept_process(line, point)
+    line._open()
+    planned = len(line.store.journal.unfinished())
+    line.run()
+
+    assert killed.returncode == -9, killed.stderr
+    assert planned == 8
+    assert in_force(line) == 2
+    assert {name.split("/")[0] for name in line.files()} == {"cluster_0"}
+    assert sorted(line.files().values()) == sorted(before.values())
+    assert line.counts() == {"seen": 12, "sorted": 12}
+
+
+def accept_process(line: Line, fault: str) -> subprocess.CompletedProcess[str]:
+    config = line.config.inbox.parent / "config.yaml"
+    return subprocess.run(
+        [sys.executable, *QUICK, "refits", "accept", "--move", "-c", str(config)],
+        env={**os.environ, "IMGSORTD_FAULT_POINT": fault},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )

@@ -1,0 +1,278 @@
+"""Proposals with a running daemon: made, shown, accepted, rolled back, and killed in between."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from imgsortd.adapters.store import open_read_only
+from imgsortd.adapters.store_proposals import KeptFit
+from inboxes import QUICK, Inbox
+from support import BLUE, GREEN, RED, paint, run_cli, sums, wait_until
+
+CYAN = (30, 200, 200)
+PALE = {"a": (200, 160, 160), "b": (160, 200, 160), "c": (160, 160, 200)}
+BRIGHT = {"x": RED, "y": GREEN, "z": BLUE}
+WAITS = {
+    "refit": {"max_churn": 0.1, "growth": 1, "interval": "off"},
+    "clusters": {"min_images": 12},
+}
+
+
+def cli(one: Inbox, *words: str) -> subprocess.CompletedProcess[str]:
+    return run_cli(*words, "-c", one.folder / "config.yaml")
+
+
+def answer(one: Inbox, *words: str) -> Any:
+    done = cli(one, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def drop(one: Inbox, colours: dict[str, tuple[int, int, int]], each: int = 4) -> None:
+    """Drop pictures; the bright ones leave the pale ones so close that they become one cluster."""
+    for name, colour in colours.items():
+        for number in range(each):
+            path = paint(one.folder / "made" / f"{name}-{number}.png", colour, number)
+            one.bring(path, path.name)
+
+
+def fits(one: Inbox) -> list[KeptFit]:
+    store = open_read_only(one.config.database)
+    try:
+        return store.proposals.list_fits()
+    finally:
+        store.close()
+
+
+def test_another_mix_is_proposed_shown_accepted_and_rolled_back(
+    make: Callable[..., Inbox],
+) -> None:
+    one = make(**WAITS)
+    drop(one, PALE)
+    one.daemon.start()
+    one.wait_sorted()
+
+    drop(one, BRIGHT)
+    one.wait_sorted()
+    wait_until(lambda: one.status().proposal is not None, what="a proposal")
+    status, text = answer(one, "status"), cli(one, "status").stdout
+    shown, shown_text = answer(one, "refits", "show"), cli(one, "refits", "show", "--files", "1")
+    page = one.folder / "fit-2.html"
+    cli(one, "refits", "show", "--html", str(page))
+    before = sums(one.target)
+    accepted = answer(one, "refits", "accept", "2", "--move")
+    listed = answer(one, "refits")
+    dry = answer(one, "rollback", "--dry-run")
+    rolled = cli(one, "rollback")
+    back = answer(one, "undo", "--batch", str(accepted["batch"]))
+    one.drop(1)
+    one.wait_sorted()
+
+    assert status["proposal"]["fit_id"] == 2
+    assert status["next_refit"]["growth_missing"] == 24
+    share = f"{100 * status['proposal']['churn']:.0f} % of 24 pictures would change cluster"
+    assert f"proposal 2 waits: {share}; imgsortd refits show 2" in text
+    assert shown["state"] == "proposed"
+    assert shown["changes"]
+    assert shown["would_move"] == accepted["moved"] > 0
+    assert "imgsortd refits accept 2, or imgsortd refits reject 2" in shown_text.stdout
+    assert f"{shown['would_move']} pictures would change folder" in page.read_text()
+    assert page.read_text().count("data:image/") >= shown["would_move"]
+    assert [(fit["fit_id"], fit["in_force"]) for fit in listed] == [(2, True), (1, False)]
+    assert (dry["dry_run"], dry["in_force"], dry["changed"]) == (True, 1, accepted["changed"])
+    assert "fit 2 rolled back; fit 1 is in force" in rolled.stdout
+    assert f"imgsortd undo --batch {accepted['batch']}" in rolled.stdout
+    assert back["placed"] == accepted["moved"]
+    assert [(fit.fit_id, fit.in_force) for fit in fits(one)] == [(2, False), (1, True)]
+    assert {content: one.dropped[content] for content in before} == before
+    one.check()
+    log = one.daemon.log
+    assert "proposal waits fit=2" in log
+    assert log.count("fit proposed") == 1
+
+
+def test_a_rejected_refit_is_not_proposed_again_until_it_has_grown_anew(
+    make: Callable[..., Inbox],
+) -> None:
+    one = make(**WAITS)
+    drop(one, PALE)
+    one.daemon.start()
+    one.wait_sorted()
+    drop(one, BRIGHT)
+    wait_until(lambda: one.status().proposal is not None, what="a proposal")
+
+    rejected = cli(one, "refits", "reject")
+    again = cli(one, "refits", "reject")
+    drop(one, {"late": RED}, 23)
+    one.wait_sorted()
+
+    assert "fit 2 rejected; fit 1 is in force" in rejected.stdout
+    assert (again.returncode, "no proposal waits" in again.stderr) == (1, True)
+    assert one.status().next_refit["growth_missing"] == 1
+    assert len(fits(one)) == 2
+    drop(one, {"last": GREEN}, 1)
+    wait_until(lambda: len(fits(one)) == 3, what="the next fit")
+    one.wait_sorted()
+    one.check()
+
+
+def test_a_requested_refit_obeys_max_churn_unless_it_is_accepted(
+    make: Callable[..., Inbox],
+) -> None:
+    one = make(**WAITS)
+    one.drop(4)
+    one.daemon.start()
+    one.wait_sorted()
+
+    asked, told = answer(one, "refit", "-k", "1"), cli(one, "refit", "-k", "1")
+    at_once = answer(one, "refit", "-k", "1", "--accept")
+
+    assert (asked["state"], at_once["state"]) == ("proposed", "adopted")
+    assert "above refit.max_churn (0.1), so it waits as proposal 3" in told.stdout
+    assert [fit.state for fit in fits(one)] == ["adopted", "replaced", "replaced", "adopted"]
+
+
+def test_without_a_daemon_the_commands_do_it_themselves(make: Callable[..., Inbox]) -> None:
+    one = make(**WAITS)
+    one.drop(4)
+    one.daemon.start()
+    one.wait_sorted()
+    assert one.daemon.stop() == 0
+
+    proposed = run_quick(one, "refit", "-k", "1", "--json")
+    accepted = run_quick(one, "refits", "accept", "--move")
+    rolled = run_quick(one, "rollback", "--move")
+
+    assert json.loads(proposed.stdout)["state"] == "proposed"
+    assert "8 files moved; to return them: imgsortd undo --batch 2" in accepted.stdout
+    assert "8 files moved; to return them: imgsortd undo --batch 3" in rolled.stdout
+    first = run_quick(one, "rollback")
+    assert (first.returncode, "fit 1 is the first one" in first.stderr) == (1, True)
+    one.check()
+
+
+def run_quick(one: Inbox, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *QUICK, *words, "-c", str(one.folder / "config.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_killed_while_it_accepts_the_daemon_finishes_the_moves_at_its_next_start(
+    make: Callable[..., Inbox],
+) -> None:
+    one = make(**WAITS)
+    drop(one, PALE)
+    one.daemon.start()
+    one.wait_sorted()
+    drop(one, BRIGHT)
+    one.wait_sorted()
+    wait_until(lambda: one.status().proposal is not None, what="a proposal")
+    assert one.daemon.stop() == 0
+    would_move = answer(one, "refits", "show")["would_move"]
+
+    one.daemon.start(IMGSORTD_FAULT_POINT="fit_saved")
+    one.daemon.wait_ready(2)
+    killed = cli(one, "refits", "accept", "--move")
+    wait_until(lambda: not one.daemon.is_alive(), what="killed")
+    between = open_read_only(one.config.database)
+    planned = len(between.journal.unfinished())
+    between.close()
+    one.daemon.start()
+    one.daemon.wait_ready(3)
+    one.drop(1)
+    one.wait_sorted()
+
+    assert killed.returncode == 1
+    assert "accept: the daemon stopped before it was done" in killed.stderr
+    assert planned == would_move > 0
+    assert [fit.in_force for fit in fits(one)] == [True, False]
+    assert answer(one, "undo", "--batch", str(batch_of_refit(one)))["placed"] == would_move
+    one.check()
+
+
+def batch_of_refit(one: Inbox) -> int:
+    store = open_read_only(one.config.database)
+    try:
+        (batch,) = store.proposals.batches_of(2)
+        return batch
+    finally:
+        store.close()
+
+
+def test_arrivals_of_another_kind_trigger_a_refit_by_drift(make: Callable[..., Inbox]) -> None:
+    one = make(refit={"growth": "off", "interval": "off", "drift": 50, "max_churn": "off"})
+    one.drop(5)
+    one.daemon.start()
+    one.wait_sorted()
+    early = one.status()
+
+    drop(one, {"cyan": CYAN}, 50)
+    wait_until(lambda: len(fits(one)) == 2, what="a fit by drift")
+    one.wait_sorted()
+
+    assert early.next_refit["drift"] == {
+        "window": 50,
+        "arrivals": 0,
+        "share": None,
+        "share_that_triggers": 0.28,
+    }
+    assert "when 28 % of 50 arrivals lie far out (50 still to come)" in early.next_fit
+    assert fits(one)[0].trigger == "drift"
+    one.check()
+
+
+def test_a_giant_cluster_is_warned_of_and_its_split_proposed_once(
+    make: Callable[..., Inbox],
+) -> None:
+    one = make(
+        clusters={"n_clusters": 1, "max_share": 0.4, "min_images": 18},
+        refit={"growth": "off", "interval": "off", "max_churn": 0.1},
+    )
+    one.drop(6)
+    one.daemon.start()
+    wait_until(lambda: one.status().proposal is not None, what="a split")
+
+    status, text = one.status(), cli(one, "status").stdout
+    cli(one, "refits", "reject")
+    one.drop(1)
+    one.wait_sorted()
+
+    assert status.giants == [{"id": 0, "fitted": 18, "share": 1.0}]
+    assert status.proposal is not None
+    assert (status.proposal["trigger"], status.proposal["about_id"]) == ("split", 0)
+    assert "cluster_0 has 100 % of all pictures, above clusters.max_share" in text
+    assert "split of cluster_0, " in text
+    assert one.daemon.log.count("cluster too large cluster=0 images=18 share=1.000") == 1
+    assert len(fits(one)) == 2
+    one.check()
+
+
+def test_a_group_in_review_is_proposed_and_sorted_when_accepted(
+    make: Callable[..., Inbox],
+) -> None:
+    one = make(
+        clusters={"review_quantile": 1, "review_margin": "off"},
+        refit={"growth": "off", "interval": "off", "max_churn": 0.1},
+    )
+    one.drop(5)
+    one.daemon.start()
+    one.wait_sorted()
+    drop(one, {"cyan": CYAN}, 6)
+    one.wait_sorted()
+    wait_until(lambda: one.status().proposal is not None, what="a new cluster")
+
+    text = cli(one, "status").stdout
+    accepted = answer(one, "refits", "accept")
+
+    assert "new cluster of pictures in review, " in text
+    assert accepted["moved"] >= 5
+    assert len(list((one.target / "cluster_3").glob("cyan-*"))) == accepted["moved"]
+    one.check()
