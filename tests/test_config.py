@@ -63,7 +63,7 @@ def error_of(folder: Path, text: str = "", **keys: Any) -> str:
         ),
         (
             "clusters: {n_clusters: 2.5}",
-            "clusters.n_clusters must be a whole number from 1 to 10000, got 2.5; "
+            "clusters.n_clusters must be auto or a whole number from 1 to 10000, got 2.5; "
             "correct it, or delete the line for the default (30)",
         ),
         (
@@ -88,7 +88,7 @@ def error_of(folder: Path, text: str = "", **keys: Any) -> str:
         (
             "clusters: {n_clusters: 500}",
             "clusters.min_images must not be below clusters.n_clusters (500), got 300; "
-            "KMeans needs a picture for each cluster, ten are better",
+            "a fit needs a picture for each cluster, ten are better",
         ),
     ],
 )

@@ -107,11 +107,16 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
 
 def _check_together(config: Config, path: Path) -> None:
     clusters = config.clusters
-    if clusters.min_images < clusters.n_clusters:
+    if clusters.auto_least > clusters.auto_most:
+        raise ConfigError(
+            f"{path}: clusters.auto_least must not be above clusters.auto_most "
+            f"({clusters.auto_most}), got {clusters.auto_least}; exchange the two"
+        )
+    if isinstance(clusters.n_clusters, int) and clusters.min_images < clusters.n_clusters:
         raise ConfigError(
             f"{path}: clusters.min_images must not be below clusters.n_clusters "
             f"({clusters.n_clusters}), got {clusters.min_images}; "
-            f"KMeans needs a picture for each cluster, ten are better"
+            f"a fit needs a picture for each cluster, ten are better"
         )
     check_model(config.model, path)
     if config.refit.move_sorted and config.op is Op.SYMLINK:

@@ -15,7 +15,7 @@ from imgsortd.config_values import (
     number_or_off,
     on_off,
 )
-from imgsortd.core.records import Backbone, Layer
+from imgsortd.core.records import Backbone, KRange, Layer
 
 Number = Annotated[float, BeforeValidator(number)]
 Count = Annotated[int, BeforeValidator(number)]
@@ -94,10 +94,27 @@ class ModelConfig(Section):
 
 
 class ClustersConfig(Section):
-    """KMeans."""
+    """How pictures are grouped."""
 
-    n_clusters: Count = key(
-        "How many cluster folders.", "a whole number from 1 to 10000", 30, ge=1, le=10_000
+    n_clusters: Literal["auto"] | Annotated[Count, Field(ge=1, le=10_000)] = key(
+        "How many cluster folders; those that a person makes come on top. auto = as many as "
+        "set the pictures apart best, see `imgsortd suggest-k`.",
+        "auto or a whole number from 1 to 10000",
+        30,
+    )
+    auto_least: Count = key(
+        "With n_clusters: auto, the fewest there may be.",
+        "a whole number from 1 to 1000, not above clusters.auto_most",
+        4,
+        ge=1,
+        le=1000,
+    )
+    auto_most: Count = key(
+        "With n_clusters: auto, the most there may be.",
+        "a whole number from 1 to 1000",
+        200,
+        ge=1,
+        le=1000,
     )
     min_images: Count = key(
         "The first fit waits until so many pictures are in the inbox; "
@@ -107,7 +124,7 @@ class ClustersConfig(Section):
         ge=1,
     )
     random_state: Count = key(
-        "Seed of KMeans: the same pictures and seed give the same clusters.",
+        "Seed of the fit: the same pictures and seed give the same clusters.",
         "a whole number from 0 to 4294967295",
         42,
         ge=0,
@@ -137,6 +154,13 @@ class ClustersConfig(Section):
         gt=0,
         le=0.5,
     )
+
+    @property
+    def wanted(self) -> int | KRange:
+        """How many clusters a fit is to make."""
+        if isinstance(self.n_clusters, int):
+            return self.n_clusters
+        return KRange(self.auto_least, self.auto_most)
 
 
 class RefitConfig(Section):

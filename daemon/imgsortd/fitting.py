@@ -164,10 +164,13 @@ class BackgroundFits:
     def _start(self, now_s: float, trigger: FitTrigger, request: Request | None = None) -> None:
         clusters = self._library.config.clusters
         asked = request.params.get("n_clusters") if request else None
-        n_clusters, seed = asked or clusters.n_clusters, clusters.random_state
+        n_clusters, seed = asked or clusters.wanted, clusters.random_state
         source, progress = fit_source(self._library), Progress(now_s, _LOG_EVERY_S)
         log.info(
-            "fit started trigger=%s images=%d clusters=%d", trigger, source.n_images, n_clusters
+            "fit started trigger=%s images=%d clusters=%s",
+            trigger,
+            source.n_images,
+            asked or clusters.n_clusters,
         )
         future = begin(lambda: compute_fit(source, n_clusters, seed, progress.tell))
         self._job = Job(trigger, future, progress, self._library.model, request)

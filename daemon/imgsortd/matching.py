@@ -78,7 +78,8 @@ def match_fit(
     old, (before, labels) = _old_clusters(library, fitted, basis)
     n_new = len(fit.centers)
     if old is None:
-        ids = tuple(range(next_id, next_id + n_new))
+        none = fit.labels[:0]
+        ids = match_ids(none, none, (), n_new, next_id, fitted.fixed_ids)
         return Matched(fitted, ids, (), before, labels, None)
     old_ids, at = np.unique(old.cluster_ids, return_inverse=True)  # a pin is a center more
     before, known = at[before], tuple(old_ids.tolist())
@@ -86,7 +87,7 @@ def match_fit(
         fresh = count(next_id)
         ids = tuple(next(fresh) if kept is None else kept for kept in about.kept_ids)
     else:
-        ids = match_ids(before, labels, known, n_new, next_id)
+        ids = match_ids(before, labels, known, n_new, next_id, fitted.fixed_ids)
     return Matched(fitted, ids, known, before, labels, churn(before, labels, known, ids))
 
 

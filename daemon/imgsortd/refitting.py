@@ -61,7 +61,7 @@ def _refit_here(
             library = open_library(config, store, extractor)
             source = fit_source(library)
             progress(f"fitting {source.n_images:,} pictures")
-            number, seed = n_clusters or config.clusters.n_clusters, config.clusters.random_state
+            number, seed = n_clusters or config.clusters.wanted, config.clusters.random_state
             fitted = compute_fit(source, number, seed, progress)
             summary = settle_fit(
                 library,

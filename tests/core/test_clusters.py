@@ -67,3 +67,12 @@ def test_no_pictures_have_not_moved() -> None:
     none = np.empty(0, np.intp)
 
     assert churn(none, none, (), ()) == 0.0
+
+
+def test_a_cluster_with_pins_has_the_number_that_the_person_gave() -> None:
+    old = np.array([0] * 6 + [1] * 4, np.intp)
+    new = np.array([0] * 6 + [1] * 4, np.intp)
+
+    found = match_ids(old, new, (4, 5), 3, 9, {0: 5, 2: 11})
+
+    assert found == (5, 12, 11)  # 4 has no pins, and shares nothing with what is left

@@ -45,7 +45,7 @@ class Fit:
     inertia
         Sum of squared distances to the nearest center.
     algorithm
-        ``KMeans`` or ``MiniBatchKMeans``.
+        ``KMeans``, ``MiniBatchKMeans``, or one of :mod:`imgsortd.core.clustering`.
     fit_s
         Seconds the fit took.
     """
@@ -70,7 +70,7 @@ def fit_kmeans(features: Vectors, n_clusters: int, random_state: int) -> Fit:
     FitError
         Fewer pictures than clusters, or a feature that is not a finite number.
     """
-    _check(features, n_clusters)
+    check_features(features, n_clusters)
     started = time.perf_counter()
     estimator = _fitted(KMeans(n_clusters, random_state=random_state), features)
     return Fit(
@@ -107,7 +107,7 @@ def fit_centers(
         As :func:`fit_kmeans`.
     """
     sample = _first(stream(), max(sample_rows, n_clusters))
-    _check(sample, n_clusters)
+    check_features(sample, n_clusters)
     start = _fitted(
         MiniBatchKMeans(n_clusters, random_state=random_state, batch_size=_MINI_BATCH_ROWS), sample
     )
@@ -126,7 +126,7 @@ def fit_centers(
     for number in range(1, _PASSES + 1):
         done = 0
         for features in stream():
-            _refuse_no_numbers(features)
+            refuse_no_numbers(features)
             running.partial_fit(features)
             done += len(features)
             on_rows(number, done)
@@ -149,16 +149,18 @@ def _first(parts: Iterable[Vectors], rows: int) -> Vectors:
     return np.concatenate(taken) if taken else np.empty((0, 1), dtype=np.float32)
 
 
-def _check(features: Vectors, n_clusters: int) -> None:
+def check_features(features: Vectors, n_clusters: int) -> None:
+    """Raise :class:`FitError` for fewer rows than clusters, or a value that is no number."""
     if len(features) < n_clusters:
         raise FitError(
             f"cannot make {n_clusters} clusters of {len(features)} pictures; "
             f"ask for at most {len(features)} (-k, or clusters.n_clusters), or add pictures"
         )
-    _refuse_no_numbers(features)
+    refuse_no_numbers(features)
 
 
-def _refuse_no_numbers(features: Vectors) -> None:
+def refuse_no_numbers(features: Vectors) -> None:
+    """Raise :class:`FitError` for a value that is not a finite number."""
     if not np.isfinite(features).all():
         raise FitError("a stored feature is not a finite number; extract anew in a new state_dir")
 

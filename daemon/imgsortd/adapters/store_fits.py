@@ -28,6 +28,12 @@ _STREAMED = (
     "AND features.sha256 >= ? AND NOT (features.sha256 = ? AND files.id <= ?) "
     f"AND {_USED} ORDER BY features.sha256, files.id LIMIT ?"
 )
+_PINNED = (
+    "SELECT files.id, pinned_to, vector FROM "
+    "(SELECT sha256, cluster_id AS pinned_to FROM pins WHERE cluster_id IS NOT NULL) "
+    f"JOIN files USING (sha256) JOIN features USING (sha256) WHERE extractor_id = ? AND {_USED} "
+    "ORDER BY sha256, files.id"
+)
 _STREAM_BYTES = 2**24
 
 
@@ -165,6 +171,21 @@ class Fits(FitRecords):
                 np.array([row[1] for row in rows], dtype=np.int64),
                 raw.reshape(len(rows), extractor.dims).astype(np.float32),
             )
+
+    def pinned_features(
+        self, extractor: ExtractorId
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Vectors]:
+        """Return file ids, int64 [p], cluster ids, int64 [p], and vectors, float32 [p, d].
+
+        Of the pictures that a person has put into a cluster, in the order of the hashes.
+        """
+        rows = self._connection.execute(_PINNED, (self._find_extractor(extractor),)).fetchall()
+        raw = np.frombuffer(b"".join(row[2] for row in rows), stored_dtype(extractor.layer))
+        return (
+            np.array([row[0] for row in rows], dtype=np.int64),
+            np.array([row[1] for row in rows], dtype=np.int64),
+            raw.reshape(len(rows), extractor.dims).astype(np.float32),
+        )
 
     def save(
         self,

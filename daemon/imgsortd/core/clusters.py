@@ -3,12 +3,14 @@
 A refit gives new centers in any order. Each new cluster takes the id of the old
 cluster with which it shares the most pictures, one to one, so that the shared
 pictures are as many as can be (linear sum assignment; Kuhn 1955, in SciPy's
-implementation). A cluster that shares nothing gets a number never used before.
+implementation). So when a cluster splits its number stays with the larger part, and when two
+are joined one number is retired. A cluster that shares nothing gets a number never used before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,7 @@ def match_ids(
     old_ids: Sequence[int],
     n_new: int,
     next_id: int,
+    fixed: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[int, ...]:
     """Give each new label a cluster id.
 
@@ -34,6 +37,8 @@ def match_ids(
         Number of new labels.
     next_id
         The lowest number never used as an id.
+    fixed
+        New label → cluster id, where a person's pictures say which cluster it is.
 
     Returns
     -------
@@ -42,7 +47,10 @@ def match_ids(
     """
     overlap = np.zeros((n_new, len(old_ids)), dtype=np.int64)
     np.add.at(overlap, (new_labels, old_labels), 1)
-    ids: dict[int, int] = {}
+    overlap[list(fixed)] = 0
+    overlap[:, np.isin(old_ids, list(fixed.values()))] = 0
+    ids: dict[int, int] = dict(fixed)
+    next_id = max([next_id, *(number + 1 for number in fixed.values())])
     for new, old in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
         if overlap[new, old] > 0:
             ids[int(new)] = old_ids[int(old)]

@@ -261,6 +261,14 @@ class ExtractorId:
 
 
 @dataclass(frozen=True, slots=True)
+class KRange:
+    """The numbers of clusters among which one is chosen, both ends with it."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One fit: centers [k, d] float32 and the permanent cluster id of each row.
 
