@@ -26,7 +26,7 @@ from sqlite_utils import Database
 
 from imgsortd.adapters import faults, reading, renaming, store
 from imgsortd.adapters.crossing import return_orphans
-from imgsortd.adapters.decoding import DecodeLimits
+from imgsortd.adapters.decode_limits import DecodeLimits
 from imgsortd.adapters.images import decode
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader

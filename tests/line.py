@@ -10,12 +10,13 @@ from typing import Any
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adoption import FitSummary, adopt_fit
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.lifecycle import FitTrigger, RefitRule, fit_due
 from imgsortd.core.records import ReadResult
 from imgsortd.fits import compute_fit, fit_source
 from imgsortd.following import Following
 from imgsortd.intake import Intake
-from imgsortd.pipeline import BatchReport, process_batch, recover, route_waiting
+from imgsortd.pipeline import process_batch, recover, route_waiting
 from support import ColourExtractor, make_config, make_library, read_all
 
 

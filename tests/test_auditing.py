@@ -10,6 +10,7 @@ import pytest
 
 from imgsortd.auditing import adopt, audit, cluster_numbers
 from imgsortd.core.records import FileState
+from imgsortd.target_watch import TargetWatch
 from line import Line
 from support import paint_groups
 
@@ -147,4 +148,26 @@ def test_the_numbers_are_those_of_all_cluster_folders(line: Line) -> None:
     for name in ("cluster_17", "cluster_007", "cluster_x", "_review"):
         (line.config.target / name).mkdir()
 
-    assert cluster_numbers(line.config) == [0, 1, 2, 17]
+    assert cluster_numbers(line.store, line.config) == [0, 1, 2, 17]
+
+
+def test_named_folders_and_a_persons_own_are_known_and_their_files_there(line: Line) -> None:
+    red = line.config.target / "cluster_0"
+    red.rename(line.config.target / "Tomatoes")
+    own = line.config.target / "Mine"
+    own.mkdir()
+    for path in list((line.config.target / "cluster_1").iterdir())[:2]:
+        path.rename(own / path.name)
+    (own / "stranger.txt").write_text("left alone")
+    (line.config.target / "Tomatoes" / "stranger.png").write_bytes(b"stranger")
+    watch = TargetWatch(line.library)
+    for now_s in range(100, 600, 100):
+        watch.step(float(now_s))
+
+    found = audit(line.store, line.config)
+
+    assert (found.missing, found.changed) == ([], [])
+    assert [file.dst for file in found.foreign] == [b"Tomatoes/stranger.png"]
+    adopt(line.store, line.config, found.foreign)
+    assert audit(line.store, line.config).foreign == []
+    assert cluster_numbers(line.store, line.config) == [0, 1, 2]

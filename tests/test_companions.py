@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from imgsortd.adapters import fsops
+from imgsortd.adapters import leases
 from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.auditing import adopt, audit
 from imgsortd.core.lifecycle import FitTrigger
@@ -195,7 +195,7 @@ def test_a_companion_that_is_still_open_for_writing_follows_when_it_is_closed(
     line = make_line()
     jpeg(line, "IMG_1.JPG")
     line.put("IMG_1.MOV", MOV)
-    fsops.allow_leases()
+    leases.allow_leases()
 
     with open(line.config.inbox / "IMG_1.MOV", "ab") as writer:
         line.run()

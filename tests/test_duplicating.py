@@ -307,11 +307,11 @@ def test_the_command_names_groups_and_says_what_is_missing(line: Line) -> None:
     assert "5.png" in plain
     assert "  the original\n" in plain
     assert "nearly the same: 3 files, up to " in plain
-    assert "1 groups of equal duplicates\n1 groups of near duplicates\n" in plain
-    assert "1 pairs are kept by your word and not reported\n" in plain
-    assert "1 pictures have no hash yet and were not compared" in plain
+    assert "1 group of equal duplicates\n1 group of near duplicates\n" in plain
+    assert "kept by your word and not reported: 1 pair\n" in plain
+    assert "without a hash yet and not compared: 1 picture; imgsortd duplicates --complete" in plain
     assert (near["exact"], groups(near, "near")) == (None, NEAR[:1])
-    assert "no hash" not in completed
+    assert "without a hash" not in completed
     line._open()
 
 
@@ -361,7 +361,7 @@ def test_a_running_daemon_keeps_and_forgets_and_hashes_come_in_beside_it(
     forgotten = quick_cli("duplicates", one, "--forget", files[0])
     after = near(quick_cli("duplicates", one, "--json"))
 
-    assert (kept.stdout, forgotten.stdout) == ("1 pairs kept for good\n", "1 pairs forgotten\n")
+    assert (kept.stdout, forgotten.stdout) == ("1 pair kept for good\n", "1 pair forgotten\n")
     assert (before, between, after) == (1, 0, 1)
     assert one.daemon.is_alive()
     one.check()

@@ -278,6 +278,18 @@ def test_explain_tells_of_pins_companions_and_equal_bytes(line: Line) -> None:
     assert (sidecar["similar"], sidecar["now"]) == ([], None)
 
 
+def test_explain_counts_pins_as_centers_as_routing_does(line: Line, tmp_path: Path) -> None:
+    red, green = sorted_file(line, "red-0.png"), sorted_file(line, "green-0.png")
+    number = int(green.parent.name.removeprefix("cluster_"))
+    sha256 = hashlib.sha256(red.read_bytes()).digest()
+    sql(line, "INSERT INTO pins VALUES (?, ?, 1000)", sha256, number)
+
+    report = explain(line.config, red, no_word)
+
+    assert report["library"]["pin"]["cluster"] == report["now"]["cluster"] == number
+    assert report["clusters"][0]["distance"] == pytest.approx(0, abs=1e-3)
+
+
 def test_explain_says_why_a_file_was_set_aside(line: Line) -> None:
     line.put("broken.jpg", b"no picture")
     line.run()

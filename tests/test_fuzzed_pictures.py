@@ -20,7 +20,8 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from imgsortd.adapters.decoding import DecodeLimits, Decoder
+from imgsortd.adapters.decode_limits import DecodeLimits
+from imgsortd.adapters.decoding import Decoder
 from imgsortd.adapters.formats import HEAD_BYTES, sniff
 from imgsortd.errors import PictureError
 from picture_seeds import KINDS, seeds_of

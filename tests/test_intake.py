@@ -10,10 +10,10 @@ import pytest
 
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store, open_store
+from imgsortd.batch_report import BatchReport
 from imgsortd.config_model import DEFAULT_IGNORE
 from imgsortd.errors import WatchError
 from imgsortd.intake import Intake
-from imgsortd.pipeline import BatchReport
 
 SETTLE_S = 2.0
 

@@ -22,13 +22,13 @@ from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.watching import SENTINEL, Watcher
-from imgsortd.core.backoff import Backoff
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Pixels, Vectors
 from imgsortd.errors import NoSpaceError, StoreDamagedError
 from imgsortd.intake import Intake
 from imgsortd.loop import Loop
-from imgsortd.pipeline import BatchReport
+from imgsortd.pausing import Pause
 from killed_line import fit_colours
 from support import ColourExtractor, make_config, make_library, paint_groups, sums, wait_until
 
@@ -42,7 +42,7 @@ class Scene:
         self.library, self.store = make_library(self.config)
         self.ticks: list[tuple[Phase, str]] = []
         self.loop = self._make()
-        self.loop._backoff = Backoff(0.1, 1)
+        self.loop._pause = Pause(0.1, 1)
 
     def _make(self) -> Loop:
         inbox = Inbox(self.inbox, self.config.recursive, self.config.ignore, self.config.extensions)

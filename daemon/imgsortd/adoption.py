@@ -10,6 +10,7 @@ import numpy as np
 
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.store_files import Files
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import FitState, Model, Move
 from imgsortd.fits import Fitted
@@ -24,7 +25,7 @@ from imgsortd.matching import (
     sizes_of,
 )
 from imgsortd.partial_fits import PartialFit
-from imgsortd.pipeline import BatchReport, make_moves
+from imgsortd.pipeline import make_moves
 from imgsortd.planning import Planner
 
 _PING_EVERY = 1000

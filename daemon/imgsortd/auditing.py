@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from imgsortd.adapters import fsops
@@ -15,9 +15,11 @@ from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_audit import Adopted, Differing, Found, StoreAudit
 from imgsortd.adopted_companions import AdoptedCompanions
+from imgsortd.cluster_folders import kept_names
 from imgsortd.config import Config
+from imgsortd.core.names import cluster_of
 from imgsortd.core.records import FileState, Op, Stamp
-from imgsortd.core.routing import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name, cluster_number
+from imgsortd.core.routing import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,9 @@ def audit(
         Target cannot be listed.
     """
     rows = StoreAudit(store.connection)
-    rows.take_listing(_listing(config))
+    named = known_folders(store, config)
+    folders = _our_folders(config, named)
+    rows.take_listing(_listing(config, folders))
     suspects = rows.differing(all_of_them=deep)
     changed, unreadable = [], []
     with fsops.Folders(config.target) as target:
@@ -77,13 +81,27 @@ def audit(
             elif sha256 not in (None, file.sha256):
                 changed.append((file, sha256))
             progress(number, len(suspects))
-    return Audit(rows.missing(), rows.foreign(), changed, unreadable)
+    # Pictures that their owner has put into a folder of their own are known by name alone.
+    missing = [
+        (file_id, dst)
+        for file_id, dst in rows.missing()
+        if fsops.split(dst)[0] in folders
+        or not os.path.lexists(os.path.join(os.fsencode(config.target), dst))
+    ]
+    return Audit(missing, rows.foreign(), changed, unreadable)
 
 
-def _listing(config: Config) -> Iterator[Found]:
+def known_folders(store: Store, config: Config) -> dict[int, bytes]:
+    """Return the folders of named clusters; from the file beside a database that is lost."""
+    if store.hands.cluster_folders():
+        return store.records.named_folders()
+    return kept_names(config.state_dir)
+
+
+def _listing(config: Config, folders: Iterable[bytes]) -> Iterator[Found]:
     """Yield the files directly in the folders that are ours; symlinks only where op makes them."""
     target = os.fsencode(config.target)
-    for folder in sorted(_our_folders(config)):
+    for folder in sorted(folders):
         with os.scandir(os.path.join(target, folder)) as entries:
             for entry in entries:
                 is_ours = entry.is_file(follow_symlinks=False) or (
@@ -94,28 +112,31 @@ def _listing(config: Config) -> Iterator[Found]:
                     yield Found(folder + b"/" + entry.name, fsops.stamp_of(status))
 
 
-def _our_folders(config: Config) -> list[bytes]:
+def _our_folders(config: Config, named: Mapping[int, bytes]) -> set[bytes]:
     with os.scandir(os.fsencode(config.target)) as entries:
-        return [
+        return {
             entry.name
             for entry in entries
             if entry.is_dir(follow_symlinks=False)
             and (
-                cluster_number(entry.name) is not None
+                cluster_of(entry.name, named) is not None
                 or entry.name in (SET_ASIDE_FOLDER, REVIEW_FOLDER)
             )
-        ]
+        }
 
 
-def cluster_numbers(config: Config) -> list[int]:
-    """Return the numbers of the cluster folders that stand in target, empty ones too."""
-    numbers = (cluster_number(folder) for folder in _our_folders(config))
+def cluster_numbers(store: Store, config: Config) -> list[int]:
+    """Return the numbers of the clusters whose folders stand in target, empty ones too."""
+    named = known_folders(store, config)
+    numbers = {cluster_of(folder, named) for folder in _our_folders(config, named)}
     return sorted(number for number in numbers if number is not None)
 
 
 def holds_sorted_files(config: Config) -> bool:
     """Tell whether target has a cluster folder with a file in it."""
-    return any(cluster_number(fsops.split(found.dst)[0]) is not None for found in _listing(config))
+    named = kept_names(config.state_dir)
+    own = {f for f in _our_folders(config, named) if cluster_of(f, named) is not None}
+    return any(True for _ in _listing(config, own))
 
 
 def _sha256(folders: fsops.Folders, name: bytes) -> bytes | None:
@@ -143,6 +164,7 @@ def adopt(
     counts as its companion.
     """
     rows, sources = StoreAudit(store.connection), _sources(config)
+    named = known_folders(store, config)
     adopted = 0
     with fsops.Folders(config.target) as target, fsops.Folders(config.inbox) as inbox:
         companions = AdoptedCompanions(store, config, target)
@@ -150,7 +172,7 @@ def adopt(
         for start in range(0, len(foreign), _AT_ONCE):
             with store.atomic():
                 for found in foreign[start : start + _AT_ONCE]:
-                    file = _as_sorted(found, target, inbox, config)
+                    file = _as_sorted(found, target, inbox, config, named)
                     if file is not None:
                         file = _as_duplicate(companions.pair(file), rows)
                         rows.adopt([_with_source(file, sources)])
@@ -160,10 +182,14 @@ def adopt(
 
 
 def _as_sorted(
-    found: Found, target: fsops.Folders, inbox: fsops.Folders, config: Config
+    found: Found,
+    target: fsops.Folders,
+    inbox: fsops.Folders,
+    config: Config,
+    named: Mapping[int, bytes],
 ) -> Adopted | None:
     folder, base = fsops.split(found.dst)
-    number = cluster_number(folder)
+    number = cluster_of(folder, named)
     if config.op is Op.SYMLINK and folder != SET_ASIDE_FOLDER:
         name = _linked_name(config, found.dst)
         sha256 = None if name is None else _sha256(inbox, name)

@@ -12,7 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from imgsortd.adapters import copying, fsops
-from imgsortd.adapters.decoding import Decoder, NoDecoderError, decode_limits
+from imgsortd.adapters.decode_limits import decode_limits
+from imgsortd.adapters.decoding import Decoder, NoDecoderError
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.config import Config, Polling
 from imgsortd.core.records import Backbone, Op

@@ -15,6 +15,7 @@ from imgsortd.cli_clusters import suggest_k
 from imgsortd.cli_doctor import doctor
 from imgsortd.cli_duplicates import duplicates
 from imgsortd.cli_find import explain, similar
+from imgsortd.cli_hands import pins, rename, unpin
 from imgsortd.cli_names import names
 from imgsortd.cli_options import ConfigOption, JsonOption
 from imgsortd.cli_refits import refits_app, rollback
@@ -155,6 +156,9 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
 
 
 app.command()(undo)
+app.command()(rename)
+app.command()(pins)
+app.command()(unpin)
 app.command()(rollback)
 app.command()(sheet)
 app.command("suggest-k")(suggest_k)

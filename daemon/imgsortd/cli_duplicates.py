@@ -70,29 +70,33 @@ def _decide(settings: Any, files: list[Path], forget: bool, as_json: bool) -> No
         print_json(report)
         return
     verb = "forgotten" if forget else "kept for good"
-    out.print(f"{report['pairs']:,} pairs {verb}")
+    out.print(f"{_count(report['pairs'], 'pair')} {verb}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _show(report: dict[str, Any], completed: dict[str, int] | None) -> None:
     if completed is not None and completed["unreadable"]:
-        out.print(f"{completed['unreadable']:,} pictures could not be read to be hashed")
+        out.print(f"{_count(completed['unreadable'], 'picture')} could not be read to be hashed")
     for title, groups in (("same bytes", report["exact"]), ("nearly the same", report["near"])):
         for group in groups or ():
             _show_group(title, group)
     for title, groups in (("equal", report["exact"]), ("near", report["near"])):
         if groups is not None:
-            out.print(f"{len(groups):,} groups of {title} duplicates")
+            out.print(f"{_count(len(groups), 'group')} of {title} duplicates")
     if report["kept_pairs"]:
-        out.print(f"{report['kept_pairs']:,} pairs are kept by your word and not reported")
+        out.print(f"kept by your word and not reported: {_count(report['kept_pairs'], 'pair')}")
     if report.get("lacking"):
         out.print(
-            f"{report['lacking']:,} pictures have no hash yet and were not compared: "
-            f"imgsortd duplicates --complete"
+            f"without a hash yet and not compared: {_count(report['lacking'], 'picture')}; "
+            f"imgsortd duplicates --complete makes them"
         )
     if report.get("crowded"):
         out.print(
-            f"{report['crowded']:,} pictures look like so many others (plain colours, pages) "
-            f"that each was compared with the nearest of them only"
+            f"like so many others (plain colours, pages) that only the nearest were compared: "
+            f"{_count(report['crowded'], 'picture')}"
         )
 
 

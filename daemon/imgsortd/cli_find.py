@@ -22,7 +22,7 @@ def similar(
     file: FileArgument,
     count: Annotated[
         int, typer.Option("-n", "--count", min=1, max=10_000, help="How many to name.")
-    ] = 10,
+    ] = 20,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -116,7 +116,10 @@ def _of_features(report: dict[str, Any]) -> list[str]:
     lines = []
     now, limits = report["now"], report["limits"]
     if now is not None:
-        would = "now it would go" if report["in_library"] else "it would go"
+        known = report["library"]
+        would = "now it would go" if known else "it would go"
+        if known and known["pin"]:
+            would = "but for the pin, it would go"
         where = f"to review: {now['reason']}" if now["review"] else f"to {_cluster(now)}"
         lines.append(f"{would} {where}")
         lines.append("nearest clusters:")

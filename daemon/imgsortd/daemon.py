@@ -12,7 +12,7 @@ from pathlib import Path
 
 from imgsortd.adapters import leases
 from imgsortd.adapters.crossing import return_orphans
-from imgsortd.adapters.decoding import decode_limits
+from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.locking import Key, Locks

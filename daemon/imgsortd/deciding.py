@@ -15,11 +15,12 @@ import numpy as np
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_proposals import ROLLED_BACK, KeptFit, Proposals
 from imgsortd.adoption import switch_to
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.records import ExtractorId, FitState, Model, Move
 from imgsortd.core.routing import nearest
 from imgsortd.errors import ProposalError
 from imgsortd.library import Library
-from imgsortd.pipeline import BatchReport, make_moves
+from imgsortd.pipeline import make_moves
 from imgsortd.planning import Planner
 
 OnMoved = Callable[[str, BatchReport], None]

@@ -17,8 +17,9 @@ from imgsortd.adapters.store_audit import StoreAudit
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.auditing import Audit, Progress, audit
 from imgsortd.checkups import Finding, Verdict, counted
+from imgsortd.cluster_folders import ClusterFolders
 from imgsortd.config import Config
-from imgsortd.core.records import REBUILT, FileState
+from imgsortd.core.records import REBUILT
 from imgsortd.errors import ImgsortdError, StoreDamagedError
 from imgsortd.restoring import note_clusters, open_or_restore, take_in
 
@@ -238,6 +239,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _finish_moves(store: Store, config: Config) -> list[str]:
+    ClusterFolders(store, config).follow()
     moves = store.journal.unfinished()
     returned = return_orphans(config.inbox, moves)
     returned += return_orphans(config.target, moves, deep=False)
@@ -251,8 +253,7 @@ def _finish_moves(store: Store, config: Config) -> list[str]:
 
 def _take_over(store: Store, config: Config, found: Audit) -> list[str]:
     with store.atomic():
-        for file_id, _ in found.missing:
-            store.files.finish(file_id, FileState.GONE, stays=False, reason="no longer in target")
+        store.hands.taken_away((file_id for file_id, _ in found.missing), "no longer in target")
         for file, sha256 in found.changed:
             StoreAudit(store.connection).changed(file, sha256)
     taken = take_in(store, config)

@@ -21,17 +21,11 @@ from imgsortd.config import Config
 from imgsortd.core.perceptual import perceptual_hash
 from imgsortd.core.records import FileState
 from imgsortd.errors import FindError
-from imgsortd.finding import (
-    ClusterNames,
-    find_subject,
-    library_extractor,
-    open_for_reading,
-    place_of,
-    stands,
-)
+from imgsortd.finding import library_extractor
 from imgsortd.keeping import MAX_FILES, decide
 from imgsortd.near_search import NearGroup, find_near
 from imgsortd.placed_pictures import PlacedPictures, same_picture
+from imgsortd.subjects import ClusterNames, find_subject, open_for_reading, place_of, stands
 
 _FILES_AT_ONCE = 64
 _PAIRS_TOLD = 100
@@ -52,7 +46,8 @@ def duplicates(
         report: dict[str, Any] = {"kept_pairs": len(kept), "exact": None, "near": None}
         if exact:
             same = (name for name in store.hashes.repeated() if (name, name) not in kept)
-            groups = [_equal_files(config, store, name) for name in same]
+            finder, names = Finder(store), ClusterNames(config, store)
+            groups = [_equal_files(config, finder, names, name) for name in same]
             report["exact"] = [group for group in groups if len(group["files"]) > 1]
         if near:
             report |= _near(config, store, progress)
@@ -65,9 +60,10 @@ def _rows(config: Config, finder: Finder, sha256: bytes) -> list[FileRow]:
     return [row for row in reversed(rows.values()) if stands(config, row)]
 
 
-def _equal_files(config: Config, store: Store, sha256: bytes) -> dict[str, Any]:
-    names = ClusterNames(config, store)
-    rows = _rows(config, Finder(store), sha256)
+def _equal_files(
+    config: Config, finder: Finder, names: ClusterNames, sha256: bytes
+) -> dict[str, Any]:
+    rows = _rows(config, finder, sha256)
     files = [_file(config, names, row) | {"original": at == 0} for at, row in enumerate(rows)]
     return {"sha256": sha256.hex(), "files": files}
 

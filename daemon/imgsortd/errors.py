@@ -16,6 +16,8 @@
     ├── NoMemoryError        the machine has no memory for the model, not even for one picture
     ├── RequestError         the running daemon could not do what a command asked for
     ├── UndoError            there is nothing to undo, or none of it can be
+    ├── NameRefusedError     a cluster's folder cannot have that name
+    ├── PinError             what is to be freed is not pinned
     ├── FindError                what was asked about is no file or picture that can be compared
     ├── ProposalError            no such proposal, or it cannot be accepted any more
     ├── FitError                 KMeans cannot be fitted on what there is
@@ -91,6 +93,14 @@ class RequestError(ImgsortdError):
 
 class UndoError(ImgsortdError):
     """There is nothing to undo, or none of it can be."""
+
+
+class NameRefusedError(ImgsortdError):
+    """A cluster's folder cannot have that name."""
+
+
+class PinError(ImgsortdError):
+    """What is to be freed is not pinned."""
 
 
 class FindError(ImgsortdError):

@@ -15,17 +15,20 @@ from imgsortd.core.review import ReviewRule, choose, farthest, nearest_clusters
 from imgsortd.core.routing import REVIEW_FOLDER, center_distances
 from imgsortd.errors import FindError
 from imgsortd.finding import (
-    ClusterNames,
-    Subject,
     Tell,
     extract_features,
-    find_subject,
     library_extractor,
     nearest_pictures,
+    stored_features,
+)
+from imgsortd.overlay import Overlay
+from imgsortd.subjects import (
+    ClusterNames,
+    Subject,
+    find_subject,
     open_for_reading,
     place_of,
     stands,
-    stored_features,
 )
 
 _CLUSTERS, _PICTURES = 3, 5
@@ -110,7 +113,8 @@ def _features_part(config: Config, store: Store, subject: Subject, tell: Tell) -
             )
         features = extract_features(config, extractor, subject.path, tell)
         parts["model_loaded"] = True
-    names, model = ClusterNames(config, store), store.fits.current()
+    names = ClusterNames(config, store)
+    model = Overlay().over(store.fits.current(), store)  # pins count as centers, too
     if model is not None:
         parts |= _decision(config, names, model, features)
     own = row if subject.is_row else None

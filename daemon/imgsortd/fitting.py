@@ -10,6 +10,7 @@ from typing import Any
 
 from imgsortd.adapters.store_control import Request
 from imgsortd.adoption import FitSummary, move_sorted, propose_change, settle_fit
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_age_s, fit_due
 from imgsortd.core.records import REBUILT, FitState
 from imgsortd.decision_requests import DecisionRequests
@@ -19,7 +20,6 @@ from imgsortd.fits import Fitted, compute_fit, fit_source
 from imgsortd.library import Library
 from imgsortd.partial_fits import PartialFit, PartialSource, compute_partial
 from imgsortd.partials import Partials
-from imgsortd.pipeline import BatchReport
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,11 @@ class BackgroundFits:
         """Learn that so many pictures got features; the store counts them only when it matters."""
         self._facts = replace(self._facts, n_features=self._facts.n_features + images)
         self._is_measured = False
+
+    @property
+    def is_fitting(self) -> bool:
+        """Whether a fit is being made, beside the clusters in force at its start."""
+        return self._job is not None
 
     def is_quiet(self, now_s: float) -> bool:
         """Tell whether no fit is being made, due or asked for; one that failed waits."""

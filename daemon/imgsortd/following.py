@@ -7,14 +7,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 
-from imgsortd.adapters.decoding import decode_limits
+from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.reading import PictureReader
+from imgsortd.batch_report import BatchReport
 from imgsortd.bringing import Followers
 from imgsortd.companions import IsSettling
 from imgsortd.core.records import Candidate, Hashed, Move, NotRead, Skipped, Stamp
 from imgsortd.library import Library
-from imgsortd.pipeline import BatchReport, make_moves
+from imgsortd.pipeline import make_moves
 
 log = logging.getLogger(__name__)
 

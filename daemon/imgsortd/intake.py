@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.whereabouts import Whereabouts
+from imgsortd.batch_report import BatchReport
 from imgsortd.companions import Companions
 from imgsortd.core.companions import CompanionRule
 from imgsortd.core.records import Candidate, FileState, Stamp
 from imgsortd.core.stability import SettleTracker
 from imgsortd.errors import ImgsortdError
-from imgsortd.pipeline import BatchReport
+from imgsortd.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +27,6 @@ UNFINISHED_S = 600.0
 _MOST_STRANGE = 1000
 _DENIED_RETRY_S = 60.0
 _BUSY_RETRY_S = 1.0
-_PATIENCE = 5
-"""Times ``settle_s`` that a file is quiet where nobody can say whether it is being written."""
 
 
 class Intake:
@@ -50,9 +47,8 @@ class Intake:
         Finished files in the order they are to be read.
     whereabouts
         Where it is known which folder the inbox is.
-    clock
-        The wall clock, for a process that ends before patience does: there a file has
-        waited since it last changed. Without one it waits from when it was first read.
+    patience
+        How long files are waited for that are not taken at once.
     """
 
     def __init__(
@@ -67,16 +63,13 @@ class Intake:
         self._store = store
         self._companions = companions or Companions(CompanionRule(), store, lambda _: False)
         self.whereabouts: Whereabouts | None = None
-        self._patience_s = patience_s
-        self._unfinished: dict[bytes, tuple[Stamp, float]] = {}  # until when it may be so
+        self.patience = Patience(settle_s, patience_s)
         self._strange: set[bytes] = set()
         self._left_alone = dict(store.control.left_alone())
-        self.clock: Callable[[], float] | None = None
         self.tracker = SettleTracker(settle_s)
         self.queue: deque[Candidate] = deque()
         self._queued: set[bytes] = set()
         self._returned: list[Candidate] = []
-        self._patient: dict[bytes, Stamp] = {}
         self._handled: dict[bytes, Stamp] = dict(store.files.handled())
 
     @property
@@ -115,7 +108,7 @@ class Intake:
                 self.tracker.see(name, stamp, now_s)
         self._handled = {name: s for name, s in self._handled.items() if name in there}
         self._companions.keep(there)
-        self._unfinished = {name: u for name, u in self._unfinished.items() if name in there}
+        self.patience.keep(there)
         self._strange &= self._handled.keys()
         self._keep_left_alone()
         pending = self._store.files.pending_names()
@@ -127,6 +120,11 @@ class Intake:
         is_away = self._store.files.is_away
         gone = [row for name, row in pending.items() if not (name in known or is_away(row))]
         taken = [row for name, row in undone.items() if not (name in there or is_away(row))]
+        unwanted = self._store.files.unwanted_names()
+        left = [row for name, row in unwanted.items() if not (name in there or is_away(row))]
+        if left:
+            with self._store.atomic():
+                self._store.files.forget_source(left)
         if gone or taken:
             with self._store.atomic():
                 for file_id in gone:
@@ -216,23 +214,7 @@ class Intake:
                 self._handled[name] = arrival.candidate.stamp
             else:
                 self._queued.add(name)
-                self.queue.append(self._with_patience(arrival.candidate, now_s))
-
-    def _with_patience(self, candidate: Candidate, now_s: float) -> Candidate:
-        stamp = self._patient.pop(candidate.name, None)
-        waited = stamp is not None and stamp.same_content(candidate.stamp)
-        return replace(
-            candidate,
-            is_patient=waited or not self.tracker.settle_s,
-            patience_s=self._patience(candidate, now_s),
-        )
-
-    def _patience(self, candidate: Candidate, now_s: float) -> float:
-        stamp, until_s = self._unfinished.get(candidate.name, (None, 0.0))
-        if stamp == candidate.stamp:
-            return max(0.0, until_s - now_s)
-        age_s = 0.0 if self.clock is None else self.clock() - candidate.stamp.ctime_ns / 1e9
-        return max(0.0, self._patience_s - max(0.0, age_s))
+                self.queue.append(self.patience.give(arrival.candidate, now_s))
 
     def put_back(self, candidates: Iterable[Candidate]) -> None:
         """Queue candidates again, first, when files settle next: their batch was not stored.
@@ -276,10 +258,9 @@ class Intake:
         for name in report.denied:
             self._watch_again(name, now_s + _DENIED_RETRY_S)
         for name in report.unasked:
-            # It has been quiet for settle_s once, and will have been again when it is due.
-            stamp = self._watch_again(name, now_s + (_PATIENCE - 2) * self.tracker.settle_s)
+            stamp = self._watch_again(name, now_s)
             if stamp is not None:
-                self._patient[name] = stamp
+                self.tracker.touch(name, stamp, self.patience.unasked(name, stamp, now_s))
         for candidate in report.incomplete:
             self._watch_unfinished(candidate, now_s)
 
@@ -299,12 +280,7 @@ class Intake:
         if self._inbox.look(name) != stamp:
             self._watch_again(name, now_s)
             return
-        known, until_s = self._unfinished.get(name, (None, 0.0))
-        if known != stamp:
-            until_s = now_s + candidate.patience_s
-            self._unfinished[name] = stamp, until_s
-            text = "file looks unfinished name=%r set_aside_in_s=%.0f"
-            log.info(text, os.fsdecode(name), candidate.patience_s)
+        until_s = self.patience.unfinished(candidate, now_s)
         self._watch_again(name, until_s - self.tracker.settle_s)
 
     def _watch_again(self, name: bytes, from_s: float) -> Stamp | None:

@@ -8,11 +8,13 @@ from typing import Protocol
 
 from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import CommittedJournal, Store
+from imgsortd.cluster_folders import ClusterFolders
 from imgsortd.companions import Companions, companion_rule
 from imgsortd.config import Config
 from imgsortd.core.records import REBUILT, ExtractorId, Model, Pixels, Vectors
 from imgsortd.core.review import ReviewRule
 from imgsortd.errors import MixedFeaturesError
+from imgsortd.overlay import Overlay
 
 
 class FeatureExtractor(Protocol):
@@ -56,11 +58,25 @@ class Library:
     extractor: FeatureExtractor
     model: Model | None = None
     former: Model | None = None
+    _folders: ClusterFolders | None = None
+    _overlay: Overlay = field(default_factory=Overlay)
     companions: Companions = field(init=False)
 
     def __post_init__(self) -> None:
         rule = companion_rule(self.config)
         self.companions = Companions(rule, self.store, self.mover.exists)
+
+    @property
+    def routing(self) -> Model | None:
+        """The model that new pictures are routed by: the fit, and centers for a person's pins."""
+        return self._overlay.over(self.model, self.store)
+
+    @property
+    def folders(self) -> ClusterFolders:
+        """The folders of the clusters, by whatever name."""
+        if self._folders is None:
+            self._folders = ClusterFolders(self.store, self.config)
+        return self._folders
 
     @property
     def max_images(self) -> int:

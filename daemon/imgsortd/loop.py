@@ -10,21 +10,24 @@ from collections.abc import Callable
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.watching import Watcher
-from imgsortd.core.backoff import Backoff
+from imgsortd.batch_report import BatchReport
 from imgsortd.core.lifecycle import Phase
 from imgsortd.core.records import Op, Root
 from imgsortd.errors import ImgsortdError, NoMemoryError, NoSpaceError, StoreLockedError
 from imgsortd.fitting import BackgroundFits
 from imgsortd.flow import Batch, Flow
 from imgsortd.following import Following
+from imgsortd.hand_requests import HandRequests
 from imgsortd.housekeeping import Housekeeping
 from imgsortd.int8 import Int8Trial
 from imgsortd.intake import Intake
 from imgsortd.library import Library
 from imgsortd.lookout import Lookout
-from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
+from imgsortd.pausing import Pause
+from imgsortd.pipeline import end_batch, recover, route_waiting
 from imgsortd.pulse import BUSY_S, Pulse
 from imgsortd.reextraction import Reextraction
+from imgsortd.target_watch import TargetWatch
 from imgsortd.undo_requests import UndoRequests
 
 log = logging.getLogger(__name__)
@@ -79,9 +82,10 @@ class Loop:
             library, self._flow, lambda: self.stopping, library.mover.after_each
         )
         self._undo = UndoRequests(config, library.store, library.mover, intake)
+        self._hands = TargetWatch(library, lambda: self._fits.is_fitting)
+        self._hand_requests = HandRequests(library)
         self._int8 = Int8Trial(library, self._pulse.tell_error)
-        self._backoff = Backoff(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
-        self._paused = ""  # why no file is sorted; empty while files are
+        self._pause = Pause(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._waiting_to_route = True
         self._rate: float | None = None
         self._last_work_s = time.monotonic() - BUSY_S
@@ -110,7 +114,7 @@ class Loop:
         next run.
         """
         config = self._library.config
-        self._intake.clock = time.time
+        self._intake.patience.clock = time.time
         settled_s = time.monotonic() + config.settle_s + config.batch.max_wait_s
         while not (self.stopping or self.held):
             self._round()
@@ -124,11 +128,11 @@ class Loop:
                 with foreign_errors(self._library.store.path):
                     part()
             except (NoSpaceError, NoMemoryError, StoreLockedError) as error:
-                self._pause(str(error))
+                self._pause.begin(str(error), time.monotonic())
             except OSError as error:  # one nobody foresaw: a disk that fails, no descriptor left
                 log.debug("a step failed", exc_info=True)
                 self._pulse.tell_error("step failed", f"{error}")
-                self._pause(f"{error}; sorting goes on when it can")
+                self._pause.begin(f"{error}; sorting goes on when it can", time.monotonic())
 
     @property
     def is_stuck(self) -> bool:
@@ -156,13 +160,15 @@ class Loop:
         """Do one round: hear, retry, settle, read, sort, fit, rest."""
         self._lookout.hear(self._patience_s(time.monotonic()))
         now = time.monotonic()
-        if not self._lookout.lost and self._backoff.take(now):
+        if not self._lookout.lost and self._pause.take(now):
             self._retry()
         if not self.held:
             self._intake.settle(now, _SETTLE_AT_ONCE)
             self._work()
+        self._hands.step(now)
+        self._hand_requests.step()
         if not self._lookout.lost and self._undo.step():
-            self._backoff.fail(now)
+            self._pause.try_later(now)
         self._int8.step(now)
         if self._fits.step(now):
             self._waiting_to_route = True
@@ -188,7 +194,7 @@ class Loop:
     @property
     def held(self) -> str:
         """Why no file is sorted now; empty while files are."""
-        return self._lookout.lost or self._paused
+        return self._lookout.lost or self._pause.note
 
     def _work(self) -> None:
         """Take a batch that is computed, and feed the model before its files are moved."""
@@ -223,8 +229,7 @@ class Loop:
         self._learn(report)
         if report.unread >= report.images:
             return  # nothing was done: a file that is still being written comes by often
-        if not self._backoff.is_waiting:
-            self._backoff.reset()
+        self._pause.went_well()
         self._last_work_s = time.monotonic()
         self._housekeeping.worked()
         log.info("%s %s busy=%.2f", event, report.in_a_line(), self._flow.busy.last or 0.0)
@@ -238,32 +243,23 @@ class Loop:
         for error in report.errors[:_ERRORS_TOLD]:  # status has each open move with its error
             self._pulse.tell_error("file not sorted", error)
         if len(report.errors) > len(report.denied):
-            self._hold_or_go_on(report)
+            self._hold_or_go_on(report, now)
         elif report.stopped:  # by a reload that may be refused
-            self._backoff.fail(now)
+            self._pause.try_later(now)
 
-    def _hold_or_go_on(self, report: BatchReport) -> None:
+    def _hold_or_go_on(self, report: BatchReport, now: float) -> None:
         """After moves that failed: pause where the fault is not with those files alone."""
         roots = [Root.TARGET, Root.INBOX] if self._library.config.op is Op.MOVE else [Root.TARGET]
         if report.no_space:
-            self._pause(f"no space: {report.errors[-1]}; free some and sorting goes on")
+            self._pause.begin(f"no space: {report.errors[-1]}; free some and sorting goes on", now)
         elif obstacle := self._library.mover.obstacle(roots):
-            self._pause(f"{obstacle}; sorting goes on when it can")
+            self._pause.begin(f"{obstacle}; sorting goes on when it can", now)
         else:
             self._go_on()
-            self._backoff.fail(time.monotonic())
-
-    def _pause(self, note: str) -> None:
-        """Stop sorting for a while; watching, fits and status go on."""
-        if not self._paused:
-            log.error("sorting paused reason=%s", note)
-        self._paused = note
-        self._backoff.fail(time.monotonic())
+            self._pause.try_later(now)
 
     def _go_on(self) -> None:
-        if self._paused:
-            log.info("sorting goes on")
-        self._paused = ""
+        self._pause.end()
         self._waiting_to_route = True
 
     def _retry(self) -> None:
@@ -294,7 +290,7 @@ class Loop:
     def _current_phase(self) -> Phase:
         if self._lookout.lost:
             return Phase.INBOX_LOST
-        if self._paused:
+        if self._pause.note:
             return Phase.PAUSED
         if not self._reextraction.is_over:
             return Phase.REEXTRACTING

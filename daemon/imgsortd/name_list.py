@@ -9,7 +9,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from imgsortd.adapters.decoding import Decoder, decode_limits
+from imgsortd.adapters.decode_limits import decode_limits
+from imgsortd.adapters.decoding import Decoder
 from imgsortd.adapters.picture_pool import PicturePool, Place, is_there
 from imgsortd.adapters.store import Store, open_read_only
 from imgsortd.adapters.store_health import foreign_errors

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from imgsortd.adapters.faults import fault_point
+from imgsortd.batch_report import BatchReport
 from imgsortd.bringing import bring_along, leave_raw
 from imgsortd.core.perceptual import perceptual_hash
 from imgsortd.core.records import (
@@ -44,51 +45,6 @@ _WAITS = {
     NotRead.CHANGED: "it changed while it was read",
     NotRead.INCOMPLETE: "unfinished, as it seems: ",
 }
-
-
-@dataclass(slots=True)
-class BatchReport:
-    """What became of one batch."""
-
-    batch: int = 0
-    images: int = 0
-    extracted: int = 0
-    sorted: int = 0
-    duplicates: int = 0
-    set_aside: int = 0
-    review: int = 0
-    companions: int = 0
-    waiting: int = 0
-    gone: int = 0
-    stopped: int = 0
-    clusters: set[int] = field(default_factory=set)
-    left: list[bytes] = field(default_factory=list)
-    placed: list[bytes] = field(default_factory=list)
-    look_again: list[bytes] = field(default_factory=list)
-    denied: list[bytes] = field(default_factory=list)
-    unasked: list[bytes] = field(default_factory=list)
-    incomplete: list[Candidate] = field(default_factory=list)
-    settled: list[Candidate] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    set_aside_reasons: list[tuple[bytes, str]] = field(default_factory=list)
-    no_space: bool = False
-    extract_s: float = 0.0
-    total_s: float = 0.0
-
-    @property
-    def unread(self) -> int:
-        """Files that could not be read this time."""
-        by_name = len(self.look_again) + len(self.denied) + len(self.unasked)
-        return by_name + len(self.incomplete)
-
-    def in_a_line(self) -> str:
-        """Return the counts and seconds as they are logged."""
-        return (
-            f"batch={self.batch} images={self.images} sorted={self.sorted} "
-            f"clusters={len(self.clusters)} review={self.review} duplicates={self.duplicates} "
-            f"set_aside={self.set_aside} waiting={self.waiting} "
-            f"extract_s={self.extract_s:.2f} total_s={self.total_s:.2f}"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +177,15 @@ def _route(
     files: Sequence[tuple[Candidate, bytes]],
     report: BatchReport,
 ) -> list[Move | None]:
-    if library.model is None:
+    model = library.routing
+    if model is None:
         report.waiting += len(files)
         return []
     stored = library.store.fits.get_features(library.extractor.id, [sha256 for _, sha256 in files])
     if not files:
         return []
     features = np.stack([stored[sha256] for _, sha256 in files])
-    choices = choose(features, library.model, library.review_rule)
+    choices = choose(features, model, library.review_rule)
     return [
         planner.route(candidate, sha256, choice)
         for (candidate, sha256), choice in zip(files, choices, strict=True)
@@ -258,7 +215,10 @@ def make_moves(
     for start in range(0, len(moves), MOVES_AT_ONCE):
         if library.mover.stopping():
             return  # their rows are open: the next start makes them
-        results = library.mover.apply(moves[start : start + MOVES_AT_ONCE], again=again)
+        now = moves[start : start + MOVES_AT_ONCE]
+        if library.folders.follow():  # else a move would make a renamed folder anew
+            now = library.store.journal.again(now)
+        results = library.mover.apply(now, again=again)
         with library.store.atomic():
             library.store.journal.close(results)
             companions = bring_along(library, results)
@@ -304,6 +264,7 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
 def recover(library: Library) -> BatchReport:
     """Apply the unfinished rows of the journal again."""
     report = BatchReport()
+    library.folders.follow()
     moves = library.store.journal.unfinished()
     report.images = len(moves)
     make_moves(library, moves, report, again=True)

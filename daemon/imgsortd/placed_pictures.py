@@ -6,7 +6,7 @@ import os
 from concurrent.futures import Future
 
 from imgsortd.adapters import fsops
-from imgsortd.adapters.decoding import decode_limits
+from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_backbones import Kept
 from imgsortd.config import Config

@@ -12,6 +12,7 @@ from imgsortd.adapters.store_companions import StoreCompanions
 from imgsortd.companions import Companions
 from imgsortd.config import Config
 from imgsortd.core.companions import name_beside
+from imgsortd.core.names import folder_of
 from imgsortd.core.records import (
     Candidate,
     DuplicatePolicy,
@@ -29,7 +30,6 @@ from imgsortd.core.routing import (
     REVIEW_FOLDER,
     SET_ASIDE_FOLDER,
     base_name,
-    cluster_folder,
     free_name,
 )
 
@@ -86,15 +86,15 @@ class Planner:
 
     def folder_of(self, cluster_id: int) -> bytes:
         """Return the folder of a cluster: the one that a person has named, or its number's."""
-        return self._folders.get(cluster_id) or cluster_folder(cluster_id)
+        return folder_of(cluster_id, self._folders)
 
     def route(self, candidate: Candidate, sha256: bytes, choice: Choice) -> Move | None:
         """Plan the move of a picture to its cluster, or to review; None where the file stays."""
         if self._is_known(candidate, sha256):
             return None
-        cluster_id = choice.cluster_id
-        folder = REVIEW_FOLDER if cluster_id is None else self.folder_of(cluster_id)
         original = self._original_of(candidate, sha256)
+        choice, folder = self._place(sha256, choice, original)
+        cluster_id = choice.cluster_id
         if original is None and self._is_there_already(candidate, sha256, folder):
             original = folder + b"/" + base_name(candidate.name)
         if original is None:
@@ -111,15 +111,26 @@ class Planner:
         self._originals.setdefault(sha256, move.dst)
         return move
 
+    def _place(self, sha256: bytes, choice: Choice, original: bytes | None) -> tuple[Choice, bytes]:
+        """Return the cluster and the folder: a person's word goes before the distances."""
+        pin = self._store.pins.get(sha256)
+        if pin is not None:
+            choice = Choice(pin.cluster_id, choice.distance, "pinned")
+        if choice.cluster_id is not None:
+            return choice, self.folder_of(choice.cluster_id)
+        if pin is not None and original is not None:
+            return choice, original.split(b"/", 1)[0]
+        return choice, REVIEW_FOLDER
+
     def _is_known(self, candidate: Candidate, sha256: bytes) -> bool:
         """Tell whether a file that stays in the inbox was only touched since it was sorted."""
         files = self._store.files
         for file_id, dst, state in files.staying(candidate.name, sha256, candidate.file_id):
             is_undone = state == FileState.UNDONE  # a person has put it back, to stay
-            if is_undone or (dst is not None and self._mover.exists(dst)):
+            if is_undone or dst is not None:  # its copy may be moved or deleted: respected
                 files.forget(candidate.file_id, candidate.stamp, file_id)
                 return True
-            # Skipped before, or its copy was deleted: it is looked at anew, under its new row.
+            # Skipped before: it is looked at anew, under its new row.
             files.finish(file_id, FileState.GONE, stays=False, reason="seen again")
         files.end_undone(candidate.name, candidate.file_id)
         return False
@@ -133,9 +144,7 @@ class Planner:
                 return dst
             if state != FileState.DUPLICATE:
                 # Its owner took it out of target again, perhaps to have it sorted anew.
-                self._store.files.finish(
-                    file_id, FileState.GONE, stays=False, reason="no longer in target"
-                )
+                self._store.hands.taken_away([file_id], "no longer in target")
         return None
 
     def _is_there_already(self, candidate: Candidate, sha256: bytes, folder: bytes) -> bool:
@@ -252,8 +261,8 @@ class Planner:
         if placed is None or placed.cluster_id == cluster_id:
             return None
         stamp = look(self._config.target, placed.dst)
-        if stamp is None:
-            return None  # moved or deleted by its owner: respected
+        if stamp is None or self._store.pins.is_pinned(placed.sha256):
+            return None  # moved, deleted or put there by its owner: respected
         candidate = Candidate(file_id, placed.dst, stamp)
         route = Route(file_id, placed.state, self.folder_of(cluster_id), cluster_id)
         return self._write(candidate, placed.sha256, route, op=Op.MOVE, src_root=Root.TARGET)
@@ -264,7 +273,7 @@ class Planner:
         cluster_id = self._model.cluster_ids[label]
         placed = self._store.files.in_review(file_id)
         stamp = None if placed is None else look(self._config.target, placed[0])
-        if placed is None or stamp is None:
+        if placed is None or stamp is None or self._store.pins.is_pinned(placed[1]):
             return None
         dst, sha256 = placed
         route = Route(file_id, FileState.SORTED, self.folder_of(cluster_id), cluster_id)

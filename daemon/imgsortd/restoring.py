@@ -22,6 +22,7 @@ from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.store import Store, open_store
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.auditing import adopt, audit, cluster_numbers, holds_sorted_files
+from imgsortd.cluster_folders import restore_names
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import REBUILT, ExtractorId
@@ -111,6 +112,7 @@ def _remake(config: Config, loss: _Loss, tell: Tell) -> str:
         backups.copy_to(backup, new)
     store = open_store(new)
     try:
+        restore_names(store, config)
         found = take_in(store, config, tell)
     finally:
         store.close()
@@ -139,7 +141,7 @@ def note_clusters(store: Store, config: Config) -> None:
     They have no centers. The loop extracts what lacks features, and fits clusters that
     take the numbers of the folders whose pictures they share.
     """
-    numbers, sizes = cluster_numbers(config), store.files.cluster_sizes()
+    numbers, sizes = cluster_numbers(store, config), store.files.cluster_sizes()
     if not numbers:
         return
     record = FitRecord(
@@ -160,3 +162,4 @@ def note_clusters(store: Store, config: Config) -> None:
             [sizes.get(number, 0) for number in numbers],
             record,
         )
+        restore_names(store, config)

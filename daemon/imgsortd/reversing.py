@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from imgsortd.adapters import fsops
@@ -19,7 +19,9 @@ from imgsortd.adapters.placing import CHANGED
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_undo import Before, History, UndoRecords
 from imgsortd.asking import Progress
+from imgsortd.cluster_folders import ClusterFolders
 from imgsortd.config import Config
+from imgsortd.core.names import cluster_of
 from imgsortd.core.records import (
     Candidate,
     FileState,
@@ -30,12 +32,12 @@ from imgsortd.core.records import (
     Root,
     Route,
 )
-from imgsortd.core.routing import cluster_number
 from imgsortd.errors import UndoError
 from imgsortd.undo_job import UndoChoice, UndoReport
 
 log = logging.getLogger(__name__)
 
+MOVED_BY_HAND = "its owner has moved it since"
 _AT_ONCE = 64
 
 
@@ -85,6 +87,7 @@ class Undo:
         UndoError
             There is nothing to undo.
         """
+        ClusterFolders(self._store, self._config).follow()
         report = UndoReport(dry_run=False, batches=self._choose(choice))
         for batch in report.batches:
             moves = self._records.moves(batch)
@@ -147,10 +150,13 @@ class Undo:
         """
         if self._store.journal.is_moving(move.file_id):
             return "a move of it is under way; try again when it is done"
-        found = _standing(self._records.history(move.file_id), move, undone_first)
+        named = self._store.records.named_folders()
+        found = _standing(self._records.history(move.file_id), move, undone_first, named)
         if isinstance(found, str):
             return found
         now, before = found
+        if now.dst_root is Root.TARGET and not self._stands_at(move.file_id, now.dst):
+            return MOVED_BY_HAND
         reverse = replace(
             now, src_root=now.dst_root, src=now.dst, dst_root=now.src_root, dst=now.src
         )
@@ -166,6 +172,11 @@ class Undo:
         if not os.path.lexists(self._path(reverse.src_root, reverse.src)):
             return "it is no longer there"
         return _Reverse(reverse, before)
+
+    def _stands_at(self, file_id: int, dst: bytes) -> bool:
+        """Tell whether a file is where we have put it; its owner may have moved it on."""
+        row = self._store.hands.file(file_id)
+        return row is None or row.dst == dst
 
     def _has_source(self, move: Move) -> bool:
         try:
@@ -213,7 +224,7 @@ class _Reverse:
 
 
 def _standing(
-    history: History, move: Move, undone_first: Collection[int]
+    history: History, move: Move, undone_first: Collection[int], named: Mapping[int, bytes]
 ) -> tuple[Move, Before] | str:
     """Return the move that has brought a file to where it is, and its state before.
 
@@ -235,7 +246,7 @@ def _standing(
         return step.move, Before(FileState.UNDONE)
     # Taken in where it stood when the database was rebuilt: its folder says what it was.
     folder = fsops.split(step.move.src)[0]
-    return step.move, replace(step.after, cluster_id=cluster_number(folder), distance=None)
+    return step.move, replace(step.after, cluster_id=cluster_of(folder, named), distance=None)
 
 
 _WHY = {

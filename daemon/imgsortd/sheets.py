@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imgsortd import pages
-from imgsortd.adapters.decoding import decode_limits
+from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.page_file import Replace, check_page, write_page
 from imgsortd.adapters.store import open_read_only
 from imgsortd.adapters.thumbnails import make_thumbnails

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.crossing import return_orphans
-from imgsortd.adapters.decoding import decode_limits
+from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.int8_checks import read_check
 from imgsortd.adapters.kmeans import fit_kmeans
@@ -23,10 +23,11 @@ from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store, open_store
 from imgsortd.adapters.weight_sources import default_cache_dir
 from imgsortd.adoption import adopt_fit
+from imgsortd.batch_report import BatchReport
 from imgsortd.config import Config, Precision, check_nesting
 from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.names import folder_of
 from imgsortd.core.records import Candidate, Op, Picture, ReadResult, Unreadable
-from imgsortd.core.routing import cluster_folder
 from imgsortd.errors import FitError, NoSpaceError
 from imgsortd.fits import compute_fit, fit_source, nearest_sizes
 from imgsortd.flow import Batch, Flow
@@ -34,7 +35,7 @@ from imgsortd.following import bring_all
 from imgsortd.int8 import TRIAL_IMAGES, make_and_check, openvino_of
 from imgsortd.intake import Intake
 from imgsortd.library import FeatureExtractor, Library, open_library
-from imgsortd.pipeline import BatchReport, end_batch, recover, route_waiting
+from imgsortd.pipeline import end_batch, recover, route_waiting
 from imgsortd.sort_job import (
     DEFAULT_CLUSTERS,
     PICTURES_A_CLUSTER,
@@ -279,10 +280,12 @@ class _Sort:
     def _route(self) -> None:
         library, model = self._library, self._library.model
         assert model is not None
+        named = library.store.records.named_folders()
         with fsops.Folders(library.config.target) as target:
             for cluster_id in model.cluster_ids:
-                target.make(cluster_folder(cluster_id))
-                target.close(cluster_folder(cluster_id))
+                folder = folder_of(cluster_id, named)
+                target.make(folder)
+                target.close(folder)
         total, done = library.store.files.count_waiting(), 0
         self._progress("folders", 0, total)
         while (report := route_waiting(library)).images and not report.errors:

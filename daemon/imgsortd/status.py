@@ -16,6 +16,7 @@ from imgsortd.adapters.store_files import Counts
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, Precision
 from imgsortd.core.lifecycle import Phase
+from imgsortd.core.names import folder_of
 from imgsortd.core.records import FileState
 from imgsortd.outlook import look_ahead
 
@@ -249,11 +250,12 @@ def _liveness(pid: int | None, beat: Heartbeat | None) -> str:
 def _clusters(store: Store, record: FitRecord | None) -> list[dict[str, Any]]:
     if record is None:
         return []
-    sizes = store.files.cluster_sizes()
+    sizes, named = store.files.cluster_sizes(), store.records.named_folders()
     return [
         {
             "id": cluster_id,
-            "folder": f"cluster_{cluster_id}",
+            "name": os.fsdecode(named[cluster_id]) if cluster_id in named else None,
+            "folder": os.fsdecode(folder_of(cluster_id, named)),
             "files": sizes.get(cluster_id, 0),
             "fitted": fitted,
         }

@@ -90,7 +90,10 @@ def _clusters_table(report: StatusReport) -> Table:
     for cluster in by_size[:_CLUSTER_ROWS]:
         bar = "█" * round(24 * cluster["files"] / largest) if largest else ""
         share = f"{100 * cluster['files'] / total:.0f} %" if total else ""
-        table.add_row(cluster["folder"], f"{cluster['files']:,}", share, Text(bar, style="blue"))
+        folder = printable(cluster["folder"])
+        if cluster["name"] is not None:
+            folder = f"{folder} ({cluster['id']})"
+        table.add_row(Text(folder), f"{cluster['files']:,}", share, Text(bar, style="blue"))
     rest = by_size[_CLUSTER_ROWS:]
     if rest:
         files = sum(cluster["files"] for cluster in rest)

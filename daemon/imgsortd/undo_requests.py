@@ -15,6 +15,7 @@ from imgsortd.config import Config
 from imgsortd.core.records import Candidate, Move, MovePhase, MoveResult, Op, Root, Stamp
 from imgsortd.decision_requests import DECISIONS
 from imgsortd.errors import ImgsortdError, UndoError
+from imgsortd.hands import HAND_VERBS
 from imgsortd.intake import Intake
 from imgsortd.keeping import decide
 from imgsortd.reversing import Undo
@@ -52,7 +53,7 @@ class UndoRequests:
                 control.answer(self._request_id, *self._answer)
             self._answer = None
         verb = control.next_verb()
-        if verb in (None, "refit", *DECISIONS):
+        if verb in (None, "refit", *DECISIONS, *HAND_VERBS):
             return False
         with self._store.atomic():
             request = control.take(str(verb))

@@ -11,6 +11,7 @@ from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import CommittedJournal, Store, open_read_only, open_store
 from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.asking import Progress, ask_daemon
+from imgsortd.cluster_folders import ClusterFolders
 from imgsortd.config import Config
 from imgsortd.errors import StoreError
 from imgsortd.reversing import Undo
@@ -67,6 +68,7 @@ def _mover(config: Config, store: Store) -> Mover:
 
 def _finish_open_moves(config: Config, store: Store, mover: Mover) -> None:
     """Do what the daemon does at its start: finish what a crash left."""
+    ClusterFolders(store, config).follow()
     moves = store.journal.unfinished()
     return_orphans(config.inbox, moves)
     return_orphans(config.target, moves, deep=False)

@@ -20,7 +20,8 @@ import pytest
 from PIL import Image
 
 from imgsortd.adapters import decoding
-from imgsortd.adapters.decoding import Answer, DecodeLimits, Decoder, NoDecoderError
+from imgsortd.adapters.decode_limits import DecodeLimits
+from imgsortd.adapters.decoding import Answer, Decoder, NoDecoderError
 from imgsortd.adapters.images import decode, decode_whole
 from imgsortd.errors import PictureError
 from support import RED, paint, wait_until

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgsortd.adapters.decoding import DecodeLimits
+from imgsortd.adapters.decode_limits import DecodeLimits
 from imgsortd.adapters.picture_pool import Place, is_there
 from imgsortd.adapters.thumbnails import Thumbnail, make_thumbnails
 from support import BLUE, GREEN, RED, paint

@@ -14,18 +14,18 @@ import struct
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from enum import Enum
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgsortd.adapters.decode_limits import DecodeLimits
 from imgsortd.core.records import Pixels
 from imgsortd.errors import ImgsortdError, IncompleteError, PictureError
 
 if TYPE_CHECKING:  # the worker comes this way, and has no configuration to load
-    from imgsortd.config_sections import PicturesConfig
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -62,32 +62,6 @@ class NoDecoderError(ImgsortdError):
 
 class _DiedError(Exception):
     """The process ended in the middle of a picture."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeLimits:
-    """What one picture may take.
-
-    Attributes
-    ----------
-    max_megapixels
-        Limit given to :func:`imgsortd.adapters.images.decode`.
-    max_s
-        Seconds until the process is killed.
-    max_memory_mb
-        Megabytes that the process may take for one picture, its file included.
-    """
-
-    max_megapixels: float = 100.0
-    max_s: float = 30.0
-    max_memory_mb: int = 2048
-
-
-def decode_limits(pictures: PicturesConfig) -> DecodeLimits:
-    """Take the limits from the configuration."""
-    return DecodeLimits(
-        pictures.max_megapixels, pictures.max_decode_s, pictures.max_decode_memory_mb
-    )
 
 
 class Decoder:

@@ -18,7 +18,7 @@ from pathlib import Path
 from imgsortd.adapters import copying, fsops, placing, renaming
 from imgsortd.adapters.crossing import Crossing
 from imgsortd.adapters.faults import fault_point
-from imgsortd.adapters.placing import MidMoveJournal, Places, ended, failed
+from imgsortd.adapters.places import MidMoveJournal, Places, ended, failed
 from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.core.records import Move, MovePhase, MoveResult, Op, Root
 

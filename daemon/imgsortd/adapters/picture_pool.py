@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.cpus import usable_cpus
-from imgsortd.adapters.decoding import DecodeLimits, Decoder
+from imgsortd.adapters.decode_limits import DecodeLimits
+from imgsortd.adapters.decoding import Decoder
 from imgsortd.adapters.reading import MAX_FILE_BYTES
 from imgsortd.errors import PictureError
 

@@ -15,7 +15,8 @@ from threading import local
 
 from imgsortd.adapters import fsops, leases
 from imgsortd.adapters.cpus import usable_cpus
-from imgsortd.adapters.decoding import DecodeLimits, Decoder, NoDecoderError
+from imgsortd.adapters.decode_limits import DecodeLimits
+from imgsortd.adapters.decoding import Decoder, NoDecoderError
 from imgsortd.adapters.unfinished import looks_unfinished
 from imgsortd.core.records import (
     Candidate,

@@ -19,6 +19,7 @@ from imgsortd.adapters.fsops import closing
 from imgsortd.adapters.store_backbones import Backbones
 from imgsortd.adapters.store_control import Control
 from imgsortd.adapters.store_files import Files
+from imgsortd.adapters.store_hands import Hands
 from imgsortd.adapters.store_hashes import PictureHashes
 from imgsortd.adapters.store_health import (
     BUSY_TIMEOUT_S,
@@ -27,6 +28,7 @@ from imgsortd.adapters.store_health import (
     foreign_errors,
 )
 from imgsortd.adapters.store_journal import Journal
+from imgsortd.adapters.store_pins import Pins
 from imgsortd.adapters.store_proposals import Proposals
 from imgsortd.adapters.store_records import FitRecords
 from imgsortd.errors import StoreError
@@ -65,6 +67,8 @@ class Store:
         What became of each fit, and what those that wait would change.
     backbones
         Sorted files to be read again.
+    pins, hands
+        What a person has decided; what a person has done in target.
     hashes
         What pictures look like, in 64 bits, and which alike ones are to stay.
     db
@@ -81,6 +85,8 @@ class Store:
         self.proposals = Proposals(connection)
         self.control = Control(connection)
         self.backbones = Backbones(connection)
+        self.pins = Pins(connection)
+        self.hands = Hands(connection)
         self.hashes = PictureHashes(connection)
 
     # These two are imported when they are asked for: `status` takes less time than they do.

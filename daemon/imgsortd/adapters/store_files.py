@@ -178,6 +178,17 @@ class Files:
         rows = self._connection.execute("SELECT src, id FROM files WHERE state = 'undone'")
         return dict(rows.fetchall())
 
+    def unwanted_names(self) -> dict[bytes, int]:
+        """Return name and row of every file that stays in the inbox, its copy deleted."""
+        rows = self._connection.execute("SELECT src, id FROM files WHERE state = 'gone' AND stays")
+        return dict(rows.fetchall())
+
+    def forget_source(self, file_ids: Iterable[int]) -> None:
+        """Note that files have left the inbox: should they come again, they are sorted."""
+        self._connection.executemany(
+            "UPDATE files SET stays = 0 WHERE id = ?", [(file_id,) for file_id in file_ids]
+        )
+
     def waiting(self, limit: int) -> list[tuple[Candidate, bytes]]:
         """Return read files that wait for their route and have no open move, oldest first."""
         rows = self._connection.execute(

@@ -114,6 +114,16 @@ class Journal:
         )
         return [as_move(row) for row in rows]
 
+    def again(self, moves: Sequence[Move]) -> list[Move]:
+        """Read moves again: a folder may have got another name since they were planned."""
+        return [
+            as_move(row)
+            for move in moves
+            for row in self._connection.execute(
+                f"SELECT {COLUMNS} FROM moves WHERE id = ?", (move.move_id,)
+            )
+        ]
+
     def is_moving(self, file_id: int) -> bool:
         """Tell whether a move of this file is unfinished."""
         row = self._connection.execute(

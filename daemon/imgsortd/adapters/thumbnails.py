@@ -16,7 +16,8 @@ from typing import Generic, TypeVar
 
 from PIL import Image
 
-from imgsortd.adapters.decoding import DecodeLimits, Decoder
+from imgsortd.adapters.decode_limits import DecodeLimits
+from imgsortd.adapters.decoding import Decoder
 from imgsortd.adapters.picture_pool import PicturePool, Place
 from imgsortd.core.records import Pixels
 

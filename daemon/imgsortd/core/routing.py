@@ -6,33 +6,23 @@ exactly as cosine distances do.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from itertools import count
 
 import numpy as np
 import numpy.typing as npt
 
+from imgsortd.core.names import NAME_MAX_BYTES as NAME_MAX_BYTES
+from imgsortd.core.names import base_name as base_name
+from imgsortd.core.names import cluster_folder as cluster_folder
+from imgsortd.core.names import cluster_number as cluster_number
 from imgsortd.core.records import Vectors
 
-NAME_MAX_BYTES = 255
 SET_ASIDE_FOLDER = b"_set_aside"
 REVIEW_FOLDER = b"_review"
-_CLUSTER = re.compile(rb"cluster_(0|[1-9][0-9]{0,9})")
 _CHUNK_ROWS = 65_536
 _BATCH_ROWS = 32
 _ONE_THREAD_PRODUCTS = 2**18  # OpenBLAS, interface/gemm.c: no more multiplications than these
-
-
-def cluster_folder(cluster_id: int) -> bytes:
-    """Return the folder name of a cluster."""
-    return b"cluster_%d" % cluster_id
-
-
-def cluster_number(folder: bytes) -> int | None:
-    """Return the number of a cluster's folder; None where it is another folder."""
-    match = _CLUSTER.fullmatch(folder)
-    return int(match[1]) if match else None
 
 
 def nearest(
@@ -121,8 +111,3 @@ def free_name(folder: bytes, name: bytes, taken: Callable[[bytes], bool]) -> byt
         if not taken(path):
             return path
     raise AssertionError("name_choices never ends")
-
-
-def base_name(name: bytes) -> bytes:
-    """Return the last part of a relative name."""
-    return name.rsplit(b"/", 1)[-1]

@@ -1,0 +1,62 @@
+"""Pins add centers for routing, at most one a cluster, and leave the fit as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from imgsortd.core.pins import routing_model
+from imgsortd.core.records import ExtractorId, Layer, Model, Vectors
+from imgsortd.core.review import ReviewRule, choose
+
+CENTERS = np.array([[0, 0], [10, 0], [0, 10]], dtype=np.float32)
+MODEL = Model(1, ExtractorId("x", Layer.POOL5, 2), CENTERS, (4, 7, 9))
+
+
+def points(*rows: tuple[float, float]) -> Vectors:
+    return np.array(rows, dtype=np.float32)
+
+
+def test_a_picture_like_a_pinned_one_goes_where_that_was_put() -> None:
+    pinned, alike = points((9, 1)), points((8.9, 1.2))
+
+    routing = routing_model(MODEL, pinned, [9])
+
+    assert choose(alike, MODEL, ReviewRule())[0].cluster_id == 7
+    assert choose(alike, routing, ReviewRule())[0].cluster_id == 9
+
+
+def test_two_centers_of_one_cluster_are_no_doubt_between_two_clusters() -> None:
+    routing = routing_model(MODEL, points((9, 1)), [7])
+    between = routing_model(MODEL, points((4, 5)), [9])
+
+    assert routing is MODEL  # it lay nearest to its own cluster anyway
+    assert choose(points((3, 6)), between, ReviewRule(margin=0.9))[0].cluster_id is None
+
+
+def test_several_pins_of_a_cluster_are_one_center_their_mean() -> None:
+    routing = routing_model(MODEL, points((9, 1), (7, 3), (1, 9)), [4, 4, 7])
+
+    assert routing.cluster_ids == (4, 7, 9, 4, 7)
+    np.testing.assert_allclose(routing.centers[3:], [[8, 2], [1, 9]])
+
+
+def test_pins_of_a_cluster_that_is_no_more_add_nothing() -> None:
+    assert routing_model(MODEL, points((9, 1)), [5]) is MODEL
+    assert routing_model(MODEL, np.empty((0, 2), dtype=np.float32), []) is MODEL
+
+
+@given(
+    arrays(np.float32, (12, 2), elements=st.floats(-20, 20, width=32)),
+    st.lists(st.sampled_from([4, 7, 9, 11]), min_size=12, max_size=12),
+)
+def test_the_fit_stays_and_centers_at_most_double(features: Vectors, ids: list[int]) -> None:
+    routing = routing_model(MODEL, features, ids)
+
+    np.testing.assert_array_equal(routing.centers[:3], CENTERS)
+    assert routing.cluster_ids[:3] == MODEL.cluster_ids
+    added = routing.cluster_ids[3:]
+    assert len(set(added)) == len(added) == len(routing.centers) - 3
+    assert set(added) <= set(MODEL.cluster_ids)
