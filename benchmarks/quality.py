@@ -116,3 +116,28 @@ def _part(name: str, target: Path, images: int, *, promised: bool) -> Part:
     if len(placed) != images:
         part.notes.append(f"only {len(placed)} of {images} pictures were placed")
     return part
+
+
+def main() -> None:
+    """Compare clusters with labels, print a table for each folder and write JSON."""
+    from datetime import datetime
+
+    from rich.console import Console
+
+    from benchmarks import cluster_quality
+    from benchmarks.machine import describe_machine
+    from benchmarks.report import WIDTH, render, write_json
+
+    options = cluster_quality.parse()
+    notes = Console(stderr=True, highlight=False, soft_wrap=True, style="dim")
+    parts = cluster_quality.run(options, lambda line: notes.print(line, markup=False))
+    machine = describe_machine()
+    console = Console(highlight=False, width=WIDTH)
+    console.print(render(parts, machine))
+    path = options.json or Path(f"quality-{datetime.now():%Y%m%d-%H%M%S}.json")
+    write_json(path, parts, machine, {name: str(value) for name, value in vars(options).items()})
+    console.print(f"written  {path}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
