@@ -367,6 +367,19 @@ def test_show_tells_what_becomes_of_each_cluster_and_which_files_would_move(
     json.dumps(shown.as_dict())
 
 
+def test_pictures_that_still_wait_are_told_of_by_the_cluster_they_come_from(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    with line.store.atomic():  # as if they had arrived, and were not sorted yet
+        line.store.connection.execute("UPDATE files SET state = 'pending' WHERE cluster_id = 1")
+    proposed = refit(line, 1)
+
+    flows = line.store.proposals.flows(proposed.fit_id or 0)
+
+    assert flows == {(0, 0): 4, (1, 0): 4, (2, 0): 4}
+
+
 # --- the numbers ------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from imgsortd.matching import (
     About,
     Matched,
     changes_of,
+    flows_of,
     match_fit,
     placed_clusters,
     record_of,
@@ -108,6 +109,7 @@ def _adopt(library: Library, matched: Matched, trigger: FitTrigger, dry_run: boo
             model = store.fits.save(
                 library.extractor.id, fit.centers, matched.ids, sizes_of(matched), record
             )
+            store.proposals.add_flows(model.fit_id, flows_of(matched, None))
         switch_to(library, model)
     fit_id = None if dry_run or library.model is None else library.model.fit_id
     return _summary(library, matched, trigger, fit_id, None if dry_run else FitState.ADOPTED)
@@ -142,6 +144,7 @@ def _propose(
         store.proposals.replace_waiting(model.fit_id)
         changes = _pinging(library, changes_of(matched, about))
         store.proposals.add_changes(model.fit_id, changes)
+        store.proposals.add_flows(model.fit_id, flows_of(matched, about))
     fault_point("fit_proposed")
     return _summary(library, matched, trigger, model.fit_id, FitState.PROPOSED)
 

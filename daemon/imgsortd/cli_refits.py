@@ -100,7 +100,7 @@ def show(
         out.print(f"  {_change_line(change)}")
     if proposal["would_move"]:
         out.print(f"{proposal['would_move']:,} files would move:")
-    elif proposal["changes"]:
+    elif proposal["state"] == "proposed":
         out.print("no file would move")
     groups = proposal["moves"]
     for group in groups[:_GROUPS_SHOWN]:

@@ -18,6 +18,7 @@ from imgsortd.fits import Fitted
 from imgsortd.library import Library
 
 Labels = npt.NDArray[np.intp]
+_REVIEW = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,21 @@ def changes_of(matched: Matched, about: About | None) -> Iterator[tuple[int, int
     file_ids = matched.fitted.file_ids
     for row in np.flatnonzero(old != new).tolist():
         yield int(file_ids[row]), None if row in group else int(old[row]), int(new[row])
+
+
+def flows_of(matched: Matched, about: About | None) -> dict[tuple[int | None, int], int]:
+    """Count the pictures that go from each old cluster to each new one; old None for review."""
+    if not matched.old_ids:
+        return {}
+    old = np.asarray(matched.old_ids, dtype=np.int64)[matched.before]
+    if about is not None:
+        old[list(about.group)] = _REVIEW
+    new = np.asarray(matched.ids, dtype=np.int64)[matched.labels]
+    pairs, counts = np.unique(np.stack([old, new], axis=1), axis=0, return_counts=True)
+    return {
+        (None if pair[0] == _REVIEW else pair[0], pair[1]): number
+        for pair, number in zip(pairs.tolist(), counts.tolist(), strict=True)
+    }
 
 
 def match_fit(

@@ -77,11 +77,11 @@ class Proposal:
 def read_proposal(store: Store, fit: KeptFit, files: int) -> Proposal:
     """Put together what a fit changes, with up to so many file names in each group.
 
-    Of a fit that is in force, or that another one took the place of, no changes are kept.
+    Of one that has been in force, or that another took the place of, no file would move.
     """
-    if fit.state not in (FitState.PROPOSED, FitState.REJECTED):
-        return Proposal(fit, [], [])
     changes = describe_flows(store.proposals.flows(fit.fit_id))
+    if fit.state not in (FitState.PROPOSED, FitState.REJECTED):
+        return Proposal(fit, changes, [])
     return Proposal(fit, changes, changed_groups(store, fit.fit_id, files))
 
 

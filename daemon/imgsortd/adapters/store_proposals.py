@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -257,28 +257,19 @@ class Proposals:
         )
         return [batch for (batch,) in rows]
 
-    def flows(self, fit_id: int) -> dict[tuple[int | None, int], int]:
-        """Return the pictures that go from each old cluster to each new one, or stay.
+    def add_flows(self, fit_id: int, flows: Mapping[tuple[int | None, int], int]) -> None:
+        """Keep how many pictures go from each old cluster to each new one, or stay."""
+        self._connection.executemany(
+            "INSERT INTO fit_flows VALUES (?, ?, ?, ?)",
+            ((fit_id, old, new, pictures) for (old, new), pictures in flows.items()),
+        )
 
-        As they are kept: what stays is what a cluster has after it, less what comes in.
-        """
-        moving: dict[tuple[int | None, int], int] = {
-            (old, new): files
-            for old, new, files in self._connection.execute(
-                "SELECT old_id, new_id, count(*) FROM proposed_changes WHERE fit_id = ? "
-                "GROUP BY old_id, new_id",
-                (fit_id,),
-            )
-        }
-        sizes = self._connection.execute(
-            "SELECT cluster_id, sum(size) FROM centers WHERE fit_id = ? GROUP BY cluster_id",
-            (fit_id,),
-        ).fetchall()
-        for cluster_id, size in sizes:
-            coming = sum(files for (_, new), files in moving.items() if new == cluster_id)
-            if size > coming:
-                moving[cluster_id, cluster_id] = size - coming
-        return moving
+    def flows(self, fit_id: int) -> dict[tuple[int | None, int], int]:
+        """Return the pictures that go from each old cluster to each new one, or stay."""
+        rows = self._connection.execute(
+            "SELECT old_id, new_id, pictures FROM fit_flows WHERE fit_id = ?", (fit_id,)
+        )
+        return {(old, new): pictures for old, new, pictures in rows}
 
 
 _FITS_INFO = "PRAGMA table_info(fits)"
