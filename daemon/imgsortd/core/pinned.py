@@ -110,8 +110,8 @@ def filled(means: Vectors, labels: Labels, former: Vectors) -> Vectors:
 
 
 def pin_centers(
-    centers: Vectors, features: Vectors, groups: npt.NDArray[np.intp]
-) -> tuple[Vectors, npt.NDArray[np.intp]]:
+    centers: Vectors, features: Vectors, groups: npt.NDArray[np.int64]
+) -> tuple[Vectors, npt.NDArray[np.int64]]:
     """Return one more center for each pinned cluster, by which pictures are routed at once.
 
     The feature of a single picture attracts next to nothing: means lie nearer to everything.
@@ -125,13 +125,13 @@ def pin_centers(
     features
         float32 [p, d], of the pins.
     groups
-        intp [p], the cluster of each: an id or any other number.
+        int64 [p], the cluster of each: its id.
 
     Returns
     -------
     float32 [g, d]
         The centers.
-    intp [g]
+    int64 [g]
         The cluster of each, ascending.
     """
     clusters, indices, sizes = np.unique(groups, return_inverse=True, return_counts=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from imgsortd.core.pinned import pin_centers
 from imgsortd.core.records import Model, Vectors
 from imgsortd.core.routing import nearest
 
@@ -18,8 +19,8 @@ def routing_model(
     """Return the model that new pictures are routed by: the fit, and a center for its pins.
 
     A pin that lies nearest to a center of its own cluster anyway changes nothing. Of those
-    that do not, each cluster gets one more center, their mean; its distances stay the
-    fit's. At most twice as many centers come out, however many pins there are.
+    that do not, each cluster gets one more center (:func:`imgsortd.core.pinned.pin_centers`);
+    its distances stay the fit's. At most twice as many centers come out, however many pins there are.
 
     Parameters
     ----------
@@ -37,10 +38,7 @@ def routing_model(
     wrong = np.isin(ids, own) & (own[nearest(features, model.centers)[0]] != ids)
     if not wrong.any():
         return model
-    numbers, rows = np.unique(ids[wrong], return_inverse=True)
-    sums = np.zeros((len(numbers), features.shape[1]), dtype=np.float64)
-    np.add.at(sums, rows, features[wrong])
-    more = (sums / np.bincount(rows)[:, None]).astype(np.float32)
+    more, numbers = pin_centers(model.centers, features[wrong], ids[wrong])
     return replace(
         model,
         centers=np.concatenate([model.centers, more]),
