@@ -16,7 +16,7 @@ from imgsortd.core.records import ReadResult
 from imgsortd.fits import compute_fit, fit_source
 from imgsortd.following import Following
 from imgsortd.intake import Intake
-from imgsortd.pipeline import process_batch, recover, route_waiting
+from imgsortd.pipeline import process_batch, recover, route_review, route_waiting
 from support import ColourExtractor, make_config, make_library, read_all
 
 
@@ -86,6 +86,8 @@ class Line:
         while self.library.model is not None:
             reports.append(self.learn(route_waiting(self.library)))
             assert len(reports) < 100, "files wait for a route that is never planned"
+            if not reports[-1].images:
+                reports.append(self.learn(route_review(self.library)))
             if not reports[-1].images or reports[-1].errors:
                 break
         reports.extend(self.follow())

@@ -367,6 +367,22 @@ def test_show_tells_what_becomes_of_each_cluster_and_which_files_would_move(
     json.dumps(shown.as_dict())
 
 
+def test_files_that_were_sorted_after_the_proposal_was_made_of_them_move_too(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    with line.store.atomic():  # as if they had arrived, and were not sorted yet
+        line.store.connection.execute("UPDATE files SET state = 'pending' WHERE cluster_id = 1")
+    refit(line, 1)
+    with line.store.atomic():
+        line.store.connection.execute("UPDATE files SET state = 'sorted' WHERE state = 'pending'")
+
+    decided = accept(line.library, None, move=True)
+
+    assert decided.moved == 8
+    assert {name.split("/")[0] for name in line.files()} == {"cluster_0"}
+
+
 def test_pictures_that_still_wait_are_told_of_by_the_cluster_they_come_from(
     make_line: Callable[..., Line],
 ) -> None:
@@ -568,6 +584,36 @@ def test_a_group_in_review_becomes_a_cluster_when_it_is_accepted(
     line._open()
     assert line.files() == before
     assert line.counts()["review"] == 7
+
+
+def test_a_new_fit_takes_out_of_review_what_is_near_to_its_clusters_but_no_pinned_one(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line(**REVIEWED)
+    for number in range(6):
+        paint(line.config.inbox / f"cyan-{number}.png", CYAN, number)
+    line.run()
+    with line.store.atomic():
+        (sha256,) = line.store.connection.execute(
+            "SELECT sha256 FROM files WHERE src = ?", (b"cyan-0.png",)
+        ).fetchone()
+        line.store.pins.put(sha256, None)
+    assert line.counts()["review"] == 6
+
+    refit(line, 4, accept=True)
+    line.run()
+
+    folders = {name.split("/")[1]: name.split("/")[0] for name in line.files() if "cyan" in name}
+    assert folders.pop("cyan-0.png") == "_review"
+    assert len(set(folders.values())) == 1
+    assert "_review" not in folders.values()
+    line.close()
+    undo(line.config, UndoChoice(), dry_run=False)
+    line._open()
+    line.run()
+    assert {name for name in line.files() if "cyan" in name} == {
+        f"_review/cyan-{at}.png" for at in range(6)
+    }
 
 
 def test_pictures_in_review_that_have_nothing_in_common_stay_there(

@@ -24,7 +24,7 @@ from imgsortd.intake import Intake
 from imgsortd.library import Library
 from imgsortd.lookout import Lookout
 from imgsortd.pausing import Pause
-from imgsortd.pipeline import end_batch, recover, route_waiting
+from imgsortd.pipeline import end_batch, recover, route_review, route_waiting
 from imgsortd.pulse import BUSY_S, Pulse
 from imgsortd.reextraction import Reextraction
 from imgsortd.target_watch import TargetWatch
@@ -141,10 +141,10 @@ class Loop:
 
     def _is_through(self) -> bool:
         is_read = not self._intake.queue and not self._flow.images
-        is_routed = not self._waiting_to_route or self._library.model is None
-        is_routed = is_routed and self._following.is_idle
+        is_routed = not (self._waiting_to_route and self._library.model is not None)
         is_fitted = self._reextraction.is_over and self._fits.is_quiet(time.monotonic())
-        return is_read and is_routed and is_fitted and not self._int8.is_running
+        is_still = self._following.is_idle and not self._int8.is_running
+        return is_read and is_routed and is_fitted and is_still
 
     def close(self) -> None:
         """Say that the daemon stopped, and stop the threads."""
@@ -205,6 +205,7 @@ class Loop:
             self._finish(finished)
         elif not self._flow.images and self._waiting_to_route and self._library.model is not None:
             report = route_waiting(self._library)
+            report = report if report.images else route_review(self._library)
             self._waiting_to_route = report.images > 0 and not report.errors
             self._account("waiting routed", report)
         self._learn(self._following.step())

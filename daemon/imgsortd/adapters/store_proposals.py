@@ -212,13 +212,13 @@ class Proposals:
     # --- what a proposal changes --------------------------------------------------------
 
     def add_changes(self, fit_id: int, changes: Iterable[tuple[int, int | None, int]]) -> None:
-        """Keep (file id, old cluster, new cluster) of files that have found a place.
+        """Keep (file id, old cluster, new cluster) of files that have found a place, or will.
 
         The old cluster is None for a file in review. Pinned ones stay where they are.
         """
         self._connection.executemany(
             "INSERT INTO proposed_changes SELECT ?1, id, ?3, ?4 FROM files WHERE id = ?2 "
-            f"AND state IN ('sorted', 'duplicate', 'review') AND {_FREE}",
+            f"AND state IN ('pending', 'sorted', 'duplicate', 'review') AND {_FREE}",
             ((fit_id, *change) for change in changes),
         )
 

@@ -42,7 +42,7 @@ class Choice:
     """The cluster of a picture; ``cluster_id`` is None for review, for the ``reason`` given."""
 
     cluster_id: int | None
-    distance: float
+    distance: float | None
     reason: str = ""
 
 
