@@ -378,14 +378,14 @@ def test_how_far_a_long_fit_is_stands_in_its_request_and_in_the_log(
     )
     monkeypatch.setattr(fitting, "_LOG_EVERY_S", 0.0)
     request = scene.store.control.ask("refit", {})
-    told = "pass 2 of 2, 6 of 6 pictures"
+    told = "pass 4 of 4, 6 of 6 pictures"
 
     scene.go(lambda: scene.store.control.request(request).progress == told, "told")
     seen.set()
     scene.go(lambda: scene.store.control.request(request).state == "done", "answered")
 
     assert f"fit goes on trigger=request at='{told}'" in caplog.text
-    assert scene.store.control.request(request).result["algorithm"] == "Ward, kept"
+    assert scene.store.control.request(request).result["algorithm"] == "MiniBatchKMeans"
 
 
 def test_a_fit_that_cannot_be_stored_is_stored_later(
