@@ -20,12 +20,8 @@ def routing_model(
 
     A pin that lies nearest to a center of its own cluster anyway changes nothing. Of those
     that do not, each cluster gets one more center (:func:`imgsortd.core.pinned.pin_centers`);
-    <<<<<<< HEAD
-    its distances stay the fit's. At most twice as many centers come out, however many the pins.
-    =======
     its distances stay the fit's. At most twice as many centers come out, however many pins
     there are.
-    >>>>>>> fit
 
     Parameters
     ----------
