@@ -6,6 +6,8 @@ PHOTOS ?=
 BENCH ?=
 # More for `make soak`, such as SOAK="--minutes 5 --seed 7".
 SOAK ?=
+# Tests at a time; most of them wait for a daemon rather than compute.
+JOBS ?= 3
 # What `make plots` draws: files that `make bench` wrote; the plots go to docs/.
 JSON ?=
 
@@ -22,7 +24,7 @@ demo: .venv/.installed
 	$(BIN)/python demo/run.py $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
