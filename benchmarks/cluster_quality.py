@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.figures import Figure, Goal, Part, Target, Unit
+from benchmarks.figures import Figure, Goal, Part, Target, Unit, figure_of
 from benchmarks.labelled import CLOSE, Labelled, read_labelled
 from benchmarks.quality import largest_share, purity
 from benchmarks.shelf import Labels, Shelf
@@ -146,7 +146,7 @@ def measure_growth(labelled: Labelled, work: Path, rounds: int, one_go: float) -
 
 
 def _spread(name: str, values: Sequence[float], unit: Unit, target: Target | None = None) -> Figure:
-    return Figure(name, mean(values), unit, min(values), max(values), target)
+    return figure_of(name, values, unit, target)
 
 
 def clusters_of_classes(classes: Labels, clusters: Labels, shelf: Shelf) -> list[int]:
