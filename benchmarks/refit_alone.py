@@ -53,7 +53,7 @@ def refit_once(config: Config) -> dict[str, Any]:
     vars(features)["build_extractor"] = lambda *_, **__: NoModel()
     from imgsortd.refitting import refit
 
-    return refit(config, None, False, lambda _text: None)
+    return refit(config, None, False, lambda _text: None, accept=True)
 
 
 def main() -> None:

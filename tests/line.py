@@ -16,7 +16,8 @@ from imgsortd.core.records import ReadResult
 from imgsortd.fits import compute_fit, fit_source
 from imgsortd.following import Following
 from imgsortd.intake import Intake
-from imgsortd.pipeline import process_batch, recover, route_review, route_waiting
+from imgsortd.pipeline import process_batch, recover, route_waiting
+from imgsortd.reviewing import route_review
 from support import ColourExtractor, make_config, make_library, read_all
 
 

@@ -532,6 +532,7 @@ class NoMover:
 
     def __init__(self, mover: Any) -> None:
         self.exists, self.holds_bytes = mover.exists, mover.holds_bytes
+        self.stopping = mover.stopping
 
     def apply(self, moves: Any, *, again: bool = False) -> list[Any]:
         return []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from imgsortd.adapters.watching import Watcher
 from imgsortd.config import Config, Polling
-from imgsortd.errors import WatchError
+from imgsortd.errors import NoSpaceError, StoreLockedError, WatchError
 from imgsortd.intake import Intake
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,9 @@ class Lookout:
             self._check_watcher()
             self._check_folders()
             self._next_scan_s = now + self._scan_every_s
+        except (NoSpaceError, StoreLockedError):  # the books could not be kept: list again soon
+            self._next_scan_s = now + _LOST_RETRY_S
+            raise
         except WatchError as error:
             if not self.lost:
                 self._on_error("inbox lost", str(error))

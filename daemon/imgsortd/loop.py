@@ -11,22 +11,22 @@ from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.watching import Watcher
 from imgsortd.batch_report import BatchReport
-from imgsortd.core.lifecycle import Phase
+from imgsortd.core.lifecycle import Phase, current_phase
 from imgsortd.core.records import Op, Root
 from imgsortd.errors import ImgsortdError, NoMemoryError, NoSpaceError, StoreLockedError
 from imgsortd.fitting import BackgroundFits
 from imgsortd.flow import Batch, Flow
 from imgsortd.following import Following
-from imgsortd.hand_requests import HandRequests
 from imgsortd.housekeeping import Housekeeping
 from imgsortd.int8 import Int8Trial
 from imgsortd.intake import Intake
 from imgsortd.library import Library
 from imgsortd.lookout import Lookout
 from imgsortd.pausing import Pause
-from imgsortd.pipeline import end_batch, recover, route_review, route_waiting
+from imgsortd.pipeline import end_batch, recover, route_waiting
 from imgsortd.pulse import BUSY_S, Pulse
 from imgsortd.reextraction import Reextraction
+from imgsortd.reviewing import route_review
 from imgsortd.target_watch import TargetWatch
 from imgsortd.undo_requests import UndoRequests
 
@@ -73,17 +73,15 @@ class Loop:
         self._fits = BackgroundFits(
             library, self._account, self._pulse.tell_error, lambda: self._reextraction.note
         )
-        self._flow = Flow(library, reader, watcher.hints.wake)
-        self._following = Following(
-            library, reader, intake.tracker.__contains__, watcher.hints.wake
-        )
+        wake = watcher.hints.wake
+        self._flow = Flow(library, reader, wake)
+        self._following = Following(library, reader, intake.tracker.__contains__, wake)
         self._reextraction = Reextraction(library, self._flow.model)
         self._housekeeping = Housekeeping(
             library, self._flow, lambda: self.stopping, library.mover.after_each
         )
         self._undo = UndoRequests(config, library.store, library.mover, intake)
         self._hands = TargetWatch(library, lambda: self._fits.is_fitting)
-        self._hand_requests = HandRequests(library)
         self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._pause = Pause(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
         self._waiting_to_route = True
@@ -94,13 +92,13 @@ class Loop:
 
     def prepare(self) -> None:
         """Finish what a crash left, then watch the inbox, then list it."""
-        report = recover(self._library)
-        if report.images:
-            log.info("recovered moves=%d errors=%d", report.images, len(report.errors))
-        self._learn(report)
+        for part in (self._recover, self._lookout.start):
+            self._guard(part)
+
+    def _recover(self) -> None:
         with self._library.store.atomic():
             self._library.store.control.fail_abandoned()
-        self._lookout.start()
+        self._retry()
 
     def run(self) -> None:
         """Work until ``stopping`` is set; files not stored by then stay in the inbox."""
@@ -124,15 +122,19 @@ class Loop:
 
     def _round(self) -> None:
         for part in (self.step, self._beat):
-            try:
-                with foreign_errors(self._library.store.path):
-                    part()
-            except (NoSpaceError, NoMemoryError, StoreLockedError) as error:
-                self._pause.begin(str(error), time.monotonic())
-            except OSError as error:  # one nobody foresaw: a disk that fails, no descriptor left
-                log.debug("a step failed", exc_info=True)
-                self._pulse.tell_error("step failed", f"{error}")
-                self._pause.begin(f"{error}; sorting goes on when it can", time.monotonic())
+            self._guard(part)
+
+    def _guard(self, part: Callable[[], None]) -> None:
+        """Do a part of the work; pause where its failure is not for good."""
+        try:
+            with foreign_errors(self._library.store.path):
+                part()
+        except (NoSpaceError, NoMemoryError, StoreLockedError) as error:
+            self._pause.begin(str(error), time.monotonic())
+        except OSError as error:  # one nobody foresaw: a disk that fails, no descriptor left
+            log.debug("a step failed", exc_info=True)
+            self._pulse.tell_error("step failed", f"{error}")
+            self._pause.begin(f"{error}; sorting goes on when it can", time.monotonic())
 
     @property
     def is_stuck(self) -> bool:
@@ -166,7 +168,6 @@ class Loop:
             self._intake.settle(now, _SETTLE_AT_ONCE)
             self._work()
         self._hands.step(now)
-        self._hand_requests.step()
         if not self._lookout.lost and self._undo.step():
             self._pause.try_later(now)
         self._int8.step(now)
@@ -267,6 +268,8 @@ class Loop:
         """Apply open moves again; go on sorting when they went through."""
         report = recover(self._library)
         self._learn(report)
+        if report.images and not report.errors:
+            log.info("recovered moves=%d", report.images)
         if not report.errors:
             self._go_on()
 
@@ -289,12 +292,10 @@ class Loop:
         )
 
     def _current_phase(self) -> Phase:
-        if self._lookout.lost:
-            return Phase.INBOX_LOST
-        if self._pause.note:
-            return Phase.PAUSED
-        if not self._reextraction.is_over:
-            return Phase.REEXTRACTING
-        if time.monotonic() - self._last_work_s < BUSY_S or self._flow.images:
-            return Phase.SORTING
-        return Phase.IDLE if self._library.model is not None else Phase.WAITING
+        return current_phase(
+            inbox_is_lost=bool(self._lookout.lost),
+            is_paused=bool(self._pause.note),
+            is_reextracting=not self._reextraction.is_over,
+            is_sorting=time.monotonic() - self._last_work_s < BUSY_S or self._flow.images > 0,
+            is_fitted=self._library.model is not None,
+        )

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgsortd.adapters.faults import fault_point
-from imgsortd.adapters.store_review import ReviewRows
 from imgsortd.batch_report import BatchReport
 from imgsortd.bringing import bring_along, leave_raw
 from imgsortd.core.perceptual import perceptual_hash
@@ -34,7 +33,7 @@ from imgsortd.core.records import (
     Unreadable,
     Vectors,
 )
-from imgsortd.core.review import Choice, choose
+from imgsortd.core.review import choose
 from imgsortd.library import Library
 from imgsortd.planning import Planner, tell_other_name
 
@@ -128,12 +127,13 @@ def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchRepor
     return end_batch(library, extraction, vectors, time.perf_counter() - started)
 
 
-def _planner(library: Library) -> Planner:
+def planner_of(library: Library) -> Planner:
+    """Return a planner for one transaction."""
     return Planner(library.config, library.store, library.mover, library.model, library.companions)
 
 
 def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) -> list[Move]:
-    planner = _planner(library)
+    planner = planner_of(library)
     report.batch = planner.batch
     moves: list[Move | None] = []
     readable: list[tuple[Candidate, bytes]] = []
@@ -199,44 +199,13 @@ def route_waiting(library: Library) -> BatchReport:
     waiting = library.store.files.waiting(MOVES_AT_ONCE)
     report = BatchReport(images=len(waiting))
     with library.store.atomic():
-        planner = _planner(library)
+        planner = planner_of(library)
         report.batch = planner.batch
         planned = _route(library, planner, waiting, report)
         moves = [move for move in planned if move is not None]
     fault_point("planned")
     make_moves(library, moves, report)
     report.total_s = time.perf_counter() - started
-    return report
-
-
-def route_review(library: Library) -> BatchReport:
-    """Ask the fit in force about the next files in review; ``images`` is 0 at the end.
-
-    Those that are near to one of its clusters go there. Symlinks are never moved again.
-    """
-    report = BatchReport()
-    model, routing = library.model, library.routing
-    if model is None or routing is None or library.config.op is Op.SYMLINK:
-        return report
-    rows = ReviewRows(library.store.connection)
-    moves: list[Move] = []
-    with library.store.atomic():
-        asked = rows.before(model.fit_id, MOVES_AT_ONCE)
-        stored = library.store.fits.get_features(model.extractor, [sha256 for _, sha256 in asked])
-        planner = _planner(library)
-        report.images, report.batch = len(asked), planner.batch
-        for file_id, sha256 in asked:
-            choice, move = Choice(None, None, "its features are not known"), None
-            if sha256 in stored:
-                [choice] = choose(stored[sha256][None], routing, library.review_rule)
-            if choice.cluster_id is not None:
-                move = planner.take_out(file_id, model.cluster_ids.index(choice.cluster_id))
-            if move is None:
-                rows.stays(file_id, model.fit_id, choice)
-            else:
-                moves.append(move)
-    fault_point("planned")
-    make_moves(library, moves, report)
     return report
 
 

@@ -20,6 +20,7 @@ from imgsortd.core.hands import (
 )
 from imgsortd.core.names import folder_problem
 from imgsortd.corrections import Corrections
+from imgsortd.hand_requests import HandRequests
 from imgsortd.library import Library
 from imgsortd.survey import Survey
 
@@ -48,16 +49,18 @@ class TargetWatch:
         self._settle_s = library.config.settle_s
         self._survey = Survey(library)
         self._corrections = Corrections(library)
+        self._requests = HandRequests(library)
         self._next_s = 0.0
 
     def step(self, now: float) -> None:
-        """Look, where it is time; never for longer than a small share of it.
+        """Answer a request, and look, where it is time; never for longer than a small share of it.
 
         Parameters
         ----------
         now
             Seconds on a clock that only goes forward.
         """
+        self._requests.step()
         if now < self._next_s:
             return
         started = time.perf_counter()

@@ -184,7 +184,7 @@ def test_a_lost_inbox_is_told(tmp_path: Path) -> None:
 
 def test_whoever_knows_the_inbox_is_asked_before_each_listing(tmp_path: Path) -> None:
     met: list[int] = []
-    inbox = Inbox(tmp_path, True, (), "auto", lambda status: met.append(status.st_ino))
+    inbox = Inbox(tmp_path, True, (), "auto", meet=lambda status: met.append(status.st_ino))
 
     names(inbox)
     names(inbox)

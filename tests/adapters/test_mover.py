@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from bench import Bench, at
-from imgsortd.adapters import copying, crossing, fsops, mover, placing, renaming
+from imgsortd.adapters import copying, crossing, fsops, mover, places, placing, renaming
 from imgsortd.adapters.mover import Mover
 from imgsortd.core.records import Move, MovePhase, Op, Root
 from imgsortd.errors import NoSpaceError
 from mounts import remount, tmpfs
 
-AT_WORK: tuple[object, ...] = (mover, placing, crossing, renaming)
+AT_WORK: tuple[object, ...] = (mover, places, placing, crossing, renaming)
 KEEP_SOURCE = [Op.COPY, Op.HARDLINK, Op.SYMLINK]
 OPS_ACROSS = [Op.MOVE, Op.COPY, Op.SYMLINK]
 WAYS = [(op, "same") for op in Op] + [(op, "across") for op in OPS_ACROSS]

@@ -119,7 +119,7 @@ def test_a_fit_dated_in_the_future_does_not_put_off_the_next_one(
 
 def date_the_fit(one: Inbox, unix_s: float) -> int:
     store = open_store(one.config.database)
-    store.connection.execute("UPDATE fits SET created_at = ?", (unix_s,))
+    store.connection.execute("UPDATE fits SET created_at = ?1, decided_at = ?1", (unix_s,))
     store.connection.commit()
     store.close()
     return fit_id(one)

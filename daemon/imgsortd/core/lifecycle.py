@@ -22,6 +22,26 @@ class Phase(StrEnum):
     STOPPED = "stopped"
 
 
+def current_phase(
+    *,
+    inbox_is_lost: bool,
+    is_paused: bool,
+    is_reextracting: bool,
+    is_sorting: bool,
+    is_fitted: bool,
+) -> Phase:
+    """Tell the phase: the trouble first, then the work, then the rest."""
+    if inbox_is_lost:
+        return Phase.INBOX_LOST
+    if is_paused:
+        return Phase.PAUSED
+    if is_reextracting:
+        return Phase.REEXTRACTING
+    if is_sorting:
+        return Phase.SORTING
+    return Phase.IDLE if is_fitted else Phase.WAITING
+
+
 class FitTrigger(StrEnum):
     """Why a fit was made."""
 
