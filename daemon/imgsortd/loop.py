@@ -142,11 +142,10 @@ class Loop:
         return self._flow.model.is_stuck
 
     def _is_through(self) -> bool:
-        is_read = not self._intake.queue and not self._flow.images
+        is_read = not self._intake.queue and not self._flow.images and self._following.is_idle
         is_routed = not (self._waiting_to_route and self._library.model is not None)
         is_fitted = self._reextraction.is_over and self._fits.is_quiet(time.monotonic())
-        is_still = self._following.is_idle and not self._int8.is_running
-        return is_read and is_routed and is_fitted and is_still
+        return is_read and is_routed and is_fitted and not self._int8.is_running
 
     def close(self) -> None:
         """Say that the daemon stopped, and stop the threads."""
