@@ -8,10 +8,12 @@ BENCH ?=
 SOAK ?=
 # Tests at a time; most of them wait for a daemon rather than compute.
 JOBS ?= 3
+# What `make quality` measures: folders with one folder a class.
+DIR ?=
 # What `make plots` draws: files that `make bench` wrote; the plots go to docs/.
 JSON ?=
 
-.PHONY: demo test check fix bench plots soak clean
+.PHONY: demo test check fix bench quality plots soak clean
 
 # One stamp for the whole environment: it is made anew when pyproject.toml changes.
 .venv/.installed: pyproject.toml
@@ -34,6 +36,10 @@ fix: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks $(BENCH)
+
+quality: .venv/.installed
+	@test -n "$(DIR)" || { echo 'make quality: give a folder with one folder a class, as in make quality DIR=~/labelled' >&2; exit 2; }
+	$(BIN)/python -m benchmarks.quality $(DIR)
 
 plots: .venv/.installed
 	@test -n "$(JSON)" || { echo 'make plots: give the files, as in make plots JSON="bench-1.json bench-2.json"' >&2; exit 2; }
