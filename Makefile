@@ -26,7 +26,7 @@ demo: .venv/.installed
 	$(BIN)/python demo/run.py $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

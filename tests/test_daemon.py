@@ -54,7 +54,8 @@ def life(tmp_path_factory: pytest.TempPathFactory, conv_weights: Path) -> Iterat
     assert one.daemon.process is not None
     assert one.daemon.process.wait(120) == -9
     one.daemon.start()
-    one.daemon.wait_ready()
+    one.daemon.wait_ready(2)
+    one.wait_sorted(120)  # each test may be the first of its process
     yield one
     if one.daemon.is_alive():
         one.daemon.stop(9)
