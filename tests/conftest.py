@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from imgsortd.adapters import leases
 from inboxes import Inbox
 from killed_line import KillServer
 from mounts import tmpfs
@@ -65,6 +67,15 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Inbox]]:
     for one in made:
         if one.daemon.is_alive():
             one.daemon.stop(9)
+
+
+@pytest.fixture
+def leases_allowed() -> Iterator[None]:
+    """Let the kernel be asked for open writers, as the daemon does, and take that back."""
+    before = signal.getsignal(signal.SIGIO)
+    leases.allow_leases()
+    yield
+    signal.signal(signal.SIGIO, before)
 
 
 @pytest.fixture(scope="session")

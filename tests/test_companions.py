@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from imgsortd.adapters import leases
 from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.auditing import adopt, audit
 from imgsortd.core.lifecycle import FitTrigger
@@ -190,12 +189,11 @@ def test_a_companion_does_not_follow_an_older_picture_while_a_new_one_settles(
 
 
 def test_a_companion_that_is_still_open_for_writing_follows_when_it_is_closed(
-    make_line: Callable[..., Line],
+    make_line: Callable[..., Line], leases_allowed: None
 ) -> None:
     line = make_line()
     jpeg(line, "IMG_1.JPG")
     line.put("IMG_1.MOV", MOV)
-    leases.allow_leases()
 
     with open(line.config.inbox / "IMG_1.MOV", "ab") as writer:
         line.run()

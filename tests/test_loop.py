@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
 import sqlite3
 import threading
 import time
@@ -17,7 +16,6 @@ from typing import Any
 import pytest
 
 from imgsortd import fitting
-from imgsortd.adapters import leases
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_control import Heartbeat
@@ -281,10 +279,8 @@ def test_the_same_trouble_is_told_once(scene: Scene, caplog: pytest.LogCaptureFi
 
 
 def test_a_file_that_is_open_for_writing_is_taken_when_it_is_closed(
-    scene: Scene, caplog: pytest.LogCaptureFixture
+    scene: Scene, caplog: pytest.LogCaptureFixture, leases_allowed: None
 ) -> None:
-    before = signal.getsignal(signal.SIGIO)
-    leases.allow_leases()
     caplog.set_level(logging.INFO)
     (path, *_) = paint_groups(scene.inbox, 1)
     busy: list[float] = []
@@ -298,7 +294,6 @@ def test_a_file_that_is_open_for_writing_is_taken_when_it_is_closed(
     with open(path, "ab"):
         scene.go(lambda: len(busy) > 2 and scene.counts()[1] == 2, "the others sorted")
     scene.go(lambda: scene.counts() == (3, 3, 0), "sorted")
-    signal.signal(signal.SIGIO, before)
 
     assert caplog.text.count("batch routed") <= 3
     assert busy[-1] - busy[-2] > 0.9

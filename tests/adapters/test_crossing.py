@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import Bench, at
-from imgsortd.adapters import crossing, leases, renaming
+from imgsortd.adapters import crossing, renaming
 from imgsortd.adapters.crossing import CLAIM_FOLDER, find_orphans, return_orphans
 from imgsortd.core.records import Move, MovePhase, Op
 from mounts import tmpfs
@@ -27,15 +26,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         bench = Bench(tmp_path)
         yield bench
         bench.close()
-
-
-@pytest.fixture
-def leases_allowed() -> Iterator[None]:
-    """Let the kernel be asked for open writers, as the daemon does."""
-    before = signal.getsignal(signal.SIGIO)
-    leases.allow_leases()
-    yield
-    signal.signal(signal.SIGIO, before)
 
 
 def hook(monkeypatch: pytest.MonkeyPatch, label: str, act: object) -> None:

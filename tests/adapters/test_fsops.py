@@ -23,14 +23,6 @@ def folder_fd(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-@pytest.fixture
-def leases_allowed() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGIO)
-    leases.allow_leases()
-    yield
-    signal.signal(signal.SIGIO, before)
-
-
 def open_fds() -> int:
     return len(os.listdir("/proc/self/fd"))
 

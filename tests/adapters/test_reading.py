@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsortd.adapters import fsops, leases
+from imgsortd.adapters import fsops
 from imgsortd.adapters.reading import MAX_FILE_BYTES, PictureReader
 from imgsortd.core.records import Candidate, Hashed, NotRead, Picture, Skipped, Unreadable
 from support import RED, paint, read_all
@@ -110,15 +109,6 @@ def test_a_file_that_is_not_as_it_settled_is_changed(
 
     assert isinstance(result, Skipped)
     assert result.why is NotRead.CHANGED
-
-
-@pytest.fixture
-def leases_allowed() -> Iterator[None]:
-    """Allow leases as the daemon does, and take that back."""
-    before = signal.getsignal(signal.SIGIO)
-    leases.allow_leases()
-    yield
-    signal.signal(signal.SIGIO, before)
 
 
 @pytest.mark.usefixtures("leases_allowed")
