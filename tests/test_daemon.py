@@ -65,7 +65,7 @@ def test_pictures_that_were_there_before_the_start_are_sorted_once(life: Inbox) 
     life.wait_sorted(120)
 
     life.check()
-    assert "recovered moves=6" in life.daemon.log
+    assert "recovered moves=6 errors=0" in life.daemon.log
     assert sorted(path.name for path in life.target.iterdir()) == [
         "cluster_0",
         "cluster_1",

@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _DECODE_LOOK_S = 0.005
 _SETTLE_AT_ONCE = 5000  # a round of the loop takes a second or two, and then it pings
-_FIRST_BACKOFF_S = 2.0
-_LAST_BACKOFF_S = 60.0
 _ERRORS_TOLD = 3
 
 
@@ -83,7 +81,7 @@ class Loop:
         self._undo = UndoRequests(config, library.store, library.mover, intake)
         self._hands = TargetWatch(library, lambda: self._fits.is_fitting)
         self._int8 = Int8Trial(library, self._pulse.tell_error)
-        self._pause = Pause(_FIRST_BACKOFF_S, _LAST_BACKOFF_S)
+        self._pause = Pause()
         self._waiting_to_route = True
         self._rate: float | None = None
         self._last_work_s = time.monotonic() - BUSY_S
@@ -92,13 +90,15 @@ class Loop:
 
     def prepare(self) -> None:
         """Finish what a crash left, then watch the inbox, then list it."""
-        for part in (self._recover, self._lookout.start):
-            self._guard(part)
+        self._guard(self._recover)
+        self._guard(self._lookout.start)
 
     def _recover(self) -> None:
         with self._library.store.atomic():
             self._library.store.control.fail_abandoned()
-        self._retry()
+        report = self._retry()
+        if report.images:
+            log.info("recovered moves=%d errors=%d", report.images, len(report.errors))
 
     def run(self) -> None:
         """Work until ``stopping`` is set; files not stored by then stay in the inbox."""
@@ -121,8 +121,8 @@ class Loop:
         return self.held
 
     def _round(self) -> None:
-        for part in (self.step, self._beat):
-            self._guard(part)
+        self._guard(self.step)
+        self._guard(self._beat)
 
     def _guard(self, part: Callable[[], None]) -> None:
         """Do a part of the work; pause where its failure is not for good."""
@@ -263,14 +263,13 @@ class Loop:
         self._pause.end()
         self._waiting_to_route = True
 
-    def _retry(self) -> None:
+    def _retry(self) -> BatchReport:
         """Apply open moves again; go on sorting when they went through."""
         report = recover(self._library)
         self._learn(report)
-        if report.images and not report.errors:
-            log.info("recovered moves=%d", report.images)
         if not report.errors:
             self._go_on()
+        return report
 
     def _keep_house(self, now: float) -> None:
         is_free = not (self._flow.images or self._int8.is_running)

@@ -8,6 +8,9 @@ from imgsortd.core.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
+_FIRST_S = 2.0
+_LAST_S = 60.0
+
 
 class Pause:
     """Why no file is sorted now, and when it is tried again.
@@ -23,7 +26,7 @@ class Pause:
         The reason; empty while files are sorted.
     """
 
-    def __init__(self, first_s: float, last_s: float) -> None:
+    def __init__(self, first_s: float = _FIRST_S, last_s: float = _LAST_S) -> None:
         self._backoff = Backoff(first_s, last_s)
         self.note = ""
 
