@@ -24,14 +24,18 @@ def web(
     require_web()
 
     from imgsortd.logs import set_up_logs
-    from imgsortd.web.server import serve
+    from imgsortd.web.server import find_address, serve
 
+    try:
+        address = find_address(host)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--host") from error
     settings = load_config(config)
     set_up_logs(settings.log_level)
     serve(
         settings,
         config,
-        host,
+        address,
         port,
         on_ready=lambda url: out.print(f"open {url}", markup=False),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,8 +24,15 @@ _MOST_ROW = 2**63 - 1
 _MOST_NAME = 255
 _FINDINGS = 3
 
+
+def _each_once(files: list[int]) -> list[int]:
+    if len(set(files)) != len(files):
+        raise ValueError("expected each file once")
+    return files
+
+
 Row = Annotated[int, Field(ge=0, le=_MOST_ROW)]
-Files = Annotated[list[Row], Field(min_length=1, max_length=MOST_FILES)]
+Files = Annotated[list[Row], Field(min_length=1, max_length=MOST_FILES), AfterValidator(_each_once)]
 Name = Annotated[str, Field(max_length=_MOST_NAME)]
 
 

@@ -21,7 +21,7 @@ from imgsortd.web.late import LateHandlers
 from imgsortd.web.limits import BodyLimit
 from imgsortd.web.login import login, logout
 from imgsortd.web.replies import error_reply
-from imgsortd.web.security import HostCheck, Login, SameOrigin, SecureHeaders
+from imgsortd.web.security import FirstLook, Login, SameOrigin, SecureHeaders
 from imgsortd.web.site import Site
 
 pages = LateHandlers("imgsortd.web.pages")
@@ -64,7 +64,7 @@ def build_app(site: Site) -> Starlette:
         routes=_routes(),
         middleware=[
             Middleware(SecureHeaders),
-            Middleware(HostCheck, site=site),
+            Middleware(FirstLook, site=site),
             Middleware(BodyLimit),
             Middleware(GZipMiddleware, minimum_size=_GZIP_LEAST_BYTES, compresslevel=6),
             Middleware(Login, site=site),

@@ -10,6 +10,7 @@ FREE = 5
 """So many wrong tokens from one address cost nothing."""
 FREE_IN_ALL = 100
 _LEAST_S, _MOST_S = 2.0, 300.0
+_MOST_IN_ALL_S = 10.0  # one who guesses from everywhere must not lock everybody out
 _MOST_ADDRESSES = 1000
 _EVERYBODY = "*"
 
@@ -39,7 +40,10 @@ class Attempts:
 
     def fail(self, address: str, now_s: float) -> None:
         """Count a wrong token."""
-        for name, free in ((_network(address), FREE), (_EVERYBODY, FREE_IN_ALL)):
+        for name, free, most_s in (
+            (_network(address), FREE, _MOST_S),
+            (_EVERYBODY, FREE_IN_ALL, _MOST_IN_ALL_S),
+        ):
             record = self._records.setdefault(name, _Record())
             if now_s - record.last_s > _MOST_S:
                 record.failures = 0
@@ -47,7 +51,7 @@ class Attempts:
             record.last_s = now_s
             over = record.failures - free
             if over >= 0:
-                record.wait_until_s = now_s + min(_MOST_S, _LEAST_S * 2 ** min(over, 20))
+                record.wait_until_s = now_s + min(most_s, _LEAST_S * 2 ** min(over, 20))
             self._records.move_to_end(name)
         while len(self._records) > _MOST_ADDRESSES:
             self._records.popitem(last=False)

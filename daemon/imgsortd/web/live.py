@@ -52,6 +52,7 @@ class Pulse:
         self._listeners: set[asyncio.Event] = set()
         self._task: asyncio.Task[None] | None = None
         self._text, self._version, self._closed = "", 0, False
+        self._failed = False
 
     @property
     def listeners(self) -> int:
@@ -82,7 +83,7 @@ class Pulse:
         """Yield an event at once and at every change, and a comment when nothing happens."""
         seen, until_s = 0, time.monotonic() + LONGEST_S
         while not self._closed and time.monotonic() < until_s:
-            if self._version != seen:
+            if self._version != seen and self._text:
                 seen = self._version
                 yield f"event: pulse\ndata: {self._text}\n\n".encode()
             listener.clear()
@@ -108,14 +109,19 @@ class Pulse:
                     self._tell(await loop.run_in_executor(thread, self._read))
                     await asyncio.sleep(self._every_s)
             finally:
+                self._text = ""  # who listens next is not told of then
                 thread.submit(self._reader.close)
 
     def _read(self) -> str | None:
         try:
-            return json.dumps(self._reader.read(), separators=(",", ":"))
+            text = json.dumps(self._reader.read(), separators=(",", ":"))
         except Exception:  # the next look may do better; listeners keep what they have
-            log.exception("pulse failed")
+            if not self._failed:
+                log.exception("pulse failed")
+            self._failed = True
             return None
+        self._failed = False
+        return text
 
     def _tell(self, text: str | None) -> None:
         if text is not None and text != self._text:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import logging
 import time
 from urllib.parse import parse_qs
 
@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from imgsortd.web import tokens
 from imgsortd.web.late import LateModule
+from imgsortd.web.paths import safe_next
 from imgsortd.web.security import (
     COOKIE,
     CSRF_HEADER,
@@ -23,13 +24,11 @@ from imgsortd.web.security import (
 )
 from imgsortd.web.site import session_of, site_of
 
+log = logging.getLogger(__name__)
+
 _pages = LateModule("imgsortd.web.pages")
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FORM_BYTES = 10_000
-_OURS = re.compile(
-    r"/(?:clusters/[0-9]{1,18}|review|refits|similar/[0-9]{1,18}|status)?"
-    r"(?:\?[A-Za-z0-9=&_.~%+-]{0,500})?"
-)
 
 
 async def login(request: Request) -> Response:
@@ -50,6 +49,7 @@ async def login(request: Request) -> Response:
         return too_many(request, wait_s)
     if not tokens.is_token(site.keys, form.get("token", "").strip().encode("utf-8", "replace")):
         site.attempts.fail(address, now_s)
+        log.warning("wrong token address=%s", address)
         response = await _form_page(request, failed=True)
         response.status_code = 401
         response.headers["WWW-Authenticate"] = 'Bearer realm="imgsortd"'
@@ -70,11 +70,6 @@ async def logout(request: Request) -> Response:
     response = RedirectResponse("/login" if site.wants_token else "/", 303)
     _set_cookie(request, response, "", 0)
     return response
-
-
-def safe_next(path: str) -> str:
-    """Return a path of our pages; the first page for anything else, such as another site."""
-    return path if _OURS.fullmatch(path) else "/"
 
 
 def _set_cookie(request: Request, response: Response, value: str, seconds: int) -> None:

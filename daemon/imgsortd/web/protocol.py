@@ -11,7 +11,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from imgsortd.web.security import HEADERS
 
 _REQUEST_S = 20.0
+_MOST_CONNECTIONS = 200
 _NOT_HTTP = "this is no HTTP/1.1 request"
+_TOO_MANY = "too many connections are open; try again later"
 
 
 class Protocol(H11Protocol):
@@ -28,7 +30,10 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give the first request its time."""
         super().connection_made(transport)
-        self._watch()
+        if len(self.connections) > _MOST_CONNECTIONS:
+            self._refuse(503, b"Service Unavailable", _TOO_MANY)
+        else:
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
@@ -44,18 +49,21 @@ class Protocol(H11Protocol):
         """Answer what is no HTTP, with the headers that every answer has."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()  # in the middle of another answer
-            return
+        else:
+            self._refuse(400, b"Bad Request", _NOT_HTTP)
+
+    def _refuse(self, status: int, reason: bytes, text: str) -> None:
         headers = {
             "Content-Type": "text/plain; charset=utf-8",
-            "Content-Length": str(len(_NOT_HTTP)),
+            "Content-Length": str(len(text)),
             "Cache-Control": "no-store",
             "Connection": "close",
             **HEADERS,
         }
         fields = [(name.encode(), value.encode()) for name, value in headers.items()]
         for event in (
-            h11.Response(status_code=400, headers=fields, reason=b"Bad Request"),
-            h11.Data(data=_NOT_HTTP.encode()),
+            h11.Response(status_code=status, headers=fields, reason=reason),
+            h11.Data(data=text.encode()),
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")

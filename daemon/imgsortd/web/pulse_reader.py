@@ -10,6 +10,7 @@ from typing import Any
 from imgsortd.adapters.store import Store, open_read_only
 from imgsortd.adapters.store_counts import file_groups
 from imgsortd.adapters.store_files import Counts
+from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.config import Config
 from imgsortd.errors import StoreError
 from imgsortd.status import look_alive
@@ -33,7 +34,8 @@ class PulseReader:
     def read(self) -> dict[str, Any]:
         """Return the state of daemon and library; what cannot be read is said in ``note``."""
         try:
-            return self._read()
+            with foreign_errors(self._config.database):
+                return self._read()
         except StoreError as error:
             self.close()
             return {**_nothing(), "note": str(error).splitlines()[0]}

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgsortd.web import tokens
 from imgsortd.web.hosts import parse_authority
+from imgsortd.web.paths import safe_next
 from imgsortd.web.replies import error_reply, is_page, plain
 from imgsortd.web.site import SESSION, Site
 
@@ -36,6 +37,12 @@ HEADERS = {
     ),
 }
 """On every answer. What a handler sets of these is replaced."""
+
+BEARER = "imgsortd.bearer"
+"""Set in a scope whose request brought the token itself, and no cookie."""
+
+STALE = "this page is out of date, or it was not ours; reload it and try again"
+_FOREIGN = "this was asked for by another site's page"
 
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 _SAFE = frozenset({"GET", "HEAD"})
@@ -75,8 +82,8 @@ class SecureHeaders:
             await reply(scope, receive, send_with_headers)
 
 
-class HostCheck:
-    """Refuses names that are not ours, methods that nothing here has, and odd paths."""
+class FirstLook:
+    """Refuses names that are not ours, methods that nothing here has, and what is odd."""
 
     def __init__(self, app: ASGIApp, site: Site) -> None:
         self._app, self._hosts = app, site.hosts
@@ -86,7 +93,8 @@ class HostCheck:
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        found = Headers(scope=scope).getlist("host")
+        headers = Headers(scope=scope)
+        found = headers.getlist("host")
         authority = parse_authority(found[0]) if len(found) == 1 else None
         if authority is None:
             return plain("expected one Host header with a name or an address", 400)
@@ -96,6 +104,9 @@ class HostCheck:
                 f"address, or add the name to web.allowed_hosts of the configuration",
                 421,
             )
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy might believe the one and we the other, and the rest be another request.
+            return plain("expected one length of the body, not two", 400, {"Connection": "close"})
         if scope["method"] not in _METHODS:
             return plain("method not allowed", 405, {"Allow": "GET, HEAD, POST"})
         if _UNPRINTABLE.search(scope["path"]) or not scope["path"].startswith("/"):
@@ -132,7 +143,8 @@ class Login:
                 request.scope[BEARER] = cookie is None
             return refusal
         if is_page(path):
-            return RedirectResponse(f"/login?next={quote(path)}", 303)
+            wanted = safe_next(path, request.scope["query_string"])
+            return RedirectResponse(f"/login?next={quote(wanted, safe='/')}", 303)
         return _unauthorized(request)
 
     def _check_bearer(self, request: Request, given: bytes) -> Response | None:
@@ -143,23 +155,26 @@ class Login:
         if tokens.is_token(self._site.keys, given):
             return None
         attempts.fail(address, now_s)
+        log.warning("wrong token address=%s", address)
         return _unauthorized(request)
 
 
-BEARER = "imgsortd.bearer"
-"""Set in a scope whose request brought the token itself, and no cookie."""
-
-
 class SameOrigin:
-    """Lets a change be asked for by our own pages, or by who brings the token itself."""
+    """Keeps other sites' pages out.
+
+    They may link to a page of ours, but not embed or fetch anything, not even to see whether
+    it is there; a change is asked for by our own pages, or by who brings the token itself.
+    """
 
     def __init__(self, app: ASGIApp, site: Site) -> None:
         self._app, self._site = app, site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = None
-        if scope["type"] == "http" and scope["method"] not in _SAFE:
-            refusal = self._refusal(Request(scope))
+        if scope["type"] == "http":
+            request = Request(scope)
+            is_safe = scope["method"] in _SAFE
+            refusal = _foreign_read(request) if is_safe else self._refusal(request)
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, request: Request) -> Response | None:
@@ -168,9 +183,9 @@ class SameOrigin:
         if len(origins) > 1 or not all(
             self._site.hosts.is_own_origin(origin, headers["host"]) for origin in origins
         ):
-            return error_reply(request, 403, "this was asked for by another site's page")
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            return error_reply(request, 403, "this was asked for by another site's page")
+            return error_reply(request, 403, _FOREIGN)
+        if _is_foreign(headers):
+            return error_reply(request, 403, _FOREIGN)
         if request.scope["path"] in _FORMS or request.scope.get(BEARER):
             return None
         if not has_csrf(self._site, request, headers.get(CSRF_HEADER, "")):
@@ -178,7 +193,20 @@ class SameOrigin:
         return None
 
 
-STALE = "this page is out of date, or it was not ours; reload it and try again"
+def _is_foreign(headers: Headers) -> bool:
+    """Tell whether the browser says that another site's page asks, or another port's."""
+    return headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+
+
+def _foreign_read(request: Request) -> Response | None:
+    headers = request.headers
+    follows_link = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == (
+        "navigate",
+        "document",
+    )
+    if _is_foreign(headers) and not (follows_link and is_page(request.scope["path"])):
+        return error_reply(request, 403, _FOREIGN)
+    return None
 
 
 def has_csrf(site: Site, request: Request, value: str) -> bool:

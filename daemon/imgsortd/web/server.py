@@ -25,7 +25,8 @@ from imgsortd.web.tokens import make_keys
 
 log = logging.getLogger(__name__)
 
-_MOST_CONNECTIONS = 200
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 _KEEP_ALIVE_S = 15
 _GRACE_S = 2  # what is under way then, such as a picture being sent, is cut off
 _BACKLOG = 128
@@ -34,7 +35,7 @@ _BACKLOG = 128
 def serve(
     config: Config,
     config_file: Path,
-    host: str,
+    address: Address,
     port: int,
     *,
     environ: Mapping[str, str] = os.environ,
@@ -46,8 +47,8 @@ def serve(
     ----------
     config_file
         Named in errors.
-    host, port
-        Where to listen; port 0 takes a free one.
+    address, port
+        Where to listen (`find_address`); port 0 takes a free one.
     on_ready
         Told the address to open when connections are answered.
 
@@ -58,10 +59,9 @@ def serve(
     ImgsortdError
         The address cannot be had.
     """
-    address, family = _resolve(host)
     local = is_loopback(address)
-    token = _token(config, config_file, host, local=local)
-    listener = _listen(str(address), port, family)
+    token = _token(config, config_file, address, local=local)
+    listener = _listen(address, port)
     hosts = known_hosts(
         config.web.allowed_hosts, any_address=not local, machine=socket.gethostname()
     )
@@ -119,7 +119,6 @@ def _settings(site: Site, level: LogLevel) -> uvicorn.Config:
         # A reverse proxy on this machine says who asks and whether by https; nobody else may.
         proxy_headers=True,
         forwarded_allow_ips=["127.0.0.1", "::1"],
-        limit_concurrency=_MOST_CONNECTIONS,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
@@ -132,12 +131,12 @@ def _set_up_logs(level: LogLevel) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR if quiet else logging.DEBUG)
 
 
-def _token(config: Config, config_file: Path, host: str, *, local: bool) -> str | None:
+def _token(config: Config, config_file: Path, address: Address, *, local: bool) -> str | None:
     if config.web.token_file is not None:
         return read_token(config.web.token_file)
     reason = ""
     if not local:
-        reason = f"with --host {host}, as others can reach the page there"
+        reason = f"with --host {address}, as others can reach the page there"
     elif config.web.allowed_hosts:
         reason = "with web.allowed_hosts, as others can reach the page through the proxy"
     if reason:
@@ -148,30 +147,35 @@ def _token(config: Config, config_file: Path, host: str, *, local: bool) -> str 
     return None
 
 
-def _resolve(host: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+def find_address(host: str) -> Address:
+    """Return the address to listen on for what ``--host`` gives.
+
+    Raises
+    ------
+    ValueError
+        It is no address, and no name that has one.
+    """
     try:
-        found = socket.getaddrinfo(
-            host.strip("[]"), None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, _, _, _, place = found[0]
-        return ipaddress.ip_address(str(place[0]).partition("%")[0]), family
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+        return ipaddress.ip_address(str(found[0][4][0]))
     except (OSError, UnicodeError, ValueError) as error:
-        raise ImgsortdError(
-            f"--host {host}: expected an address of this machine, such as 127.0.0.1, or a name "
-            f"that has one ({getattr(error, 'strerror', None) or error})"
+        raise ValueError(
+            f"expected an address of this machine, such as 127.0.0.1, or a name that has one, "
+            f"got {host!r} ({getattr(error, 'strerror', None) or error})"
         ) from error
 
 
-def _listen(address: str, port: int, family: int) -> socket.socket:
+def _listen(address: Address, port: int) -> socket.socket:
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         # A port that was just left can be had at once; one that is in use cannot.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
+        listener.bind((str(address), port))
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise _not_listening(address, port, error) from error
+        raise _not_listening(str(address), port, error) from error
     return listener
 
 
@@ -185,7 +189,7 @@ def _not_listening(address: str, port: int, error: OSError) -> ImgsortdError:
     return ImgsortdError(f"cannot listen on {address} port {port}: {advice}")
 
 
-def _url(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> str:
+def _url(address: Address, port: int) -> str:
     """Return what to open; where every address is listened on, this machine's name."""
     if address.is_unspecified:
         return f"http://{socket.gethostname()}:{port}/"
