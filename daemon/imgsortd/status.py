@@ -140,24 +140,55 @@ def _never_ran(config: Config) -> StatusReport:
     )
 
 
-def _report(config: Config, store: Store) -> StatusReport:
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """How the daemon is. ``beat`` is its last heartbeat, of this run; ``last`` of any run."""
+
+    daemon: str
+    pid: int | None
+    phase: str
+    note: str
+    queue: int
+    images_per_s: float | None
+    beat: Heartbeat | None
+    last: Heartbeat | None
+
+
+def look_alive(config: Config, store: Store) -> Alive:
+    """Tell whether the daemon runs and what it is at."""
     pid = running_pid(config.state_dir)
     last = store.control.last_beat()
     beat = last if last is not None and _is_of_this_run(last, pid) else None
     daemon = _liveness(pid, beat)
-    alive = daemon == "running"
-    record = store.records.current_record()
-    outlook = look_ahead(config, store, record)
-    return StatusReport(
+    alive = beat is not None and daemon == "running"
+    return Alive(
         daemon=daemon,
         pid=pid,
         phase=beat.phase if beat else Phase.STOPPED if pid is None else Phase.STARTING,
         note=_full_disk(config) or (beat.note if beat else ""),
+        queue=beat.queue if beat and alive else 0,
+        images_per_s=beat.images_per_s if beat and alive else None,
+        beat=beat,
+        last=last,
+    )
+
+
+def _report(config: Config, store: Store) -> StatusReport:
+    now = look_alive(config, store)
+    pid, beat, last = now.pid, now.beat, now.last
+    alive = now.daemon == "running"
+    record = store.records.current_record()
+    outlook = look_ahead(config, store, record)
+    return StatusReport(
+        daemon=now.daemon,
+        pid=pid,
+        phase=now.phase,
+        note=now.note,
         watching=(beat.watching if beat and alive else ""),
         uptime_s=_age_s(beat.started_at) if beat and alive else None,
         heartbeat_age_s=_age_s(last.beat_at) if last and (beat or pid is None) else None,
-        queue=beat.queue if beat and alive else 0,
-        images_per_s=beat.images_per_s if beat and alive else None,
+        queue=now.queue,
+        images_per_s=now.images_per_s,
         runs_on=beat.runs_on if beat and alive else "",
         model_busy=beat.model_busy if beat and alive else None,
         int8=_int8(config),

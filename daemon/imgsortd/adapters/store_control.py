@@ -106,6 +106,18 @@ class Control:
         ).fetchone()
         return Request(row[0], row[1], json.loads(row[2]), row[3], row[4], json.loads(row[5]))
 
+    def has_request(self, request_id: int) -> bool:
+        """Tell whether there is such a request."""
+        found = self._connection.execute("SELECT 1 FROM requests WHERE id = ?", (request_id,))
+        return found.fetchone() is not None
+
+    def unanswered(self) -> int:
+        """Count the requests that wait for their answer."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM requests WHERE state IN ('new', 'taken')"
+        ).fetchone()
+        return int(row[0])
+
     def progress(self, request_id: int, text: str) -> None:
         """Say how far a request has come."""
         self._connection.execute(
