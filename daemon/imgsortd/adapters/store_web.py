@@ -20,6 +20,7 @@ from imgsortd.adapters.store import Store, open_read_only
 from imgsortd.adapters.store_find import check_schema
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.core.names import cluster_folder
+from imgsortd.core.records import REBUILT, Backbone, ExtractorId, Layer
 
 _SHOWN = "state IN ('sorted','duplicate')"
 _IDS_AT_ONCE = 500
@@ -86,6 +87,7 @@ class PictureRow:
     sha256: bytes | None
     src: bytes
     dst: bytes | None
+    cluster_id: int | None
     width_px: int
     height_px: int
     is_pinned: bool
@@ -187,6 +189,16 @@ class WebRows:
             "GROUP BY folder ORDER BY folder"
         ).fetchall()
 
+    def extractor(self) -> ExtractorId | None:
+        """Return what made the features that the clusters in force are of; None without any."""
+        row = self._connection.execute(
+            "SELECT weights_digest, layer, dims, backbone FROM fits "
+            "JOIN extractors ON extractors.id = extractor_id WHERE is_current = 1"
+        ).fetchone()
+        if row is None or row[0] == REBUILT:
+            return None
+        return ExtractorId(row[0], Layer(row[1]), row[2], Backbone(row[3]))
+
     # --- pictures ------------------------------------------------------------------------
 
     def pictures(self, ids: Iterable[int]) -> dict[int, PictureRow]:
@@ -195,8 +207,9 @@ class WebRows:
         rest = iter(ids)
         while part := list(islice(rest, _IDS_AT_ONCE)):
             rows = self._connection.execute(
-                f"SELECT id, files.sha256, src, dst, {self._sizes}, EXISTS (SELECT 1 FROM pins "
-                "WHERE pins.sha256 = files.sha256), reason FROM files LEFT JOIN picture_hashes "
+                f"SELECT id, files.sha256, src, dst, cluster_id, {self._sizes}, EXISTS "
+                "(SELECT 1 FROM pins WHERE pins.sha256 = files.sha256), reason "
+                "FROM files LEFT JOIN picture_hashes "
                 "ON picture_hashes.sha256 = files.sha256 WHERE id IN "
                 f"({','.join('?' * len(part))})",
                 part,
@@ -224,12 +237,14 @@ class WebRows:
             (cluster_id,),
         ).fetchall()
 
-    def member_ids(self, cluster_id: int) -> list[int]:
-        """Return the ids of all pictures in a cluster's folder, from the index alone."""
-        rows = self._connection.execute(
-            f"SELECT id FROM {self._files} WHERE cluster_id = ? AND {_SHOWN}", (cluster_id,)
-        )
-        return [file_id for (file_id,) in rows.fetchall()]
+    def membership(self, cluster_id: int) -> tuple[int, int]:
+        """Return what is another value when other pictures are in a cluster, most likely."""
+        row: tuple[int, int] = self._connection.execute(
+            f"SELECT count(*), coalesce(sum(id), 0) FROM {self._files} "
+            f"WHERE cluster_id = ? AND {_SHOWN}",
+            (cluster_id,),
+        ).fetchone()
+        return row
 
     def newest(self, cluster_id: int, before: Place | None, limit: int) -> list[Place]:
         """Return where the next pictures of a cluster stand, the newest first."""
@@ -242,5 +257,8 @@ class WebRows:
 
 
 def _picture(row: Sequence[Any]) -> PictureRow:
-    file_id, sha256, src, dst, width, height, is_pinned, reason = row
-    return PictureRow(file_id, sha256, src, dst, width, height, bool(is_pinned), reason)
+    *columns, is_pinned, reason = row
+    file_id, sha256, src, dst, cluster_id, width_px, height_px = columns
+    return PictureRow(
+        file_id, sha256, src, dst, cluster_id, width_px, height_px, bool(is_pinned), reason
+    )
