@@ -40,7 +40,7 @@ class PictureHashes:
     def put(self, hashes: Mapping[bytes, int]) -> None:
         """Keep the perceptual hash of each SHA-256."""
         self._connection.executemany(
-            "INSERT OR IGNORE INTO picture_hashes VALUES (?, ?)",
+            "INSERT OR IGNORE INTO picture_hashes(sha256, phash) VALUES (?, ?)",
             [(sha256, value.to_bytes(_BYTES, "big")) for sha256, value in hashes.items()],
         )
 
