@@ -205,6 +205,13 @@ def test_the_stamp_stays_while_nothing_changes_and_changes_with_a_name(line: Lin
     assert Overview().stamp(line.config, line.store) == stamps[2]
 
 
+def test_it_may_be_read_within_a_state_of_the_database_that_is_held(line: Line) -> None:
+    expected = look(line)
+
+    with line.store.snapshot():
+        assert look(line) == expected
+
+
 def test_one_cluster_is_told_without_its_mosaic(line: Line) -> None:
     overview = Overview()
     expected = by_id(look(line, overview))[2]

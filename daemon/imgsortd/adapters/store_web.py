@@ -36,17 +36,29 @@ def open_if_there(path: Path) -> Iterator[Store | None]:
     StoreError
         It cannot be read, or is of an older imgsortd.
     """
+    with open_any(path) as store:
+        if store is not None:
+            check_schema(store)
+        yield store
+
+
+@contextmanager
+def open_any(path: Path) -> Iterator[Store | None]:
+    """Open a database as :func:`open_if_there`, also one of an older imgsortd.
+
+    Raises
+    ------
+    StoreError
+        It cannot be read.
+    """
     if not path.exists():
         yield None
         return
     store = open_read_only(path)
     try:
         with foreign_errors(path):
-            if not store.has_tables():  # for the blink of the first start
-                yield None
-                return
-            check_schema(store)
-            yield store
+            # For the blink of the first start there are no tables.
+            yield store if store.has_tables() else None
     finally:
         store.close()
 
@@ -97,6 +109,17 @@ class PictureRow:
     def name(self) -> bytes:
         """The last part of its name: below target, or in the inbox where it stands there."""
         return (self.dst or self.src).rsplit(_SLASH, 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A file that could not be read; ``is_read`` tells whether its bytes were hashed."""
+
+    file_id: int
+    src: bytes
+    dst: bytes | None
+    reason: str
+    is_read: bool
 
 
 Place = tuple[float, int]
@@ -254,6 +277,42 @@ class WebRows:
             f"AND {_SHOWN} AND (came, id) < (?, ?) ORDER BY came DESC, id DESC LIMIT ?",
             (cluster_id, came, file_id, limit),
         ).fetchall()
+
+    # --- the daemon ----------------------------------------------------------------------
+
+    def set_aside(self, limit: int) -> list[SetAside]:
+        """Return the newest files that are set aside."""
+        rows = self._connection.execute(
+            "SELECT id, src, dst, reason, sha256 IS NOT NULL FROM files "
+            "WHERE state = 'set_aside' ORDER BY id DESC LIMIT ?",
+            (limit,),
+        )
+        return [
+            SetAside(file_id, src, dst, reason, bool(is_read))
+            for file_id, src, dst, reason, is_read in rows.fetchall()
+        ]
+
+    def sorted_by_minute(self, since: float, minutes: int) -> list[int]:
+        """Return how many pictures found a place in each minute from then on, oldest first."""
+        rows = self._connection.execute(
+            "SELECT CAST((done_at - ?1) / 60 AS INTEGER) AS minute, count(*) FROM files "
+            "INDEXED BY files_done_at WHERE done_at >= ?1 AND done_at < ?1 + 60 * ?2 "
+            "AND state IN ('sorted', 'review', 'duplicate') GROUP BY minute",
+            (since, minutes),
+        )
+        found = dict(rows.fetchall())
+        return [found.get(minute, 0) for minute in range(minutes)]
+
+    def open_moves(self) -> int:
+        """Count the moves that are planned and not yet made."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM moves WHERE phase IN ('planned', 'copied')"
+        ).fetchone()
+        return int(row[0])
+
+    def errors_kept(self) -> int:
+        """Count the errors that the daemon has kept."""
+        return int(self._connection.execute("SELECT count(*) FROM errors").fetchone()[0])
 
 
 def _picture(row: Sequence[Any]) -> PictureRow:

@@ -65,7 +65,7 @@ class Wall:
         self,
         store: Store,
         cluster_id: int,
-        order: Order = Order.NEAR,
+        order: Order | str = Order.NEAR,
         after: str | None = None,
         limit: int = DEFAULT_PICTURES,
     ) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Wall:
         if cluster is None:
             raise FindError(f"there is no cluster {cluster_id}, and no file in its folder")
         rows = WebRows(store.connection)
-        if order is Order.NEAR:
+        if Order(order) is Order.NEAR:
             ids, total, following = self._near(store, rows, cluster_id, after, limit)
         else:
             ids, following = _newest(rows, cluster_id, after, limit)
