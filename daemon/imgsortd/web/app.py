@@ -23,6 +23,7 @@ from imgsortd.web.login import login, logout
 from imgsortd.web.replies import error_reply
 from imgsortd.web.security import FirstLook, Login, SameOrigin, SecureHeaders
 from imgsortd.web.site import Site
+from imgsortd.web.static import static
 
 pages = LateHandlers("imgsortd.web.pages")
 pictures = LateHandlers("imgsortd.web.pictures")
@@ -95,7 +96,7 @@ def _routes() -> list[Route]:
         Route("/parts/clusters", pages.part_clusters),
         Route("/parts/status", pages.part_status),
         Route("/parts/refits", pages.part_refits),
-        Route("/static/{name}", pages.static),
+        Route("/static/{version}/{name}", static),
         Route("/pictures/{id:row}/thumbnail", pictures.thumbnail),
         Route("/pictures/{id:row}/preview", pictures.preview),
         Route("/api/clusters", answers.clusters),

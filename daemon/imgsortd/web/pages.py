@@ -101,7 +101,7 @@ def part_clusters(request: Request) -> HTMLResponse:
 
 def _grid(site: Site, request: Request) -> dict[str, Any]:
     with open_for_reading(site.config) as store:
-        grid = site.overview.read(store)
+        grid = site.overview.read(site.config, store)
     order = request.query_params.get("sort", "size")
     order = order if order in _ORDERS else "size"
     return {
@@ -171,7 +171,7 @@ def _refits(site: Site) -> dict[str, Any]:
         kept = comparing.history(site.config, store)
         waiting = kept["waiting"]
         proposal = None if waiting is None else comparing.compare(site.config, store, waiting)
-        next_fit = site.overview.read(store)["next_fit"]
+        next_fit = site.overview.read(site.config, store)["next_fit"]
     return {"proposal": proposal, "history": kept["history"], "next_fit": next_fit}
 
 

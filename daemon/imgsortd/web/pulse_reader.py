@@ -14,6 +14,7 @@ from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.config import Config
 from imgsortd.errors import StoreError
 from imgsortd.status import look_alive
+from imgsortd.web.words import in_words
 
 _COUNTS = ("seen", "sorted", "review", "pending", "set_aside")
 
@@ -35,10 +36,11 @@ class PulseReader:
         """Return the state of daemon and library; what cannot be read is said in ``note``."""
         try:
             with foreign_errors(self._config.database):
-                return self._read()
+                found = self._read()
         except StoreError as error:
             self.close()
-            return {**_nothing(), "note": str(error).splitlines()[0]}
+            found = {**_nothing(), "note": str(error).splitlines()[0]}
+        return {**found, **in_words(found)}
 
     def close(self) -> None:
         """Close the connection; the next look opens another."""
