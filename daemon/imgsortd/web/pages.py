@@ -126,7 +126,12 @@ _ORDER_BY = {
 def _nothing(grid: dict[str, Any]) -> dict[str, str]:
     waiting = grid["pending"]
     title = f"{number_of(waiting, 'picture')} so far" if waiting else "No picture yet"
-    return {"title": title, "text": grid["next_fit"]}
+    return {"title": title, "text": _next_fit(grid["next_fit"])}
+
+
+def _next_fit(text: str) -> str:
+    """Make a sentence of what triggers the next fit."""
+    return f"{text.capitalize() if text.startswith('first') else f'Next fit {text}'}."
 
 
 def cluster(request: Request) -> HTMLResponse:
@@ -171,7 +176,7 @@ def _refits(site: Site) -> dict[str, Any]:
         kept = comparing.history(site.config, store)
         waiting = kept["waiting"]
         proposal = None if waiting is None else comparing.compare(site.config, store, waiting)
-        next_fit = site.overview.read(site.config, store)["next_fit"]
+        next_fit = _next_fit(site.overview.read(site.config, store)["next_fit"])
     return {"proposal": proposal, "history": kept["history"], "next_fit": next_fit}
 
 
@@ -187,7 +192,8 @@ def part_status(request: Request) -> HTMLResponse:
 
 def _status(site: Site) -> dict[str, Any]:
     state = health.read_health(site.config)
-    return {"status": state, "counts": _COUNTS, "live": in_words(state)}
+    next_fit = _next_fit(state["next_fit"])
+    return {"status": state, "counts": _COUNTS, "live": in_words(state), "next_fit": next_fit}
 
 
 def login_form(request: Request, failed: bool) -> HTMLResponse:
