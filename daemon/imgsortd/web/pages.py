@@ -41,6 +41,7 @@ _COUNTS = (
     ("companions", "Companions of pictures"),
     ("undone", "Put back into the inbox"),
 )
+_FIRST_TILES = 48  # what a window shows, and some more: the page is there before the rest
 _SCRIPTS = ("api.js", "live.js", "said.js")
 
 
@@ -84,14 +85,15 @@ def _moment(unix_s: float) -> str:
 
 def clusters(request: Request) -> HTMLResponse:
     """Show the grid of clusters."""
-    return _page(request, "clusters.html", "/", **_grid(site_of(request), request))
+    most = None if "all" in request.query_params else _FIRST_TILES
+    return _page(request, "clusters.html", "/", **_grid(site_of(request), request), most=most)
 
 
 def part_clusters(request: Request) -> HTMLResponse:
     """Return the tiles alone."""
     site = site_of(request)
     summary = _fill("summary.html", **(grid := _grid(site, request)))
-    tiles = _fill("tiles.html", **grid)
+    tiles = _fill("tiles.html", **grid, most=None)
     stamp = escape(grid["grid"]["stamp"])
     return HTMLResponse(
         f'<p class="quiet" id="summary">{summary}</p>'

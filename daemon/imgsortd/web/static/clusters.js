@@ -65,6 +65,7 @@ const refresh = refresher(() => `/parts/clusters?sort=${order()}`, (page) => {
   for (const id of ['summary', 'clusters']) morph(document.querySelector(`#${id}`), page.querySelector(`#${id}`));
   search();
 });
+if (document.querySelector('[data-rest]')) refresh();
 document.addEventListener('pulse', ({ detail }) => {
   if (detail.stamp === stamp) return;
   stamp = detail.stamp;
