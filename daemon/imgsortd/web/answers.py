@@ -29,7 +29,7 @@ def clusters(request: Request) -> Response:
     """Answer ``/api/clusters``."""
     site = site_of(request)
     with open_for_reading(site.config) as store:
-        return Json(site.overview.read(store))
+        return Json(site.overview.read(site.config, store))
 
 
 def cluster_pictures(request: Request) -> Response:

@@ -26,6 +26,7 @@ from imgsortd.web.site import Site
 
 pages = LateHandlers("imgsortd.web.pages")
 pictures = LateHandlers("imgsortd.web.pictures")
+static = LateHandlers("imgsortd.web.static")
 
 _GZIP_LEAST_BYTES = 1000
 
@@ -95,7 +96,7 @@ def _routes() -> list[Route]:
         Route("/parts/clusters", pages.part_clusters),
         Route("/parts/status", pages.part_status),
         Route("/parts/refits", pages.part_refits),
-        Route("/static/{name}", pages.static),
+        Route("/static/{version}/{name}", static.static),
         Route("/pictures/{id:row}/thumbnail", pictures.thumbnail),
         Route("/pictures/{id:row}/preview", pictures.preview),
         Route("/api/clusters", answers.clusters),

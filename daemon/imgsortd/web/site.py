@@ -63,12 +63,12 @@ class Site:
     @cached_property
     def overview(self) -> Any:
         """The reader of the grid of clusters."""
-        return LateModule("imgsortd.web.overview").Overview(self.config)
+        return LateModule("imgsortd.web.overview").Overview()
 
     @cached_property
     def wall(self) -> Any:
         """The reader of one cluster's pictures."""
-        return LateModule("imgsortd.web.wall").Wall(self.config)
+        return LateModule("imgsortd.web.wall").Wall(self.overview)
 
     @cached_property
     def review(self) -> Any:
