@@ -46,7 +46,7 @@ _FOREIGN = "this was asked for by another site's page"
 
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 _SAFE = frozenset({"GET", "HEAD"})
-_PUBLIC = re.compile(r"/healthz|/login|/static/[^/]+")
+_PUBLIC = re.compile(r"/healthz|/login|/static/[^/]+/[^/]+")
 _FORMS = frozenset({"/login", "/logout"})  # they check their own form's field
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
