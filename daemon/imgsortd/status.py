@@ -223,6 +223,11 @@ def _full_disk(config: Config) -> str:
     return f"the disk of state_dir {config.state_dir} is full; free some space there"
 
 
+def has_room(config: Config) -> bool:
+    """Tell whether the disk of state_dir has room for what the daemon writes."""
+    return not _full_disk(config)
+
+
 def _age_s(unix_s: float) -> float:
     """Return seconds since then; 0 for a time that a clock set back has made the future."""
     return max(0.0, time.time() - unix_s)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from imgsortd.adapters.store import Store, open_store
-from imgsortd.adapters.store_web import open_if_there
+from imgsortd.adapters.store_opening import open_if_there
 from imgsortd.config import Config
 from imgsortd.errors import StoreError
 from imgsortd.web.overview import DAYS, Overview, day_edges
@@ -203,6 +203,13 @@ def test_the_stamp_stays_while_nothing_changes_and_changes_with_a_name(line: Lin
 
     assert stamps[0] == stamps[1] != stamps[2]
     assert Overview().stamp(line.config, line.store) == stamps[2]
+
+
+def test_it_may_be_read_within_a_state_of_the_database_that_is_held(line: Line) -> None:
+    expected = look(line)
+
+    with line.store.snapshot():
+        assert look(line) == expected
 
 
 def test_one_cluster_is_told_without_its_mosaic(line: Line) -> None:

@@ -9,46 +9,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from imgsortd.adapters.store import Store, open_read_only
-from imgsortd.adapters.store_find import check_schema
-from imgsortd.adapters.store_health import foreign_errors
+import numpy as np
+
+from imgsortd.adapters.store_fits import stored_dtype
 from imgsortd.core.names import cluster_folder
-from imgsortd.core.records import REBUILT, Backbone, ExtractorId, Layer
+from imgsortd.core.records import REBUILT, Backbone, ExtractorId, Layer, Vectors
 
 _SHOWN = "state IN ('sorted','duplicate')"
-_IDS_AT_ONCE = 500
+_AT_ONCE = 500
 _SLASH = b"/"
-
-
-@contextmanager
-def open_if_there(path: Path) -> Iterator[Store | None]:
-    """Open a database for reading; None where no daemon has made one yet.
-
-    Raises
-    ------
-    StoreError
-        It cannot be read, or is of an older imgsortd.
-    """
-    if not path.exists():
-        yield None
-        return
-    store = open_read_only(path)
-    try:
-        with foreign_errors(path):
-            if not store.has_tables():  # for the blink of the first start
-                yield None
-                return
-            check_schema(store)
-            yield store
-    finally:
-        store.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +179,7 @@ class WebRows:
         """Return what is shown of these files; those without a row are left out."""
         found: dict[int, PictureRow] = {}
         rest = iter(ids)
-        while part := list(islice(rest, _IDS_AT_ONCE)):
+        while part := list(islice(rest, _AT_ONCE)):
             rows = self._connection.execute(
                 f"SELECT id, files.sha256, src, dst, cluster_id, {self._sizes}, EXISTS "
                 "(SELECT 1 FROM pins WHERE pins.sha256 = files.sha256), reason "
@@ -220,8 +194,8 @@ class WebRows:
     def hashes(self, ids: Sequence[int]) -> dict[int, bytes]:
         """Return the SHA-256 of each of these files that has one."""
         found: dict[int, bytes] = {}
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            part = ids[start : start + _IDS_AT_ONCE]
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
             rows = self._connection.execute(
                 "SELECT id, sha256 FROM files WHERE sha256 IS NOT NULL "
                 f"AND id IN ({','.join('?' * len(part))})",
@@ -245,6 +219,26 @@ class WebRows:
             (cluster_id,),
         ).fetchone()
         return row
+
+    def vectors(
+        self, extractor: ExtractorId, hashes: Sequence[bytes]
+    ) -> Iterator[tuple[list[bytes], Vectors]]:
+        """Yield those hashes that have features, and these, float32 [m, d], 500 at a time.
+
+        Hashes in their order are quickest: they lie on disk so.
+        """
+        dtype = stored_dtype(extractor.layer)
+        for start in range(0, len(hashes), _AT_ONCE):
+            part = hashes[start : start + _AT_ONCE]
+            rows = self._connection.execute(
+                "SELECT sha256, vector FROM features WHERE extractor_id = (SELECT id FROM "
+                "extractors WHERE weights_digest = ? AND layer = ?) "
+                f"AND sha256 IN ({','.join('?' * len(part))})",
+                (extractor.weights_digest, extractor.layer, *part),
+            ).fetchall()
+            raw = np.frombuffer(b"".join([vector for _, vector in rows]), dtype=dtype)
+            vectors = raw.reshape(len(rows), extractor.dims).astype(np.float32)
+            yield [sha256 for sha256, _ in rows], vectors
 
     def newest(self, cluster_id: int, before: Place | None, limit: int) -> list[Place]:
         """Return where the next pictures of a cluster stand, the newest first."""

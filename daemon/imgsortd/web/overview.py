@@ -8,6 +8,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -214,7 +215,9 @@ class _State:
 
     def __init__(self, store: Store) -> None:
         rows = WebRows(store.connection)
-        with store.snapshot():
+        # Who tells several things of one state has begun to read before.
+        is_one = store.connection.in_transaction
+        with nullcontext() if is_one else store.snapshot():
             groups = file_groups(store.connection)
             lines = rows.clusters()
             self.changes = rows.last_changes()
