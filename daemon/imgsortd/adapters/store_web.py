@@ -119,6 +119,13 @@ class WebRows:
         )
         return tuple(row)
 
+    def pins_state(self) -> tuple[int, float | None]:
+        """Return what is another value when the pins are others."""
+        row: tuple[int, float | None] = self._connection.execute(
+            "SELECT count(*), max(pinned_at) FROM pins"
+        ).fetchone()
+        return row
+
     def shape(self, cluster_id: int) -> Shape:
         """Return what the distances and times of a cluster's pictures come to."""
         (row,) = self._connection.execute(
@@ -219,6 +226,15 @@ class WebRows:
             (cluster_id,),
         ).fetchone()
         return row
+
+    def in_review(self, after: int, limit: int) -> list[int]:
+        """Return the next files in review, by number."""
+        rows = self._connection.execute(
+            "SELECT id FROM files INDEXED BY files_state WHERE state = 'review' AND id > ? "
+            "ORDER BY id LIMIT ?",
+            (after, limit),
+        )
+        return [file_id for (file_id,) in rows.fetchall()]
 
     def vectors(
         self, extractor: ExtractorId, hashes: Sequence[bytes]
