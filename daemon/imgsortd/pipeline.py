@@ -16,7 +16,7 @@ import numpy as np
 from imgsortd.adapters.faults import fault_point
 from imgsortd.batch_report import BatchReport
 from imgsortd.bringing import bring_along, leave_raw
-from imgsortd.core.perceptual import perceptual_hash
+from imgsortd.core.perceptual import look_of
 from imgsortd.core.records import (
     Candidate,
     FileState,
@@ -94,7 +94,7 @@ def end_batch(
     report = BatchReport(images=len(extraction.results), extracted=len(extraction.hashes))
     report.extract_s = extract_s
     pictures = (result for result in extraction.results if isinstance(result, Picture))
-    looks = {picture.sha256: perceptual_hash(picture.pixels) for picture in pictures}
+    looks = {picture.sha256: look_of(picture) for picture in pictures}
     fault_point("read")
     with library.store.atomic():
         library.store.fits.put_features(library.extractor.id, extraction.hashes, vectors)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from imgsortd.adapters.store import Store, open_store
-from imgsortd.adapters.store_web import open_if_there
+from imgsortd.adapters.store_opening import open_if_there
 from imgsortd.config import Config
 from imgsortd.errors import StoreError
 from imgsortd.web.overview import DAYS, Overview, day_edges

@@ -195,5 +195,5 @@ def m006_left_alone(db: Database) -> None:
 
 @migrations()
 def m007_pictures(db: Database) -> None:
-    """Keep the size of each picture in pixels, and an index of those in clusters."""
+    """Keep how large pictures are, and an index of those that clusters show."""
     _run(db, PICTURES)

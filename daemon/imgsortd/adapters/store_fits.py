@@ -35,7 +35,6 @@ _PINNED = (
     "ORDER BY sha256, files.id"
 )
 _STREAM_BYTES = 2**24
-_HASHES_AT_ONCE = 500
 
 
 def stored_dtype(layer: Layer) -> np.dtype[np.float32] | np.dtype[np.float16]:
@@ -106,25 +105,6 @@ class Fits(FitRecords):
             if row is not None:
                 found[sha256] = np.frombuffer(row[0], dtype=dtype).astype(np.float32)
         return found
-
-    def vectors_of(
-        self, extractor: ExtractorId, hashes: Sequence[bytes]
-    ) -> Iterator[tuple[list[bytes], Vectors]]:
-        """Yield those hashes that have vectors, and these, float32 [m, d], 500 at a time.
-
-        Hashes in their order are quickest: they lie on disk so.
-        """
-        row_id, dtype = self._find_extractor(extractor), stored_dtype(extractor.layer)
-        for start in range(0, len(hashes), _HASHES_AT_ONCE):
-            part = hashes[start : start + _HASHES_AT_ONCE]
-            rows = self._connection.execute(
-                "SELECT sha256, vector FROM features WHERE extractor_id = ? "
-                f"AND sha256 IN ({','.join('?' * len(part))})",
-                (row_id, *part),
-            ).fetchall()
-            raw = np.frombuffer(b"".join([vector for _, vector in rows]), dtype=dtype)
-            vectors = raw.reshape(len(rows), extractor.dims).astype(np.float32)
-            yield [sha256 for sha256, _ in rows], vectors
 
     def lacking(self, extractor: ExtractorId) -> list[int]:
         """Return waiting files whose bytes were hashed but not extracted by this extractor."""

@@ -9,58 +9,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from imgsortd.adapters.store import Store, open_read_only
-from imgsortd.adapters.store_find import check_schema
-from imgsortd.adapters.store_health import foreign_errors
+import numpy as np
+
+from imgsortd.adapters.store_fits import stored_dtype
 from imgsortd.core.names import cluster_folder
-from imgsortd.core.records import REBUILT, Backbone, ExtractorId, Layer
+from imgsortd.core.records import REBUILT, Backbone, ExtractorId, Layer, Vectors
 
 _SHOWN = "state IN ('sorted','duplicate')"
-_IDS_AT_ONCE = 500
+_AT_ONCE = 500
 _SLASH = b"/"
-
-
-@contextmanager
-def open_if_there(path: Path) -> Iterator[Store | None]:
-    """Open a database for reading; None where no daemon has made one yet.
-
-    Raises
-    ------
-    StoreError
-        It cannot be read, or is of an older imgsortd.
-    """
-    with open_any(path) as store:
-        if store is not None:
-            check_schema(store)
-        yield store
-
-
-@contextmanager
-def open_any(path: Path) -> Iterator[Store | None]:
-    """Open a database as :func:`open_if_there`, also one of an older imgsortd.
-
-    Raises
-    ------
-    StoreError
-        It cannot be read.
-    """
-    if not path.exists():
-        yield None
-        return
-    store = open_read_only(path)
-    try:
-        with foreign_errors(path):
-            # For the blink of the first start there are no tables.
-            yield store if store.has_tables() else None
-    finally:
-        store.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +73,6 @@ class PictureRow:
         return (self.dst or self.src).rsplit(_SLASH, 1)[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """A file that could not be read; ``is_read`` tells whether its bytes were hashed."""
-
-    file_id: int
-    src: bytes
-    dst: bytes | None
-    reason: str
-    is_read: bool
-
-
 Place = tuple[float, int]
 """Where a picture stands among the newest: (Unix seconds, id)."""
 
@@ -167,6 +118,13 @@ class WebRows:
             "(SELECT id FROM fits WHERE is_current = 1)"
         )
         return tuple(row)
+
+    def pins_state(self) -> tuple[int, float | None]:
+        """Return what is another value when the pins are others."""
+        row: tuple[int, float | None] = self._connection.execute(
+            "SELECT count(*), max(pinned_at) FROM pins"
+        ).fetchone()
+        return row
 
     def shape(self, cluster_id: int) -> Shape:
         """Return what the distances and times of a cluster's pictures come to."""
@@ -228,7 +186,7 @@ class WebRows:
         """Return what is shown of these files; those without a row are left out."""
         found: dict[int, PictureRow] = {}
         rest = iter(ids)
-        while part := list(islice(rest, _IDS_AT_ONCE)):
+        while part := list(islice(rest, _AT_ONCE)):
             rows = self._connection.execute(
                 f"SELECT id, files.sha256, src, dst, cluster_id, {self._sizes}, EXISTS "
                 "(SELECT 1 FROM pins WHERE pins.sha256 = files.sha256), reason "
@@ -243,8 +201,8 @@ class WebRows:
     def hashes(self, ids: Sequence[int]) -> dict[int, bytes]:
         """Return the SHA-256 of each of these files that has one."""
         found: dict[int, bytes] = {}
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            part = ids[start : start + _IDS_AT_ONCE]
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
             rows = self._connection.execute(
                 "SELECT id, sha256 FROM files WHERE sha256 IS NOT NULL "
                 f"AND id IN ({','.join('?' * len(part))})",
@@ -269,6 +227,35 @@ class WebRows:
         ).fetchone()
         return row
 
+    def in_review(self, after: int, limit: int) -> list[int]:
+        """Return the next files in review, by number."""
+        rows = self._connection.execute(
+            "SELECT id FROM files INDEXED BY files_state WHERE state = 'review' AND id > ? "
+            "ORDER BY id LIMIT ?",
+            (after, limit),
+        )
+        return [file_id for (file_id,) in rows.fetchall()]
+
+    def vectors(
+        self, extractor: ExtractorId, hashes: Sequence[bytes]
+    ) -> Iterator[tuple[list[bytes], Vectors]]:
+        """Yield those hashes that have features, and these, float32 [m, d], 500 at a time.
+
+        Hashes in their order are quickest: they lie on disk so.
+        """
+        dtype = stored_dtype(extractor.layer)
+        for start in range(0, len(hashes), _AT_ONCE):
+            part = hashes[start : start + _AT_ONCE]
+            rows = self._connection.execute(
+                "SELECT sha256, vector FROM features WHERE extractor_id = (SELECT id FROM "
+                "extractors WHERE weights_digest = ? AND layer = ?) "
+                f"AND sha256 IN ({','.join('?' * len(part))})",
+                (extractor.weights_digest, extractor.layer, *part),
+            ).fetchall()
+            raw = np.frombuffer(b"".join([vector for _, vector in rows]), dtype=dtype)
+            vectors = raw.reshape(len(rows), extractor.dims).astype(np.float32)
+            yield [sha256 for sha256, _ in rows], vectors
+
     def newest(self, cluster_id: int, before: Place | None, limit: int) -> list[Place]:
         """Return where the next pictures of a cluster stand, the newest first."""
         came, file_id = before or (float("inf"), 0)
@@ -277,42 +264,6 @@ class WebRows:
             f"AND {_SHOWN} AND (came, id) < (?, ?) ORDER BY came DESC, id DESC LIMIT ?",
             (cluster_id, came, file_id, limit),
         ).fetchall()
-
-    # --- the daemon ----------------------------------------------------------------------
-
-    def set_aside(self, limit: int) -> list[SetAside]:
-        """Return the newest files that are set aside."""
-        rows = self._connection.execute(
-            "SELECT id, src, dst, reason, sha256 IS NOT NULL FROM files "
-            "WHERE state = 'set_aside' ORDER BY id DESC LIMIT ?",
-            (limit,),
-        )
-        return [
-            SetAside(file_id, src, dst, reason, bool(is_read))
-            for file_id, src, dst, reason, is_read in rows.fetchall()
-        ]
-
-    def sorted_by_minute(self, since: float, minutes: int) -> list[int]:
-        """Return how many pictures found a place in each minute from then on, oldest first."""
-        rows = self._connection.execute(
-            "SELECT CAST((done_at - ?1) / 60 AS INTEGER) AS minute, count(*) FROM files "
-            "INDEXED BY files_done_at WHERE done_at >= ?1 AND done_at < ?1 + 60 * ?2 "
-            "AND state IN ('sorted', 'review', 'duplicate') GROUP BY minute",
-            (since, minutes),
-        )
-        found = dict(rows.fetchall())
-        return [found.get(minute, 0) for minute in range(minutes)]
-
-    def open_moves(self) -> int:
-        """Count the moves that are planned and not yet made."""
-        row = self._connection.execute(
-            "SELECT count(*) FROM moves WHERE phase IN ('planned', 'copied')"
-        ).fetchone()
-        return int(row[0])
-
-    def errors_kept(self) -> int:
-        """Count the errors that the daemon has kept."""
-        return int(self._connection.execute("SELECT count(*) FROM errors").fetchone()[0])
 
 
 def _picture(row: Sequence[Any]) -> PictureRow:

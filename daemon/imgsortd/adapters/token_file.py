@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from imgsortd.adapters.fsops import closing
 from imgsortd.errors import ConfigError
 
 LEAST_CHARS = 16
@@ -45,7 +46,7 @@ def _read(path: Path) -> bytes:
             f"web.token_file {path}: cannot be read by uid {os.geteuid()} ({error.strerror}); "
             f"give the path of a file with the token in it; {_MAKE}"
         ) from error
-    with os.fdopen(fd, "rb") as file:
+    with closing(fd):
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"web.token_file {path}: expected a regular file; {_MAKE}")
@@ -54,4 +55,4 @@ def _read(path: Path) -> bytes:
                 f"web.token_file {path}: expected a file that others cannot read, got mode "
                 f"{stat.S_IMODE(status.st_mode):04o}; chmod 640 '{path}'"
             )
-        return file.read(_MOST_BYTES)
+        return os.read(fd, _MOST_BYTES)

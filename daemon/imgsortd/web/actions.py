@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,7 +28,7 @@ _FINDINGS = 3
 
 def _each_once(files: list[int]) -> list[int]:
     if len(set(files)) != len(files):
-        raise ValueError("expected each file once")
+        raise PydanticCustomError("files", "expected each file once")
     return files
 
 
@@ -50,7 +51,7 @@ class _Place(_Body):
         if len(self.model_fields_set) != 1 or None in (
             getattr(self, n) for n in self.model_fields_set
         ):
-            raise ValueError("expected one of cluster, folder and review")
+            raise PydanticCustomError("to", "expected one of cluster, folder and review")
         return self
 
 
@@ -142,7 +143,6 @@ def _is_json(content_type: str) -> bool:
 
 def _params(model: type[_Body], body: bytes) -> dict[str, Any]:
     try:
-        # exclude_unset: {"to": {"cluster": 7}} stays as it came.
         checked = model.model_validate_json(body)
     except ValidationError as error:
         raise HTTPException(422, _sentence(error)) from error

@@ -6,7 +6,8 @@ import os
 import time
 from typing import Any
 
-from imgsortd.adapters.store_web import SetAside, WebRows, open_any
+from imgsortd.adapters.store_opening import open_any
+from imgsortd.adapters.store_vitals import SetAside, Vitals
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import Phase
 from imgsortd.errors import StoreError
@@ -31,7 +32,7 @@ def read_health(config: Config) -> dict[str, Any]:
     rate, set_aside, errors = [0] * MINUTES, [], []
     with open_any(config.database) as store:
         if store is not None:
-            rows = WebRows(store.connection)
+            rows = Vitals(store.connection)
             first_minute = time.time() // 60 - (MINUTES - 1)
             rate = rows.sorted_by_minute(60 * first_minute, MINUTES)
             set_aside = [_set_aside(file) for file in rows.set_aside(_SET_ASIDE)]

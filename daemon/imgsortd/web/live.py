@@ -83,10 +83,11 @@ class Pulse:
         """Yield an event at once and at every change, and a comment when nothing happens."""
         seen, until_s = 0, time.monotonic() + LONGEST_S
         while not self._closed and time.monotonic() < until_s:
+            listener.clear()  # before the look: what comes after it sets the event again
             if self._version != seen and self._text:
                 seen = self._version
                 yield f"event: pulse\ndata: {self._text}\n\n".encode()
-            listener.clear()
+                continue
             try:
                 await asyncio.wait_for(listener.wait(), QUIET_S)
             except TimeoutError:

@@ -13,7 +13,8 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from imgsortd import __version__
-from imgsortd.adapters.store_web import WebRows, open_any
+from imgsortd.adapters.store_opening import open_any
+from imgsortd.adapters.store_vitals import Vitals
 from imgsortd.config import Config
 from imgsortd.errors import StoreError
 from imgsortd.status import StatusReport, read_status
@@ -61,7 +62,7 @@ class LibraryCollector(Collector):
         with open_any(self._config.database) as store:
             if store is None:
                 return 0, 0
-            rows = WebRows(store.connection)
+            rows = Vitals(store.connection)
             return rows.open_moves(), rows.errors_kept()
 
 

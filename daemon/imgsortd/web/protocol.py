@@ -11,6 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from imgsortd.web.security import HEADERS
 
 _REQUEST_S = 20.0
+_LINGER_S = 2.0
 _MOST_CONNECTIONS = 200
 _NOT_HTTP = "this is no HTTP/1.1 request"
 _TOO_MANY = "too many connections are open; try again later"
@@ -45,8 +46,18 @@ class Protocol(H11Protocol):
         super().data_received(data)
         self._watch()
 
+    def on_response_complete(self) -> None:
+        """Give the rest of a body that nobody wanted a moment, rather than cut the answer off."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            self._stop_clock()
+            self._request_timer = self.loop.call_later(_LINGER_S, self._too_slow)
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, with the headers that every answer has."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # its handler is not to answer any more
+            self.cycle.message_event.set()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()  # in the middle of another answer
         else:

@@ -44,9 +44,10 @@ BEARER = "imgsortd.bearer"
 STALE = "this page is out of date, or it was not ours; reload it and try again"
 _FOREIGN = "this was asked for by another site's page"
 
+_CLOSE = {"Connection": "close"}
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 _SAFE = frozenset({"GET", "HEAD"})
-_PUBLIC = re.compile(r"/healthz|/login|/static/[^/]+")
+_PUBLIC = re.compile(r"/healthz|/login|/static/[^/]+/[^/]+")
 _FORMS = frozenset({"/login", "/logout"})  # they check their own form's field
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -97,7 +98,9 @@ class FirstLook:
         found = headers.getlist("host")
         authority = parse_authority(found[0]) if len(found) == 1 else None
         if authority is None:
-            return plain("expected one Host header with a name or an address", 400)
+            return plain("expected one Host header with a name or an address", 400, _CLOSE)
+        if scope["http_version"] not in ("1.0", "1.1"):
+            return plain("expected HTTP/1.1", 400, _CLOSE)
         if not self._hosts.knows(authority[0]):
             return plain(
                 f"this page does not answer to the name {authority[0]}; open it under its "
@@ -106,7 +109,7 @@ class FirstLook:
             )
         if "content-length" in headers and "transfer-encoding" in headers:
             # A proxy might believe the one and we the other, and the rest be another request.
-            return plain("expected one length of the body, not two", 400, {"Connection": "close"})
+            return plain("expected one length of the body, not two", 400, _CLOSE)
         if scope["method"] not in _METHODS:
             return plain("method not allowed", 405, {"Allow": "GET, HEAD, POST"})
         if _UNPRINTABLE.search(scope["path"]) or not scope["path"].startswith("/"):

@@ -73,7 +73,7 @@ class Site:
     @cached_property
     def review(self) -> Any:
         """The reader of the pictures in review."""
-        return LateModule("imgsortd.web.review_queue").ReviewQueue(self.config)
+        return LateModule("imgsortd.web.review_queue").ReviewQueue()
 
     async def start(self) -> None:
         """Begin what runs beside the requests."""

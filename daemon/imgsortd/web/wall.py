@@ -91,7 +91,7 @@ class Wall:
             raise FindError(f"there is no cluster {cluster_id}, and no file in its folder")
         rows = WebRows(store.connection)
         if Order(order) is Order.NEAR:
-            ids, total, following = self._near(store, rows, cluster_id, after, limit)
+            ids, total, following = self._near(rows, cluster_id, after, limit)
         else:
             ids, following = _newest(rows, cluster_id, after, limit)
             total = cluster["files"]
@@ -116,24 +116,24 @@ class Wall:
         }
 
     def _near(
-        self, store: Store, rows: WebRows, cluster_id: int, after: str | None, limit: int
+        self, rows: WebRows, cluster_id: int, after: str | None, limit: int
     ) -> tuple[list[int], int, str | None]:
         version, start = (None, 0) if after is None else _near_place(after)
         kept = None if version is None else self._get(cluster_id, version)
         if kept is None:
-            kept = self._order(store, rows, cluster_id)
+            kept = self._order(rows, cluster_id)
         end = start + limit
         following = f"n{kept.version}-{end}" if end < len(kept.ids) else None
         return kept.ids[start:end].tolist(), len(kept.ids), following
 
-    def _order(self, store: Store, rows: WebRows, cluster_id: int) -> _Kept:
+    def _order(self, rows: WebRows, cluster_id: int) -> _Kept:
         with self._working:  # who asks for the same at the same time finds it made
             extractor = rows.extractor()
             version = _version(rows.membership(cluster_id), extractor)
             kept = self._get(cluster_id, version)
             if kept is None:
                 members = rows.members(cluster_id)
-                kept = _Kept(version, nearest_first(store, extractor, members))
+                kept = _Kept(version, nearest_first(rows, extractor, members))
                 self._put(cluster_id, kept)
             return kept
 
@@ -152,7 +152,7 @@ class Wall:
 
 
 def nearest_first(
-    store: Store, extractor: ExtractorId | None, members: Sequence[tuple[int, bytes | None]]
+    rows: WebRows, extractor: ExtractorId | None, members: Sequence[tuple[int, bytes | None]]
 ) -> Ints:
     """Return the ids of pictures, int64 [n], by their distance to the mean of all.
 
@@ -163,11 +163,11 @@ def nearest_first(
     distances: dict[bytes, float] = {}
     if extractor is not None:
         total, count = np.zeros(extractor.dims), 0
-        for some, vectors in store.fits.vectors_of(extractor, hashes):
+        for some, vectors in rows.vectors(extractor, hashes):
             total += vectors.sum(axis=0, dtype=np.float64)
             count += len(some)
         mean = (total / max(1, count)).astype(np.float32)
-        for some, vectors in store.fits.vectors_of(extractor, hashes):
+        for some, vectors in rows.vectors(extractor, hashes):
             lengths = np.linalg.norm(vectors - mean, axis=1)
             distances.update(zip(some, lengths.tolist(), strict=True))
     ids = np.array([file_id for file_id, _ in members], dtype=np.int64)
