@@ -158,7 +158,7 @@ class Intake:
         self._queue_returned()
         looks = []
         quiet = self.tracker.quiet(now_s)[:at_most]
-        moving = self._store.journal.open_sources() if quiet else set()
+        moving = self._store.journal.moving_in_inbox() if quiet else set()
         for name in quiet:
             stamp = self._inbox.look(name)
             if stamp is None:
@@ -274,6 +274,12 @@ class Intake:
             self._queued.discard(name)
             self._handled.pop(name, None)
             self._not_there(name, now_s)
+
+    def read_again(self, names: Iterable[bytes], now_s: float) -> None:
+        """Take files for new that were set aside: they are back, or still stand there."""
+        for name in names:
+            self._handled.pop(name, None)
+            self.hint([name], now_s)
 
     def _watch_unfinished(self, candidate: Candidate, now_s: float) -> None:
         name, stamp = candidate.name, candidate.stamp
