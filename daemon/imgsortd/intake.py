@@ -275,12 +275,6 @@ class Intake:
             self._handled.pop(name, None)
             self._not_there(name, now_s)
 
-    def read_again(self, names: Iterable[bytes], now_s: float) -> None:
-        """Take files for new that were set aside: they are back, or still stand there."""
-        for name in names:
-            self._handled.pop(name, None)
-            self.hint([name], now_s)
-
     def _watch_unfinished(self, candidate: Candidate, now_s: float) -> None:
         name, stamp = candidate.name, candidate.stamp
         if self._inbox.look(name) != stamp:

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any
 
+from imgsortd.batch_report import BatchReport
 from imgsortd.errors import ImgsortdError, PlacingError
 from imgsortd.hand_report import check_ids
 from imgsortd.intake import Intake
@@ -100,5 +101,5 @@ class PlacingRequests:
         except ImgsortdError as error:
             log.error("%s failed reason=%s", verb, error)
             return "failed", {"error": str(error)}
-        self._intake.read_again(back, time.monotonic())
+        self._intake.learn(BatchReport(look_again=back), time.monotonic())
         return "done", result
