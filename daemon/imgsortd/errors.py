@@ -17,6 +17,7 @@
     ├── RequestError         the running daemon could not do what a command asked for
     ├── UndoError            there is nothing to undo, or none of it can be
     ├── NameRefusedError     a cluster's folder cannot have that name
+    ├── PlacingError         pictures cannot be put there, or the request is not understood
     ├── PinError             what is to be freed is not pinned
     ├── FindError                what was asked about is no file or picture that can be compared
     ├── CursorError              a place in a list that was never given out
@@ -98,6 +99,10 @@ class UndoError(ImgsortdError):
 
 class NameRefusedError(ImgsortdError):
     """A cluster's folder cannot have that name."""
+
+
+class PlacingError(ImgsortdError):
+    """Pictures cannot be put where a request says, or it is not understood."""
 
 
 class PinError(ImgsortdError):

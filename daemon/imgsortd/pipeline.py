@@ -250,6 +250,8 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
         report.duplicates += state is FileState.DUPLICATE
         report.set_aside += state is FileState.SET_ASIDE
         report.review += state is FileState.REVIEW
+        if result.move.dst_root is Root.INBOX and state is not FileState.UNDONE:
+            report.look_again.append(result.dst)  # to be read again, after a start that ended badly
         if state is FileState.COMPANION:
             report.companions += 1
             if result.dst != result.move.dst:

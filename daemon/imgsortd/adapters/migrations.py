@@ -11,6 +11,7 @@ from sqlite_utils import Database, Migrations
 from imgsortd.adapters.first_schema import FIRST
 from imgsortd.adapters.schema_decisions import DECISIONS
 from imgsortd.adapters.schema_pictures import PICTURES
+from imgsortd.adapters.schema_placing import PLACING
 
 migrations = Migrations("imgsortd")
 
@@ -197,3 +198,9 @@ def m006_left_alone(db: Database) -> None:
 def m007_pictures(db: Database) -> None:
     """Keep how large pictures are, and an index of those that clusters show."""
     _run(db, PICTURES)
+
+
+@migrations()
+def m008_placings(db: Database) -> None:
+    """Keep what a picture had before a person placed it: its state, its cluster, its pin."""
+    _run(db, PLACING)

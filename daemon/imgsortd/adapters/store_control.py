@@ -91,10 +91,10 @@ class Control:
         ).fetchone()
         return None if row is None else self.request(row[0])
 
-    def next_verb(self) -> str | None:
-        """Return what the oldest new request asks for; None where none waits."""
+    def next_verb(self, but: str = "") -> str | None:
+        """Return what the oldest new request asks for, ``but`` passed over; None: none waits."""
         row = self._connection.execute(
-            "SELECT verb FROM requests WHERE state = 'new' ORDER BY id"
+            "SELECT verb FROM requests WHERE state = 'new' AND verb != ? ORDER BY id", (but,)
         ).fetchone()
         return None if row is None else str(row[0])
 
