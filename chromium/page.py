@@ -136,9 +136,11 @@ class Page:
             enabled=look.is_phone,
             maxTouchPoints=1,
         )
+        # What moves is not where it seems to be, and a picture of it is another one each time.
+        features = {"prefers-color-scheme": look.scheme, "prefers-reduced-motion": "reduce"}
         self.ask(
             "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": look.scheme}],
+            features=[{"name": name, "value": value} for name, value in features.items()],
         )
 
     def open(self, url: str) -> None:
