@@ -182,10 +182,11 @@ class Page:
     def wait(self, condition: str, timeout_s: float = WAIT_S) -> Any:
         """Wait until a JavaScript expression is true, also on a page to come; return its value."""
         found: list[Any] = [None]
+        script = f"(() => {{ const it = {condition}; return it instanceof Node || it; }})()"
 
         def is_so() -> bool:
             try:
-                found[0] = self.run(condition)
+                found[0] = self.run(script)
             except BrowserError as error:
                 # The page is being left for another one.
                 if not any(word in str(error) for word in ("context", "navigated", "null")):
@@ -196,11 +197,9 @@ class Page:
         return found[0]
 
     def text(self, selector: str) -> str:
-        """Return what an element says, as it is seen."""
-        said = self.wait(f"[document.querySelector({json.dumps(selector)})?.innerText ?? null]")
-        if said[0] is None:
-            raise BrowserError(f"there is no {selector}; {self._where()}")
-        return str(said[0])
+        """Return what an element says, as it is seen, once it is there."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        return str(self.wait(f"{found} && [{found}.innerText]")[0])
 
     # --- hands -------------------------------------------------------------------------------
 

@@ -201,6 +201,7 @@ def running_website(
         if each:
             site.drop_all(each)
         site.inbox.daemon.start()
+        site.inbox.daemon.wait_ready()
         if each:
             site.wait_sorted()
         site.serve(*options)
