@@ -54,7 +54,7 @@ class ReviewQueue:
         pictures = rows.pictures(ids)
         shown_now = [pictures[file_id] for file_id in ids if file_id in pictures]
         return {
-            "total": store.files.counts().review,
+            "total": count_to_review(store),
             "pictures": self._with_likeliest(store, rows, shown_now),
             "next": ids[-1] if len(found) > limit else None,
         }
@@ -116,6 +116,11 @@ class ReviewQueue:
                 self._model = None if model is None else with_pins(model, store)
                 self._of = of
             return self._model
+
+
+def count_to_review(store: Store) -> int:
+    """Count the pictures in review that wait for a person's word."""
+    return store.files.counts().review - WebRows(store.connection).count_kept_in_review()
 
 
 def _mosaic(rows: WebRows, cluster_id: int) -> list[list[object]]:
