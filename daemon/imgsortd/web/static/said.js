@@ -8,6 +8,7 @@ const closeButton = make('button', { type: 'button', class: 'icon', title: 'Clos
 const bar = make('div', { class: 'said', hidden: true }, text, undoButton, closeButton);
 document.body.append(bar);
 
+const AT_ONCE = 2000;
 let undo = null;
 
 function show(words, kind, takeBack) {
@@ -40,37 +41,52 @@ export async function takeBack() {
 undoButton.addEventListener('click', takeBack);
 closeButton.addEventListener('click', hide);
 
+// Asks for a move in parts, for a request holds so many pictures at most; where a later part fails
+// the earlier ones are done, and can be taken back.
+async function askInParts(files, to) {
+  const whole = { placed: 0, left: [], batches: [], folder: '', failed: null };
+  for (let start = 0; start < files.length; start += AT_ONCE) {
+    const part = files.slice(start, start + AT_ONCE);
+    if (start) show(`Moved ${count(whole.placed, 'picture')} of ${files.length.toLocaleString('en')} …`, 'fine', null);
+    try {
+      const result = await ask('place', { files: part.map((file) => file.id), to });
+      whole.placed += result.placed;
+      whole.left.push(...result.left);
+      whole.folder = result.folder;
+      if (result.batch !== null) whole.batches.push(result.batch);
+    } catch (error) {
+      whole.failed = error;
+      whole.left.push(...files.slice(start).map(({ id, name }) => ({ id, file: name, reason: error.message })));
+      break;
+    }
+  }
+  return whole;
+}
+
 // Moves pictures; the page has taken them away already and puts them back where that fails.
 //   files: [{id, name}], to: {cluster} | {folder} | {review}, where: the folder in words
-//   back(ids): puts pictures back into the page; went(result): learns of the end
-export async function place(files, to, where, { back, went = () => {} }) {
+//   back(ids): puts pictures back into the page
+export async function place(files, to, where, { back }) {
   const what = files.length === 1 ? files[0].name : count(files.length, 'picture');
   show(`Moving ${what} to ${where} …`, 'fine', null);
-  let result;
-  try {
-    result = await ask('place', { files: files.map((file) => file.id), to });
-  } catch (error) {
-    back(files.map((file) => file.id));
-    complain(error);
-    return null;
+  const { placed, left, batches, folder, failed } = await askInParts(files, to);
+  const stayed = new Set(left.map((one) => one.id));
+  if (stayed.size) back([...stayed]);
+  if (!placed) {
+    complain(failed ?? new Refused(`Not moved: ${left[0]?.reason ?? 'nothing to move'}`));
+    return;
   }
-  const left = result.left.map((one) => one.id);
-  if (left.length) back(left);
-  went(result);
-  if (!result.placed) {
-    complain(new Refused(`Not moved: ${result.left[0]?.reason ?? 'nothing to move'}`));
-    return result;
-  }
-  const rest = left.length ? `; ${count(left.length, 'picture')} stayed: ${result.left[0].reason}` : '';
-  const done = `Moved ${files.length === 1 ? what : count(result.placed, 'picture')} to ${result.folder}${rest}`;
-  show(done, 'fine', async () => {
+  const rest = stayed.size ? `; ${count(stayed.size, 'picture')} stayed: ${left[0].reason}` : '';
+  show(`Moved ${files.length === 1 ? what : count(placed, 'picture')} to ${folder}${rest}`, failed ? 'wrong' : 'fine', async () => {
     show('Taking it back …', 'fine', null);
-    const undone = await ask('undo', { batch: result.batch });
-    back(files.map((file) => file.id).filter((id) => !left.includes(id)));
-    const kept = undone.left.length ? `; ${undone.left[0].file} stayed: ${undone.left[0].reason}` : '';
+    let kept = '';
+    for (const batch of batches.reverse()) {
+      const undone = await ask('undo', { batch });
+      if (undone.left.length) kept = `; ${undone.left[0].file} stayed: ${undone.left[0].reason}`;
+    }
+    back(files.map((file) => file.id).filter((id) => !stayed.has(id)));
     tell(`Taken back${kept}`);
   });
-  return result;
 }
 
 document.addEventListener('keydown', (event) => {
