@@ -9,37 +9,44 @@ const bar = make('div', { class: 'said', hidden: true }, text, undoButton, close
 document.body.append(bar);
 
 const AT_ONCE = 2000;
-let undo = null;
+const KEPT = 50;
+const undos = [];
 
-function show(words, kind, takeBack) {
+function show(words, kind, undo = null) {
   bar.classList.toggle('wrong', kind === 'wrong');
   bar.hidden = false;
-  undo = takeBack;
-  undoButton.hidden = !takeBack;
+  if (undo) undos.push(undo);
+  if (undos.length > KEPT) undos.shift();
   text.textContent = words;
+  offer(undo ? 'Undo' : 'Undo the one before');
 }
 
-export const tell = (words, undone = null) => show(words, 'fine', undone);
+function offer(words) {
+  undoButton.hidden = !undos.length;
+  undoButton.textContent = words;
+}
+
+export const tell = (words, undo = null) => show(words, 'fine', undo);
 export const complain = (error) => {
   if (!(error instanceof Refused)) console.error(error);
-  show(error.message, 'wrong', null);
+  show(error.message, 'wrong');
 };
-export const hide = () => { bar.hidden = true; undo = null; };
 
-export async function takeBack() {
+// Takes the last action back; again, and it is the one before that.
+async function takeBack() {
+  const undo = undos.pop();
   if (!undo) return;
-  const doing = undo;
-  undo = null;
+  show('Taking it back …', 'fine');
   undoButton.hidden = true;
   try {
-    await doing();
+    await undo();
   } catch (error) {
     complain(error);
   }
 }
 
 undoButton.addEventListener('click', takeBack);
-closeButton.addEventListener('click', hide);
+closeButton.addEventListener('click', () => { bar.hidden = true; });
 
 // Asks for a move in parts, for a request holds so many pictures at most; where a later part fails
 // the earlier ones are done, and can be taken back.
@@ -47,7 +54,7 @@ async function askInParts(files, to) {
   const whole = { placed: 0, left: [], batches: [], folder: '', failed: null };
   for (let start = 0; start < files.length; start += AT_ONCE) {
     const part = files.slice(start, start + AT_ONCE);
-    if (start) show(`Moved ${count(whole.placed, 'picture')} of ${files.length.toLocaleString('en')} …`, 'fine', null);
+    if (start) show(`Moved ${count(whole.placed, 'picture')} of ${files.length.toLocaleString('en')} …`, 'fine');
     try {
       const result = await ask('place', { files: part.map((file) => file.id), to });
       whole.placed += result.placed;
@@ -68,7 +75,7 @@ async function askInParts(files, to) {
 //   back(ids): puts pictures back into the page
 export async function place(files, to, where, { back }) {
   const what = files.length === 1 ? files[0].name : count(files.length, 'picture');
-  show(`Moving ${what} to ${where} …`, 'fine', null);
+  show(`Moving ${what} to ${where} …`, 'fine');
   const { placed, left, batches, folder, failed } = await askInParts(files, to);
   const stayed = new Set(left.map((one) => one.id));
   if (stayed.size) back([...stayed]);
@@ -78,7 +85,6 @@ export async function place(files, to, where, { back }) {
   }
   const rest = stayed.size ? `; ${count(stayed.size, 'picture')} stayed: ${left[0].reason}` : '';
   show(`Moved ${files.length === 1 ? what : count(placed, 'picture')} to ${folder}${rest}`, failed ? 'wrong' : 'fine', async () => {
-    show('Taking it back …', 'fine', null);
     let kept = '';
     for (const batch of batches.reverse()) {
       const undone = await ask('undo', { batch });
@@ -93,8 +99,7 @@ document.addEventListener('keydown', (event) => {
   const isUndo = event.key === 'u' || (event.key === 'z' && (event.ctrlKey || event.metaKey));
   if (!isUndo || event.target.closest?.('input, textarea, [contenteditable]')) return;
   if (event.key === 'u' && (event.ctrlKey || event.metaKey || event.altKey)) return;
-  if (undo) {
-    event.preventDefault();
-    takeBack();
-  }
+  if (!undos.length) return;
+  event.preventDefault();
+  takeBack();
 });
