@@ -251,6 +251,13 @@ class WebRows:
         )
         return [file_id for (file_id,) in rows.fetchall()]
 
+    def size_bytes(self, file_id: int) -> int:
+        """Return the size of a file."""
+        row = self._connection.execute(
+            "SELECT size_bytes FROM files WHERE id = ?", (file_id,)
+        ).fetchone()
+        return int(row[0])
+
     def vectors(
         self, extractor: ExtractorId, hashes: Sequence[bytes]
     ) -> Iterator[tuple[list[bytes], Vectors]]:
