@@ -242,23 +242,6 @@ class WebRows:
         ).fetchone()
         return row
 
-    def in_review(self, after: int, limit: int) -> list[int]:
-        """Return the next files in review, by number; those that a person has put there are not."""
-        rows = self._connection.execute(
-            "SELECT id FROM files INDEXED BY files_state WHERE state = 'review' AND id > ? "
-            "AND NOT EXISTS (SELECT 1 FROM pins WHERE pins.sha256 = files.sha256) "
-            "ORDER BY id LIMIT ?",
-            (after, limit),
-        )
-        return [file_id for (file_id,) in rows.fetchall()]
-
-    def count_kept_in_review(self) -> int:
-        """Count the files that a person has put into review, to stay there."""
-        row = self._connection.execute(
-            "SELECT count(*) FROM pins CROSS JOIN files USING (sha256) WHERE state = 'review'"
-        ).fetchone()
-        return int(row[0])
-
     def size_bytes(self, file_id: int) -> int:
         """Return the size of a file."""
         row = self._connection.execute(
