@@ -515,14 +515,20 @@ def killed(bench: Bench, fault: str, verb: str, ids: list[int], to: dict[str, An
 STEPS = ["planned", "folder_made", "opened", "renamed", "verified", "moves_synced", "closed"]
 
 
-@pytest.mark.parametrize("fault", STEPS)
+@pytest.mark.parametrize(
+    ("op", "fault"),
+    [
+        *(("move", fault) for fault in STEPS),
+        *(("symlink", fault) for fault in ("planned", "renamed", "moves_synced", "closed")),
+    ],
+)
 def test_killed_while_it_places_the_next_start_has_it_there_and_pinned(
-    make: Callable[..., Bench], fault: str
+    make: Callable[..., Bench], op: str, fault: str
 ) -> None:
-    bench = make()
+    bench = make(op=op)
     bench.line.put("red-1.xmp", b"<xmp/>")
     bench.line.run()
-    before, file_id = sums(bench.target), bench.id("red-1.png")
+    before, file_id = sorted(bench.line.files().values()), bench.id("red-1.png")
 
     assert killed(bench, fault, "place", [file_id], {"folder": "Mine"})
     bench.line.run()
@@ -531,7 +537,7 @@ def test_killed_while_it_places_the_next_start_has_it_there_and_pinned(
     assert bench.row("red-1.png")[:3] == ("Mine/red-1.png", "sorted", None)
     assert bench.place_of("red-1.xmp") == "Mine/red-1.xmp"
     assert bench.pins() == [None]
-    assert sums(bench.target) == before
+    assert sorted(bench.line.files().values()) == before
 
 
 @pytest.mark.parametrize("fault", STEPS)

@@ -180,6 +180,14 @@ class WebRows:
             return None
         return ExtractorId(row[0], Layer(row[1]), row[2], Backbone(row[3]))
 
+    def rolls_back(self) -> int | None:
+        """Return the fit in force if there is one before it, made of the same features."""
+        row = self._connection.execute(
+            "SELECT now.id FROM fits AS now JOIN fits AS former ON former.id = now.former_id "
+            "WHERE now.is_current = 1 AND former.extractor_id = now.extractor_id"
+        ).fetchone()
+        return None if row is None else int(row[0])
+
     # --- pictures ------------------------------------------------------------------------
 
     def pictures(self, ids: Iterable[int]) -> dict[int, PictureRow]:
@@ -218,6 +226,13 @@ class WebRows:
             (cluster_id,),
         ).fetchall()
 
+    def member_ids(self, cluster_id: int) -> list[int]:
+        """Return the numbers of all pictures in a cluster's folder, from the index alone."""
+        rows = self._connection.execute(
+            f"SELECT id FROM {self._files} WHERE cluster_id = ? AND {_SHOWN}", (cluster_id,)
+        )
+        return [file_id for (file_id,) in rows.fetchall()]
+
     def membership(self, cluster_id: int) -> tuple[int, int]:
         """Return what is another value when other pictures are in a cluster, most likely."""
         row: tuple[int, int] = self._connection.execute(
@@ -227,14 +242,12 @@ class WebRows:
         ).fetchone()
         return row
 
-    def in_review(self, after: int, limit: int) -> list[int]:
-        """Return the next files in review, by number."""
-        rows = self._connection.execute(
-            "SELECT id FROM files INDEXED BY files_state WHERE state = 'review' AND id > ? "
-            "ORDER BY id LIMIT ?",
-            (after, limit),
-        )
-        return [file_id for (file_id,) in rows.fetchall()]
+    def size_bytes(self, file_id: int) -> int:
+        """Return the size of a file."""
+        row = self._connection.execute(
+            "SELECT size_bytes FROM files WHERE id = ?", (file_id,)
+        ).fetchone()
+        return int(row[0])
 
     def vectors(
         self, extractor: ExtractorId, hashes: Sequence[bytes]

@@ -15,9 +15,8 @@ from starlette.responses import Response
 from imgsortd.adapters.locking import running_pid
 from imgsortd.asking import open_to_ask
 from imgsortd.config import Config
-from imgsortd.subjects import open_for_reading
 from imgsortd.web.replies import Json
-from imgsortd.web.site import site_of
+from imgsortd.web.site import open_library, site_of
 
 MOST_UNANSWERED = 200
 MOST_FILES = 5_000
@@ -120,7 +119,7 @@ def action(verb: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
 def read_request(request: Request) -> Response:
     """Answer ``GET /api/requests/{id}``: how far it is, and what came of it."""
     number = request.path_params["id"]
-    with open_for_reading(site_of(request).config) as store:
+    with open_library(site_of(request)) as store:
         if not store.control.has_request(number):
             raise HTTPException(404, f"there is no request {number}")
         found = store.control.request(number)

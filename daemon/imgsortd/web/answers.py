@@ -8,10 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from imgsortd.subjects import open_for_reading
 from imgsortd.web.late import LateModule
 from imgsortd.web.replies import Json, plain
-from imgsortd.web.site import site_of
+from imgsortd.web.site import open_library, site_of
 
 _comparing = LateModule("imgsortd.web.comparing")
 _resemblance = LateModule("imgsortd.web.resemblance")
@@ -28,7 +27,7 @@ _MOST_ALIKE, _ALIKE = 200, 60
 def clusters(request: Request) -> Response:
     """Answer ``/api/clusters``."""
     site = site_of(request)
-    with open_for_reading(site.config) as store:
+    with open_library(site) as store:
         return Json(site.overview.read(site.config, store))
 
 
@@ -42,7 +41,7 @@ def cluster_pictures(request: Request) -> Response:
     if after is not None and len(after) > _MOST_CURSOR:
         raise HTTPException(422, "after: expected what an earlier answer gave as next")
     limit = _number(request, "limit", _PICTURES, least=1, most=_MOST_PICTURES)
-    with open_for_reading(site.config) as store:
+    with open_library(site) as store:
         number = request.path_params["id"]
         return Json(site.wall.pictures(store, number, order, after, limit))
 
@@ -52,37 +51,37 @@ def review(request: Request) -> Response:
     site = site_of(request)
     after = _number(request, "after", 0, least=0, most=_MOST_ROW)
     limit = _number(request, "limit", _REVIEW, least=1, most=_MOST_REVIEW)
-    with open_for_reading(site.config) as store:
+    with open_library(site) as store:
         return Json(site.review.read(store, after, limit))
 
 
 def refits(request: Request) -> Response:
     """Answer ``/api/refits``."""
-    config = site_of(request).config
-    with open_for_reading(config) as store:
-        return Json(_comparing.history(config, store))
+    site = site_of(request)
+    with open_library(site) as store:
+        return Json(_comparing.history(site.config, store))
 
 
 def refit(request: Request) -> Response:
     """Answer ``/api/refits/{id}``."""
-    config = site_of(request).config
-    with open_for_reading(config) as store:
-        return Json(_comparing.compare(config, store, request.path_params["id"]))
+    site = site_of(request)
+    with open_library(site) as store:
+        return Json(_comparing.compare(site.config, store, request.path_params["id"]))
 
 
 def picture(request: Request) -> Response:
     """Answer ``/api/pictures/{id}``."""
-    config = site_of(request).config
-    with open_for_reading(config) as store:
-        return Json(_resemblance.picture(config, store, request.path_params["id"]))
+    site = site_of(request)
+    with open_library(site) as store:
+        return Json(_resemblance.picture(site.config, store, request.path_params["id"]))
 
 
 def similar(request: Request) -> Response:
     """Answer ``/api/pictures/{id}/similar``."""
-    config = site_of(request).config
+    site = site_of(request)
     count = _number(request, "count", _ALIKE, least=1, most=_MOST_ALIKE)
-    with open_for_reading(config) as store:
-        return Json(_resemblance.similar(config, store, request.path_params["id"], count))
+    with open_library(site) as store:
+        return Json(_resemblance.similar(site.config, store, request.path_params["id"], count))
 
 
 def status(request: Request) -> Response:
@@ -91,10 +90,8 @@ def status(request: Request) -> Response:
 
 
 def healthz(request: Request) -> Response:
-    """Answer ``/healthz``: 200 or 503; open to all, so it says no more than that."""
+    """Answer ``/healthz``: 200 or 503 and a few words; it is open to all."""
     fine, text = _health.is_healthy(site_of(request).config)
-    if site_of(request).wants_token:
-        text = "fine" if fine else "not fine; imgsortd status says more"
     return plain(text, 200 if fine else 503)
 
 

@@ -26,6 +26,7 @@ from imgsortd.subjects import open_for_reading
 from imgsortd.terminal import printable
 from imgsortd.web import comparing, health, resemblance
 from imgsortd.web.drawing import plot, spark
+from imgsortd.web.review_queue import count_to_review
 from imgsortd.web.site import Site, site_of
 from imgsortd.web.static import address
 from imgsortd.web.words import in_words
@@ -159,7 +160,7 @@ def review(request: Request) -> HTMLResponse:
     """Show the pictures that wait for a person's word, one at a time."""
     site = site_of(request)
     with open_for_reading(site.config) as store:
-        total = store.files.counts().review
+        total = count_to_review(store)
     return _page(request, "review.html", "/review", total=total)
 
 
@@ -218,7 +219,7 @@ def _page(request: Request, template: str, here: str, **values: Any) -> HTMLResp
     with open_for_reading(site.config) as store:
         alive = look_alive(site.config, store)
         waiting = store.proposals.waiting()
-        counts = {"Review": store.files.counts().review, "Refits": int(waiting is not None)}
+        counts = {"Review": count_to_review(store), "Refits": int(waiting is not None)}
     shared = {
         "csrf": site.csrf(request),
         "has_token": site.wants_token,

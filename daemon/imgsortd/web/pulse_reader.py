@@ -15,9 +15,10 @@ from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.config import Config
 from imgsortd.errors import StoreError
 from imgsortd.status import look_alive
+from imgsortd.web.review_queue import count_to_review
 from imgsortd.web.words import in_words
 
-_COUNTS = ("seen", "sorted", "review", "pending", "set_aside")
+_COUNTS = ("seen", "sorted", "pending", "set_aside")
 
 
 class PulseReader:
@@ -94,7 +95,9 @@ def _facts(store: Store) -> dict[str, Any]:
     return {
         "stamp": _stamp(store, waiting.fit_id if waiting else None),
         **{name: counts[name] for name in _COUNTS},
+        "review": count_to_review(store),
         "waiting": waiting.fit_id if waiting else None,
+        "fit": store.proposals.current_id(),
     }
 
 
@@ -118,7 +121,9 @@ def _nothing() -> dict[str, Any]:
     return {
         "stamp": "",
         **{name: counts[name] for name in _COUNTS},
+        "review": 0,
         "waiting": None,
+        "fit": None,
         "daemon": "not running",
         "phase": "",
         "note": "",

@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any
 
 from imgsortd.adapters.store import Store
+from imgsortd.adapters.store_review import ReviewRows
 from imgsortd.adapters.store_web import PictureRow, WebRows
 from imgsortd.core.records import Model
 from imgsortd.core.review import nearest_clusters
@@ -49,12 +50,12 @@ class ReviewQueue:
             return {"total": 0, "pictures": [], "next": None}
         limit = max(1, min(limit, MOST_PICTURES))
         rows = WebRows(store.connection)
-        found = rows.in_review(after or 0, limit + 1)
+        found = ReviewRows(store.connection).undecided(after or 0, limit + 1)
         ids = found[:limit]
         pictures = rows.pictures(ids)
         shown_now = [pictures[file_id] for file_id in ids if file_id in pictures]
         return {
-            "total": store.files.counts().review,
+            "total": count_to_review(store),
             "pictures": self._with_likeliest(store, rows, shown_now),
             "next": ids[-1] if len(found) > limit else None,
         }
@@ -116,6 +117,11 @@ class ReviewQueue:
                 self._model = None if model is None else with_pins(model, store)
                 self._of = of
             return self._model
+
+
+def count_to_review(store: Store) -> int:
+    """Count the pictures in review that wait for a person's word."""
+    return store.files.counts().review - ReviewRows(store.connection).count_kept()
 
 
 def _mosaic(rows: WebRows, cluster_id: int) -> list[list[object]]:

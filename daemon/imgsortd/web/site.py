@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
 from starlette.requests import Request
 
+from imgsortd.adapters.store import Store
 from imgsortd.config import Config
+from imgsortd.subjects import open_for_reading
 from imgsortd.web import tokens
 from imgsortd.web.attempts import Attempts
 from imgsortd.web.hosts import Hosts
@@ -92,3 +95,14 @@ def site_of(request: Request) -> Site:
 def session_of(request: Request) -> str:
     """Return the id of a request's session; empty where there is none."""
     return str(request.scope.get(SESSION, ""))
+
+
+def open_library(site: Site) -> AbstractContextManager[Store]:
+    """Open the database for one answer.
+
+    Raises
+    ------
+    StoreError
+        There is none yet, it is of an older imgsortd, or it cannot be read.
+    """
+    return open_for_reading(site.config)

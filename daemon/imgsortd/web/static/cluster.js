@@ -30,13 +30,13 @@ wall.load().catch(complain);
 const title = document.querySelector('#title');
 const heading = title.querySelector('[data-title]');
 
-async function rename(name) {
+async function rename(name, isUndo = false) {
   const before = title.dataset.name;
   const { folder } = await ask('rename', { cluster_id: home, name });
   heading.textContent = folder;
   title.dataset.name = name;
   document.title = `${folder} · imgsortd`;
-  tell(`Renamed to ${folder}`, async () => { await rename(before); });
+  tell(`Renamed to ${folder}`, isUndo ? null : () => rename(before, true));
 }
 
 function edit() {

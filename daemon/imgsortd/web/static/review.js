@@ -105,7 +105,8 @@ async function choose(options) {
   const shot = queue[0];
   if (!shot) return;
   try {
-    const chosen = await pick(`Move ${shot.name} to`, options);
+    const title = options.onlyNew ? `A new folder for ${shot.name}` : `Move ${shot.name} to`;
+    const chosen = await pick(title, options);
     if (chosen && queue[0] === shot) answer(chosen.to, chosen.folder);
   } catch (error) {
     complain(error);
@@ -147,6 +148,6 @@ help([
   [['s'], 'skip: ask again another time'],
   [['r'], 'leave it in _review for good'],
   [['l'], 'pictures like it'],
-  [['u'], 'undo the last answer'],
+  [['u'], 'undo the last answer; again, the one before'],
 ]);
 fill().then(show, complain);

@@ -8,77 +8,98 @@ const closeButton = make('button', { type: 'button', class: 'icon', title: 'Clos
 const bar = make('div', { class: 'said', hidden: true }, text, undoButton, closeButton);
 document.body.append(bar);
 
-let undo = null;
+const AT_ONCE = 2000;
+const KEPT = 50;
+const undos = [];
 
-function show(words, kind, takeBack) {
+function show(words, kind, undo = null) {
   bar.classList.toggle('wrong', kind === 'wrong');
   bar.hidden = false;
-  undo = takeBack;
-  undoButton.hidden = !takeBack;
+  if (undo) undos.push(undo);
+  if (undos.length > KEPT) undos.shift();
   text.textContent = words;
+  offer(undo ? 'Undo' : 'Undo the one before');
 }
 
-export const tell = (words, undone = null) => show(words, 'fine', undone);
+function offer(words) {
+  undoButton.hidden = !undos.length;
+  undoButton.textContent = words;
+}
+
+export const tell = (words, undo = null) => show(words, 'fine', undo);
 export const complain = (error) => {
   if (!(error instanceof Refused)) console.error(error);
-  show(error.message, 'wrong', null);
+  show(error.message, 'wrong');
 };
-export const hide = () => { bar.hidden = true; undo = null; };
 
-export async function takeBack() {
+// Takes the last action back; again, and it is the one before that.
+async function takeBack() {
+  const undo = undos.pop();
   if (!undo) return;
-  const doing = undo;
-  undo = null;
+  show('Taking it back …', 'fine');
   undoButton.hidden = true;
   try {
-    await doing();
+    await undo();
   } catch (error) {
     complain(error);
   }
 }
 
 undoButton.addEventListener('click', takeBack);
-closeButton.addEventListener('click', hide);
+closeButton.addEventListener('click', () => { bar.hidden = true; });
+
+// Asks for a move in parts, for a request holds so many pictures at most; where a later part fails
+// the earlier ones are done, and can be taken back.
+async function askInParts(files, to) {
+  const whole = { placed: 0, left: [], batches: [], folder: '', failed: null };
+  for (let start = 0; start < files.length; start += AT_ONCE) {
+    const part = files.slice(start, start + AT_ONCE);
+    if (start) show(`Moved ${count(whole.placed, 'picture')} of ${files.length.toLocaleString('en')} …`, 'fine');
+    try {
+      const result = await ask('place', { files: part.map((file) => file.id), to });
+      whole.placed += result.placed;
+      whole.left.push(...result.left);
+      whole.folder = result.folder;
+      if (result.batch !== null) whole.batches.push(result.batch);
+    } catch (error) {
+      whole.failed = error;
+      whole.left.push(...files.slice(start).map(({ id, name }) => ({ id, file: name, reason: error.message })));
+      break;
+    }
+  }
+  return whole;
+}
 
 // Moves pictures; the page has taken them away already and puts them back where that fails.
 //   files: [{id, name}], to: {cluster} | {folder} | {review}, where: the folder in words
-//   back(ids): puts pictures back into the page; went(result): learns of the end
-export async function place(files, to, where, { back, went = () => {} }) {
+//   back(ids): puts pictures back into the page
+export async function place(files, to, where, { back }) {
   const what = files.length === 1 ? files[0].name : count(files.length, 'picture');
-  show(`Moving ${what} to ${where} …`, 'fine', null);
-  let result;
-  try {
-    result = await ask('place', { files: files.map((file) => file.id), to });
-  } catch (error) {
-    back(files.map((file) => file.id));
-    complain(error);
-    return null;
+  show(`Moving ${what} to ${where} …`, 'fine');
+  const { placed, left, batches, folder, failed } = await askInParts(files, to);
+  const stayed = new Set(left.map((one) => one.id));
+  if (stayed.size) back([...stayed]);
+  if (!placed) {
+    complain(failed ?? new Refused(`Not moved: ${left[0]?.reason ?? 'nothing to move'}`));
+    return;
   }
-  const left = result.left.map((one) => one.id);
-  if (left.length) back(left);
-  went(result);
-  if (!result.placed) {
-    complain(new Refused(`Not moved: ${result.left[0]?.reason ?? 'nothing to move'}`));
-    return result;
-  }
-  const rest = left.length ? `; ${count(left.length, 'picture')} stayed: ${result.left[0].reason}` : '';
-  const done = `Moved ${files.length === 1 ? what : count(result.placed, 'picture')} to ${result.folder}${rest}`;
-  show(done, 'fine', async () => {
-    show('Taking it back …', 'fine', null);
-    const undone = await ask('undo', { batch: result.batch });
-    back(files.map((file) => file.id).filter((id) => !left.includes(id)));
-    const kept = undone.left.length ? `; ${undone.left[0].file} stayed: ${undone.left[0].reason}` : '';
+  const rest = stayed.size ? `; ${count(stayed.size, 'picture')} stayed: ${left[0].reason}` : '';
+  show(`Moved ${files.length === 1 ? what : count(placed, 'picture')} to ${folder}${rest}`, failed ? 'wrong' : 'fine', async () => {
+    let kept = '';
+    for (const batch of batches.reverse()) {
+      const undone = await ask('undo', { batch });
+      if (undone.left.length) kept = `; ${undone.left[0].file} stayed: ${undone.left[0].reason}`;
+    }
+    back(files.map((file) => file.id).filter((id) => !stayed.has(id)));
     tell(`Taken back${kept}`);
   });
-  return result;
 }
 
 document.addEventListener('keydown', (event) => {
   const isUndo = event.key === 'u' || (event.key === 'z' && (event.ctrlKey || event.metaKey));
   if (!isUndo || event.target.closest?.('input, textarea, [contenteditable]')) return;
   if (event.key === 'u' && (event.ctrlKey || event.metaKey || event.altKey)) return;
-  if (undo) {
-    event.preventDefault();
-    takeBack();
-  }
+  if (!undos.length) return;
+  event.preventDefault();
+  takeBack();
 });

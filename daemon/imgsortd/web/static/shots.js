@@ -12,7 +12,7 @@ export const KEYS = [
   [['x'], 'select it; with Shift and the arrows, a range'],
   [['m'], 'move it, or what is selected, to another cluster'],
   [['l'], 'pictures like it'],
-  [['u'], 'undo the last move'],
+  [['u'], 'undo the last move; again, the one before'],
   [['Esc'], 'select nothing'],
 ];
 
