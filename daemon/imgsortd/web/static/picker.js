@@ -37,7 +37,7 @@ export async function pick(title, { home = null, onlyNew = false, review = false
   const all = options(grid, home);
   if (review) all.push({ to: { review: true }, folder: '_review', files: grid.review });
   const id = `picker-${number += 1}`;
-  const input = make('input', { class: 'field', type: 'text', role: 'combobox', 'aria-expanded': 'true', 'aria-controls': id, 'aria-autocomplete': 'list', autocomplete: 'off', spellcheck: false, maxlength: '200', placeholder: onlyNew ? 'Name of the folder' : 'Type a part of its name', 'aria-label': title });
+  const input = make('input', { class: 'field', name: 'cluster', type: 'text', role: 'combobox', 'aria-expanded': 'true', 'aria-controls': id, 'aria-autocomplete': 'list', autocomplete: 'off', spellcheck: false, maxlength: '200', placeholder: onlyNew ? 'Name of the folder' : 'Type a part of its name', 'aria-label': title });
   const list = make('ul', { id, role: 'listbox', 'aria-label': title });
   const dialog = make('dialog', { class: 'picker', 'aria-label': title }, make('h2', {}, title), input, list);
   let shown = [];
