@@ -122,6 +122,17 @@ def make_web(
     """Build the application over an empty library."""
     config = make_config(folder, **changes)
     open_store(config.database).close()
+    return open_web(config, token, allowed, any_address=any_address)
+
+
+def open_web(
+    config: Config,
+    token: str | None = None,
+    allowed: Iterable[str] = (),
+    *,
+    any_address: bool = False,
+) -> Web:
+    """Build the application over a library that is there."""
     hosts = known_hosts(allowed, any_address=any_address, machine="attic")
     site = Site(config, make_keys(token), hosts)
     return Web(config, site, build_app(site))
