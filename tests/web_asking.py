@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -55,11 +55,17 @@ class Answer:
 
 @dataclass
 class Web:
-    """A site, its application and its folder."""
+    """A site, its application and its folder; in the end, `close` it."""
 
     config: Config
     site: Site
     app: Starlette
+    runner: asyncio.Runner = field(default_factory=asyncio.Runner)
+
+    def close(self) -> None:
+        """End what the site began, such as processes that decode pictures."""
+        self.runner.run(self.site.stop())
+        self.runner.close()
 
     def get(self, target: str, *headers: Header, **changes: Any) -> Answer:
         """Ask for a path."""
@@ -85,7 +91,7 @@ class Web:
         """Send a request as the server hands it on; endless answers are cut after one piece."""
         hosts = [] if host is None else [("host", host)]
         scope = _scope(method, target, [*hosts, *headers], scheme, client)
-        return asyncio.run(_run(self.app, scope, body))
+        return self.runner.run(_run(self.app, scope, body))
 
     def login(self, *headers: Header, token: str = TOKEN, **changes: Any) -> Answer:
         """Send the form of the login page."""
@@ -122,9 +128,22 @@ def make_web(
     """Build the application over an empty library."""
     config = make_config(folder, **changes)
     open_store(config.database).close()
+    return open_web(config, token, allowed, any_address=any_address)
+
+
+def open_web(
+    config: Config,
+    token: str | None = None,
+    allowed: Iterable[str] = (),
+    *,
+    any_address: bool = False,
+) -> Web:
+    """Build the application over a library that is there."""
     hosts = known_hosts(allowed, any_address=any_address, machine="attic")
     site = Site(config, make_keys(token), hosts)
-    return Web(config, site, build_app(site))
+    web = Web(config, site, build_app(site))
+    web.runner.run(site.start())
+    return web
 
 
 @contextmanager

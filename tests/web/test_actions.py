@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from web_asking import Web, as_if_running, make_web
 
 
 @pytest.fixture
-def web(tmp_path: Path) -> Web:
-    return make_web(tmp_path)
+def web(tmp_path: Path) -> Iterator[Web]:
+    with closing(make_web(tmp_path)) as web:
+        yield web
 
 
 def left(web: Web) -> list[tuple[str, dict[str, Any]]]:

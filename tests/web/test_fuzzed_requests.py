@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote_from_bytes
@@ -161,8 +162,7 @@ def web(request: pytest.FixtureRequest) -> Iterator[Web]:
     with TemporaryDirectory(prefix="imgsortd-fuzz-") as name:
         folder = Path(name)
         _sort_some(folder)
-        web = make_web(folder, request.param)
-        with as_if_running(web.config):
+        with closing(make_web(folder, request.param)) as web, as_if_running(web.config):
             yield web
 
 

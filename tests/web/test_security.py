@@ -9,9 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -19,9 +20,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from imgsortd.adapters.store import open_store
 from imgsortd.web import login, security, site, tokens
 from imgsortd.web.attempts import FREE, FREE_IN_ALL, Attempts
 from imgsortd.web.security import HEADERS
+from support import make_config
 from web_asking import HOST, TOKEN, Answer, Header, Web, as_if_running, make_web
 
 RENAME = {"cluster_id": 1, "name": "Receipts"}
@@ -29,15 +32,29 @@ BEARER = ("Authorization", f"Bearer {TOKEN}")
 
 
 @pytest.fixture
-def web(tmp_path: Path) -> Web:
-    """Return a page that nobody has to log in to."""
-    return make_web(tmp_path)
+def make(tmp_path: Path) -> Iterator[Callable[..., Web]]:
+    """Return what makes a page over an empty library."""
+    made: list[Web] = []
+
+    def make(*arguments: Any, **changes: Any) -> Web:
+        made.append(make_web(tmp_path, *arguments, **changes))
+        return made[-1]
+
+    yield make
+    for web in made:
+        web.close()
 
 
 @pytest.fixture
-def locked(tmp_path: Path) -> Web:
+def web(make: Callable[..., Web]) -> Web:
+    """Return a page that nobody has to log in to."""
+    return make()
+
+
+@pytest.fixture
+def locked(make: Callable[..., Web]) -> Web:
     """Return a page with a token."""
-    return make_web(tmp_path, TOKEN)
+    return make(TOKEN)
 
 
 def routes_of(web: Web) -> list[tuple[str, str]]:
@@ -126,8 +143,10 @@ def test_no_route_answers_to_a_name_that_was_bound_anew(web: Web) -> None:
     assert answered == []
 
 
-def test_beyond_this_machine_any_address_is_ours_but_no_foreign_name(tmp_path: Path) -> None:
-    web = make_web(tmp_path, TOKEN, ["pictures.example"], any_address=True)
+def test_beyond_this_machine_any_address_is_ours_but_no_foreign_name(
+    make: Callable[..., Web],
+) -> None:
+    web = make(TOKEN, ["pictures.example"], any_address=True)
 
     asked = ("192.168.1.5:8420", "[2001:db8::1]", "attic:8420", "Pictures.Example", "localhost")
     refused = ("evil.example", "attic.evil.example", "www.pictures.example")
@@ -290,11 +309,13 @@ def test_the_cookie_is_for_this_page_alone_and_holds_no_token(locked: Web) -> No
     assert value != secure.headers["set-cookie"].partition(";")[0], "each session is another"
 
 
-def test_a_session_outlives_a_restart_and_dies_with_another_token(tmp_path: Path) -> None:
-    cookie = make_web(tmp_path, TOKEN).cookie()
+def test_a_session_outlives_a_restart_and_dies_with_another_token(
+    make: Callable[..., Web],
+) -> None:
+    cookie = make(TOKEN).cookie()
 
-    again = make_web(tmp_path, TOKEN).get("/api/requests/1", cookie)
-    other = make_web(tmp_path, TOKEN[::-1]).get("/api/requests/1", cookie)
+    again = make(TOKEN).get("/api/requests/1", cookie)
+    other = make(TOKEN[::-1]).get("/api/requests/1", cookie)
 
     assert (again.status, other.status) == (404, 401)
 
@@ -503,8 +524,10 @@ def test_each_page_has_another_token_for_changes(web: Web) -> None:
     assert web.csrf() != web.csrf()
 
 
-def test_a_proxy_that_puts_its_own_host_still_lets_its_pages_ask(tmp_path: Path) -> None:
-    web = make_web(tmp_path, None, ["pictures.example"])
+def test_a_proxy_that_puts_its_own_host_still_lets_its_pages_ask(
+    make: Callable[..., Web],
+) -> None:
+    web = make(None, ["pictures.example"])
 
     with as_if_running(web.config):
         ours = web.post("/api/rename", RENAME, web.csrf(), ("Origin", "https://pictures.example"))
@@ -666,7 +689,7 @@ def test_a_change_comes_as_json_which_no_plain_form_can_send(web: Web, kind: str
 
 
 def test_the_web_process_loads_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
-    make_web(tmp_path)
+    open_store(make_config(tmp_path).database).close()
     program = (
         "import sys; from pathlib import Path; from imgsortd.config import load_config; "
         "from imgsortd.web import server; from imgsortd.web.app import build_app; "
@@ -677,8 +700,10 @@ def test_the_web_process_loads_neither_torch_nor_scikit_learn(tmp_path: Path) ->
         "app = build_app(Site(config, make_keys(None), hosts)); "
         "from starlette.testclient import TestClient; "
         "client = TestClient(app, 'http://127.0.0.1:8420', raise_server_exceptions=False); "
+        "client.__enter__(); "
         "[client.get(route.path.replace('{id:row}', '1')) for route in app.routes "
         "if route.path != '/api/events']; "
+        "client.__exit__(); "
         "sys.exit(str({'torch', 'torchvision', 'sklearn', 'scipy'} & set(sys.modules) or ''))"
     )
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from imgsortd.adapters.store import open_store
+from imgsortd.adapters.store_web import WebRows
 from imgsortd.core.records import REBUILT
 from imgsortd.errors import CursorError, FindError
 from imgsortd.web.overview import Overview
-from imgsortd.web.wall import MOST_PICTURES, Order, Wall
+from imgsortd.web.wall import MOST_PICTURES, Order, Wall, nearest_first
 from line import Line
-from support import RED, paint, paint_groups
+from support import RED, ColourExtractor, make_config, paint, paint_groups
+from synthetic import fill
 
 
 @pytest.fixture
@@ -111,6 +115,27 @@ def test_the_newest_comes_first_and_of_one_instant_the_highest_number(
     found = [number for chunk in chunks(wall, line, Order.NEW, 2) for number in ids(chunk)]
 
     assert found == [fourth, second, third, first, sixth, fifth]
+
+
+@pytest.mark.parametrize("n_pictures", [40_000, 20])
+def test_a_large_cluster_has_the_same_order_as_if_it_were_read_at_once(
+    tmp_path: Path, n_pictures: int
+) -> None:
+    extractor = replace(ColourExtractor().id, dims=512)
+    store = open_store(make_config(tmp_path).database)
+    vectors = np.zeros((n_pictures, 512), dtype=np.float32)
+    vectors[:, 0] = np.random.default_rng(0).permutation(n_pictures) / n_pictures
+    fill(store, extractor, vectors, range(n_pictures))
+    rows = WebRows(store.connection)
+
+    found = nearest_first(rows, extractor, rows.members(0))
+
+    stored = vectors[:, 0].astype(np.float16).astype(np.float32)
+    middle = np.float32(stored.mean(dtype=np.float64))
+    distances = np.abs(stored - middle)[found - 1]  # they are numbered as they were stored
+    store.close()
+    assert len(set(found.tolist())) == n_pictures
+    assert (np.diff(distances) >= -1e-6).all()
 
 
 def test_pictures_without_features_come_last(line: Line, wall: Wall) -> None:

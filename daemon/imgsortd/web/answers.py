@@ -12,6 +12,7 @@ from imgsortd.web.late import LateModule
 from imgsortd.web.replies import Json, plain
 from imgsortd.web.site import open_library, site_of
 
+_wall = LateModule("imgsortd.web.wall")
 _comparing = LateModule("imgsortd.web.comparing")
 _resemblance = LateModule("imgsortd.web.resemblance")
 _health = LateModule("imgsortd.web.health")
@@ -43,7 +44,7 @@ def cluster_pictures(request: Request) -> Response:
     limit = _number(request, "limit", _PICTURES, least=1, most=_MOST_PICTURES)
     with open_library(site) as store:
         number = request.path_params["id"]
-        return Json(site.wall.pictures(store, number, order, after, limit))
+        return Json(site.wall.pictures(store, number, _wall.Order(order), after, limit))
 
 
 def review(request: Request) -> Response:

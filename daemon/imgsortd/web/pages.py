@@ -8,24 +8,24 @@ open to take what has changed.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from imgsortd.adapters.store_opening import open_if_there
 from imgsortd.core.lifecycle import duration_text
 from imgsortd.page_parts import number_of
-from imgsortd.status import look_alive
 from imgsortd.subjects import open_for_reading
 from imgsortd.terminal import printable
 from imgsortd.web import comparing, health, resemblance
 from imgsortd.web.drawing import plot, spark
+from imgsortd.web.pulse_reader import read_pulse
 from imgsortd.web.review_queue import count_to_review
 from imgsortd.web.site import Site, site_of
 from imgsortd.web.static import address
@@ -95,15 +95,13 @@ def part_clusters(request: Request) -> HTMLResponse:
     site = site_of(request)
     summary = _fill("summary.html", **(grid := _grid(site, request)))
     tiles = _fill("tiles.html", **grid, most=None)
-    stamp = escape(grid["grid"]["stamp"])
     return HTMLResponse(
-        f'<p class="quiet" id="summary">{summary}</p>'
-        f'<div id="clusters" data-stamp="{stamp}">{tiles}</div>'
+        f'<p class="quiet" id="summary">{summary}</p><div id="clusters">{tiles}</div>'
     )
 
 
 def _grid(site: Site, request: Request) -> dict[str, Any]:
-    with open_for_reading(site.config) as store:
+    with open_if_there(site.config.database) as store:
         grid = site.overview.read(site.config, store)
     order = request.query_params.get("sort", "size")
     order = order if order in _ORDERS else "size"
@@ -141,8 +139,8 @@ def cluster(request: Request) -> HTMLResponse:
     """Show one cluster: its head; the script asks for the pictures."""
     site, cluster_id = site_of(request), request.path_params["id"]
     order = "new" if request.query_params.get("order") == "new" else "near"
-    with open_for_reading(site.config) as store:
-        found = site.overview.cluster(store, cluster_id)
+    with open_if_there(site.config.database) as store:
+        found = None if store is None else site.overview.cluster(store, cluster_id)
     if found is None:
         raise HTTPException(404, f"There is no cluster {cluster_id}.")
     return _page(request, "cluster.html", "", cluster=found, order=order)
@@ -159,8 +157,8 @@ def similar(request: Request) -> HTMLResponse:
 def review(request: Request) -> HTMLResponse:
     """Show the pictures that wait for a person's word, one at a time."""
     site = site_of(request)
-    with open_for_reading(site.config) as store:
-        total = count_to_review(store)
+    with open_if_there(site.config.database) as store:
+        total = 0 if store is None else count_to_review(store)
     return _page(request, "review.html", "/review", total=total)
 
 
@@ -175,10 +173,11 @@ def part_refits(request: Request) -> HTMLResponse:
 
 
 def _refits(site: Site) -> dict[str, Any]:
-    with open_for_reading(site.config) as store:
+    with open_if_there(site.config.database) as store:
         kept = comparing.history(site.config, store)
-        waiting = kept["waiting"]
-        proposal = None if waiting is None else comparing.compare(site.config, store, waiting)
+        proposal, waiting = None, kept["waiting"]
+        if store is not None and waiting is not None:
+            proposal = comparing.compare(site.config, store, waiting)
         next_fit = _next_fit(site.overview.read(site.config, store)["next_fit"])
     return {"proposal": proposal, "history": kept["history"], "next_fit": next_fit}
 
@@ -216,16 +215,14 @@ def error_page(request: Request, status_code: int, title: str, text: str) -> HTM
 
 def _page(request: Request, template: str, here: str, **values: Any) -> HTMLResponse:
     site = site_of(request)
-    with open_for_reading(site.config) as store:
-        alive = look_alive(site.config, store)
-        waiting = store.proposals.waiting()
-        counts = {"Review": count_to_review(store), "Refits": int(waiting is not None)}
+    pulse = read_pulse(site.config)
+    counts = {"Review": pulse["review"], "Refits": int(pulse["waiting"] is not None)}
     shared = {
         "csrf": site.csrf(request),
         "has_token": site.wants_token,
         "pages": [(path, text, counts.get(text)) for path, text in _PAGES],
         "here": here,
-        "live": in_words(asdict(alive)),
+        "live": pulse,
     }
     return HTMLResponse(_fill(template, **{**shared, **values}))
 

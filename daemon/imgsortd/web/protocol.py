@@ -72,12 +72,12 @@ class Protocol(H11Protocol):
             **HEADERS,
         }
         fields = [(name.encode(), value.encode()) for name, value in headers.items()]
-        for event in (
+        events = (
             h11.Response(status_code=status, headers=fields, reason=reason),
             h11.Data(data=text.encode()),
             h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
+        )
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         self.transport.close()
 
     def _watch(self) -> None:

@@ -89,6 +89,15 @@ class PulseReader:
         return self._store if self._store.has_tables() else None
 
 
+def read_pulse(config: Config) -> dict[str, Any]:
+    """Look once, as for the first answer of a page."""
+    reader = PulseReader(config)
+    try:
+        return reader.read()
+    finally:
+        reader.close()
+
+
 def _facts(store: Store) -> dict[str, Any]:
     counts = asdict(store.files.counts())
     waiting = store.proposals.waiting() if store.proposals.is_kept() else None

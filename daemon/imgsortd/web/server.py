@@ -100,7 +100,7 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._site.pulse.close()
+        await self._site.stop()
         await super().shutdown(sockets)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from imgsortd.adapters.store import Store
@@ -19,6 +20,9 @@ from imgsortd.web.late import LateModule
 from imgsortd.web.live import Pulse
 from imgsortd.web.pulse_reader import PulseReader
 from imgsortd.web.tokens import Keys
+
+_pictures = LateModule("imgsortd.web.pictures")
+_caches = LateModule("imgsortd.adapters.thumbnail_cache")
 
 SESSION = "imgsortd.session"
 """Where a request's scope says whose it is: a session's id; empty where nobody logs in."""
@@ -53,6 +57,8 @@ class Site:
         self.attempts = Attempts()
         self.pulse = Pulse(PulseReader(config))
         self.pictures: Any = None
+        self._cache: Any = None
+        self._is_stopped = False
 
     @property
     def wants_token(self) -> bool:
@@ -79,11 +85,20 @@ class Site:
         return LateModule("imgsortd.web.review_queue").ReviewQueue()
 
     async def start(self) -> None:
-        """Begin what runs beside the requests."""
+        """Make what works in the loop of the requests."""
+        with suppress(HTTPException):  # pictures are not there yet
+            path = self.config.state_dir / "thumbnails.db"
+            size = self.config.web.thumbnails_mb * 10**6
+            self._cache = _caches.ThumbnailCache(path, size)
+            self.pictures = _pictures.Pictures(self.config, self._cache)
 
     async def stop(self) -> None:
-        """End what `start` and the requests began."""
+        """End what `start` and the requests began: whoever waits is answered at once."""
         self.pulse.close()
+        if self.pictures is not None and not self._is_stopped:
+            await self.pictures.close()
+            self._cache.close()
+        self._is_stopped = True
 
 
 def site_of(request: Request) -> Site:

@@ -24,6 +24,7 @@ from imgsortd.web.overview import Overview
 from imgsortd.web.plain import key_of, shown
 
 DEFAULT_PICTURES, MOST_PICTURES = 2000, 5000
+_AT_ONCE_BYTES = 2**26
 _KEPT = 4  # orders of so many clusters, 8 bytes a picture
 _NEAR = re.compile(r"n([0-9a-f]{16})-([0-9]{1,15})")
 _NEW = re.compile(r"w([0-9a-f]{16})-([0-9]{1,15})")
@@ -156,18 +157,20 @@ def nearest_first(
 ) -> Ints:
     """Return the ids of pictures, int64 [n], by their distance to the mean of all.
 
-    Equal bytes count once for the mean. Those without features come last, by their id. The
-    features are read twice, a part at a time: all of a large cluster would be a gigabyte.
+    Equal bytes count once for the mean. Those without features come last, by their id. Of a
+    large cluster the features are read twice, a part at a time: they may be gigabytes.
     """
     hashes = sorted({sha256 for _, sha256 in members if sha256 is not None})
     distances: dict[bytes, float] = {}
     if extractor is not None:
+        are_few = 4 * extractor.dims * len(hashes) <= _AT_ONCE_BYTES
+        held = list(rows.vectors(extractor, hashes)) if are_few else []
         total, count = np.zeros(extractor.dims), 0
-        for some, vectors in rows.vectors(extractor, hashes):
+        for some, vectors in held or rows.vectors(extractor, hashes):
             total += vectors.sum(axis=0, dtype=np.float64)
             count += len(some)
         mean = (total / max(1, count)).astype(np.float32)
-        for some, vectors in rows.vectors(extractor, hashes):
+        for some, vectors in held or rows.vectors(extractor, hashes):
             lengths = np.linalg.norm(vectors - mean, axis=1)
             distances.update(zip(some, lengths.tolist(), strict=True))
     ids = np.array([file_id for file_id, _ in members], dtype=np.int64)

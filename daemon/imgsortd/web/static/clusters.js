@@ -60,7 +60,7 @@ document.addEventListener('keydown', (event) => {
 });
 search();
 
-let stamp = document.querySelector('#clusters').dataset.stamp;
+let stamp = document.querySelector('[data-stamp]').dataset.stamp;
 const refresh = refresher(() => `/parts/clusters?sort=${order()}`, (page) => {
   for (const id of ['summary', 'clusters']) morph(document.querySelector(`#${id}`), page.querySelector(`#${id}`));
   search();
