@@ -75,7 +75,9 @@ class Website:
     def __init__(self, folder: Path, **changes: Any) -> None:
         clusters = {"n_clusters": len(GROUPS), **changes.pop("clusters", {})}
         self.folder = folder
-        self.inbox = Inbox(folder, clusters=clusters, **changes)
+        # No fit but those that are asked for.
+        refit = {"growth": "off", "interval": "off", **changes.pop("refit", {})}
+        self.inbox = Inbox(folder, clusters=clusters, refit=refit, **changes)
         self.config = self.inbox.config
         self.target = self.inbox.target
         self.base = ""
