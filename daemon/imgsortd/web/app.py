@@ -15,18 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from imgsortd.errors import FindError, ImgsortdError, ProposalError
-from imgsortd.web import answers, live
+from imgsortd.web import answers, live, pages, pictures
 from imgsortd.web.actions import VERBS, action, read_request
-from imgsortd.web.late import LateHandlers
 from imgsortd.web.limits import BodyLimit
 from imgsortd.web.login import login, logout
 from imgsortd.web.replies import error_reply
 from imgsortd.web.security import FirstLook, Login, SameOrigin, SecureHeaders
 from imgsortd.web.site import Site
 from imgsortd.web.static import static
-
-pages = LateHandlers("imgsortd.web.pages")
-pictures = LateHandlers("imgsortd.web.pictures")
 
 _GZIP_LEAST_BYTES = 1000
 
