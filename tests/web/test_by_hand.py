@@ -101,8 +101,8 @@ def test_space_opens_a_picture_large_the_arrows_turn_pages_and_space_closes_it_w
     page.press("x")
     page.press(" ")
 
+    page.wait(f"({FOCUSED}) === {names[3]!r}")
     assert page.run("document.querySelector('dialog[open]')") is None
-    assert page.run(FOCUSED) == names[3]
     assert page.run(SELECTED) == [names[3]]
 
 
@@ -174,7 +174,6 @@ def test_what_is_selected_is_moved_by_typing_a_part_of_a_name_and_undo_brings_it
     page.press("x")
     page.press("ArrowRight", "ArrowRight", shift=True)
     page.press("m")
-    page.wait("document.activeElement.role === 'combobox'")
     assert page.text(".picker h2") == "Move 3 pictures to"
     page.type(new.removeprefix("cluster"))
     assert page.text(".picker [aria-selected=true] bdi") == new
@@ -206,15 +205,18 @@ def test_undo_by_the_button_and_ctrl_z_are_the_same_and_a_new_folder_is_made_by_
 ) -> None:
     old = site.folder_of("red")
     names = open_cluster(page, site, "red")
-    for take_back in (lambda: page.click(".said .button"), lambda: page.press("z", ctrl=True)):
+    ways = {
+        "For the wall": lambda: page.click(".said .button"),
+        "To print": lambda: page.press("z", ctrl=True),
+    }
+    for folder, take_back in ways.items():
         page.press("Home")
         page.press("m")
-        page.wait("document.activeElement.role === 'combobox'")
-        page.type("For the wall")
-        assert page.text(".picker [aria-selected=true]").endswith("New folder For the wall")
+        page.type(folder)
+        assert page.text(".picker [aria-selected=true]").endswith(f"New folder {folder}")
         page.press("Enter")
-        wait_said(page, f"Moved {names[0]} to For the wall")
-        assert site.files_in("For the wall") == {names[0]}
+        wait_said(page, f"Moved {names[0]} to {folder}")
+        assert site.files_in(folder) == {names[0]}
 
         take_back()
         wait_said(page, "Taken back")
@@ -228,9 +230,8 @@ def test_a_click_chooses_in_the_list_and_escape_moves_nothing(page: Page, site: 
     names = open_cluster(page, site, "red")
 
     page.press("m")
-    page.wait("document.activeElement.role === 'combobox'")
     page.press("Escape")
-    page.wait("!document.querySelector('dialog[open]')")
+    page.wait("!document.querySelector('.picker')")
     assert page.run(SHOWN) == names
     page.press("m")
     page.type(new)
@@ -251,7 +252,6 @@ def test_a_file_that_is_gone_is_put_back_into_the_page_and_said(page: Page, site
 
     page.press("Home")
     page.press("m")
-    page.wait("document.activeElement.role === 'combobox'")
     page.type(site.folder_of("blue"))
     page.press("Enter")
     page.wait("document.querySelector('.said.wrong:not([hidden])')")
@@ -273,7 +273,6 @@ def test_with_no_daemon_all_is_shown_and_a_change_is_refused_with_what_to_do(
 
     page.press("Home")
     page.press("m")
-    page.wait("document.activeElement.role === 'combobox'")
     page.press("Enter")
     page.wait("document.querySelector('.said.wrong:not([hidden])')")
     said = page.run(SAID)

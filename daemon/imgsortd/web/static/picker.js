@@ -33,16 +33,16 @@ function line(one, id) {
 // Returns {to, folder}, or null where the dialog was closed.
 export async function pick(title, { home = null, onlyNew = false, review = false } = {}) {
   const before = document.activeElement;
-  const grid = await get('/api/clusters');
-  const all = options(grid, home);
-  if (review) all.push({ to: { review: true }, folder: '_review', files: grid.review });
   const id = `picker-${number += 1}`;
   const input = make('input', { class: 'field', name: 'cluster', type: 'text', role: 'combobox', 'aria-expanded': 'true', 'aria-controls': id, 'aria-autocomplete': 'list', autocomplete: 'off', spellcheck: false, maxlength: '200', placeholder: onlyNew ? 'Name of the folder' : 'Type a part of its name', 'aria-label': title });
   const list = make('ul', { id, role: 'listbox', 'aria-label': title });
   const dialog = make('dialog', { class: 'picker', 'aria-label': title }, make('h2', {}, title), input, list);
+  let all = null; // until the server has told; what is typed meanwhile is kept
+  let isHasty = false;
   let shown = [];
   let at = 0;
   let chosen = null;
+  let failure = null;
 
   const mark = () => {
     [...list.children].forEach((item, index) => item.setAttribute('aria-selected', String(index === at)));
@@ -51,6 +51,7 @@ export async function pick(title, { home = null, onlyNew = false, review = false
     else input.removeAttribute('aria-activedescendant');
   };
   const fill = () => {
+    if (!all) return;
     const typed = input.value.trim();
     shown = onlyNew && !typed ? [] : matching(all, typed);
     const isKnown = all.some((one) => one.folder.toLowerCase() === typed.toLowerCase());
@@ -68,8 +69,10 @@ export async function pick(title, { home = null, onlyNew = false, review = false
     if (step && shown.length) {
       at = (at + step + shown.length) % shown.length;
       mark();
-    } else if (event.key === 'Enter') take(at);
-    else return;
+    } else if (event.key === 'Enter') {
+      isHasty = !all;
+      take(at);
+    } else return;
     event.preventDefault();
   });
   list.addEventListener('click', (event) => {
@@ -79,10 +82,19 @@ export async function pick(title, { home = null, onlyNew = false, review = false
   dialog.addEventListener('click', (event) => { if (event.target === dialog) dialog.close(); });
   document.body.append(dialog);
   dialog.showModal();
-  fill();
+  get('/api/clusters').then((grid) => {
+    all = options(grid, home);
+    if (review) all.push({ to: { review: true }, folder: '_review', files: grid.review });
+    fill();
+    if (isHasty && dialog.open) take(0);
+  }).catch((error) => {
+    failure = error;
+    dialog.close();
+  });
   await new Promise((done) => dialog.addEventListener('close', done, { once: true }));
   dialog.remove();
   before?.focus?.();
+  if (failure) throw failure;
   if (!chosen) return null;
   remember(chosen.folder);
   return { to: chosen.to, folder: chosen.folder };

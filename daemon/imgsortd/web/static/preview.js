@@ -23,6 +23,7 @@ export function openPreview(wall, actions) {
   const choose = make('button', { type: 'button', class: 'button', 'aria-pressed': 'false' }, make('kbd', {}, 'x'), ' ', make('span', {}, 'Select'));
   foot.append(choose, move, similar);
 
+  let at = wall.at; // the browser gives the focus back to where it was, and the wall follows it
   const shot = () => wall.shots[wall.at];
   const fit = () => {
     const { w, h } = shot();
@@ -35,6 +36,7 @@ export function openPreview(wall, actions) {
   };
   const show = () => {
     const one = shot();
+    at = wall.at;
     if (!one) return dialog.close();
     image.alt = wall.label(one);
     image.style.backgroundImage = `url("${thumbnail(one.id, one.key)}")`;
@@ -74,7 +76,7 @@ export function openPreview(wall, actions) {
   dialog.addEventListener('close', () => {
     removeEventListener('resize', onResize);
     dialog.remove();
-    wall.focus(wall.at);
+    wall.focus(at);
   });
   document.body.append(dialog);
   dialog.showModal();

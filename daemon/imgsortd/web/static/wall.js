@@ -63,6 +63,7 @@ export class Wall extends EventTarget {
     const gone = new Set(ids);
     this.shots.forEach((shot, index) => { if (gone.has(shot.id)) this.removed.set(shot.id, { shot, index }); });
     const hadFocus = this.element.contains(document.activeElement);
+    this.at -= this.shots.slice(0, this.at).filter((shot) => gone.has(shot.id)).length;
     this.shots = this.shots.filter((shot) => !gone.has(shot.id));
     this.total -= gone.size;
     this.chosen.clear();
