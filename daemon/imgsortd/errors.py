@@ -19,6 +19,7 @@
     ├── NameRefusedError     a cluster's folder cannot have that name
     ├── PinError             what is to be freed is not pinned
     ├── FindError                what was asked about is no file or picture that can be compared
+    ├── CursorError              a place in a list that was never given out
     ├── ProposalError            no such proposal, or it cannot be accepted any more
     ├── FitError                 KMeans cannot be fitted on what there is
     └── PictureError             one file cannot be sorted; it is set aside with the reason
@@ -105,6 +106,10 @@ class PinError(ImgsortdError):
 
 class FindError(ImgsortdError):
     """What was asked about is not there, is no picture, or cannot be compared."""
+
+
+class CursorError(ImgsortdError):
+    """A place to go on from in a list is none that was given out."""
 
 
 class ProposalError(ImgsortdError):
