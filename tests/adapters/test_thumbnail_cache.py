@@ -153,6 +153,25 @@ def test_a_lower_cap_makes_the_file_smaller(make_cache: MakeCache, tmp_path: Pat
     assert make_cache(MEGABYTE).get(key(1000)) == picture(1000)
 
 
+def test_far_too_much_goes_a_part_at_a_time(make_cache: MakeCache, tmp_path: Path) -> None:
+    large = make_cache(64 * MEGABYTE)
+    for number in range(50):
+        large.put(key(number), picture(number, MEGABYTE))
+    large.close()
+    small = make_cache(8 * MEGABYTE)
+    kept = []
+
+    for number in range(100, 110):
+        small.put(key(number), picture(number))
+        kept.append(len(small.sizes(map(key, range(50)))))
+
+    assert kept[0] > 10
+    assert kept[-1] <= 8
+    small.close()
+    assert disk_bytes(tmp_path) <= 8 * MEGABYTE
+    assert make_cache(8 * MEGABYTE).get(key(109)) == picture(109)
+
+
 def test_a_picture_that_would_take_half_of_all_is_not_kept(make_cache: MakeCache) -> None:
     cache = make_cache(MEGABYTE)
     cache.put(key(1), picture(1))

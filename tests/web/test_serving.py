@@ -228,6 +228,25 @@ def test_with_a_token_others_may_reach_it(
     assert TOKEN not in web.log
 
 
+def test_a_proxy_on_this_machine_says_that_it_speaks_https(
+    serve: Callable[..., WebProcess], token_file: Path
+) -> None:
+    web = serve(token_file=str(token_file), allowed_hosts=["pictures.example"])
+    form = f"token={TOKEN}".encode()
+    head = (
+        b"POST /login HTTP/1.1\r\nHost: pictures.example\r\nOrigin: https://pictures.example\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n"
+        + f"Content-Length: {len(form)}\r\n".encode()
+    )
+
+    by_https = web.exchange(head + b"X-Forwarded-Proto: https\r\n\r\n" + form)
+    by_http = web.exchange(head + b"\r\n" + form)
+
+    assert b"SameSite=strict; Secure" in by_https
+    assert by_http.startswith(b"HTTP/1.1 303")
+    assert b"Secure" not in by_http
+
+
 def test_a_missing_package_is_named_with_what_to_type(tmp_path: Path) -> None:
     write_config(tmp_path, {})
     program = (

@@ -44,8 +44,8 @@ _BUSY_TIMEOUT_S = 2.0
 _WAL_BYTES = 4 << 20  # what may lie beside the file for long
 _WAL_PAGES = 500
 _KEPT_SHARE = 0.9  # left when something must go: seldom many go at once, not always one
-_LEAST_EVICTED = 16
-_VACUUM_PAGES = 500  # given back at a time: what was moved lies in the WAL until it is copied
+_MOST_EVICTED_BYTES, _LEAST_EVICTED = 16 << 20, 16  # whoever wants a picture meanwhile waits
+_VACUUM_PAGES, _VACUUM_STEPS = 500, 8  # in steps: what was moved lies in the WAL until it is copied
 _USED_AGAIN_S = 3600.0  # a use is noted once an hour: reading should not write
 _NOTED_AT_ONCE = 200
 _IDS_AT_ONCE = 500
@@ -213,18 +213,19 @@ class ThumbnailCache:
         """Let the least recently used go where there is too much; give the disk space back.
 
         Counted are pages, as they are on disk. Free ones are used again, so that the file need
-        not shrink, but where it is larger than it may be.
+        not shrink, but where it is larger than it may be; far too much goes in parts.
         """
         page_bytes = _pragma(connection, "page_size")
         in_use = _pages_in_use(connection) * page_bytes
-        kept = _KEPT_SHARE * self._max_bytes if in_use > self._max_bytes else in_use
-        while in_use > kept and _evict(connection, in_use - kept):
+        kept = max(_KEPT_SHARE * self._max_bytes, in_use - _MOST_EVICTED_BYTES)
+        while in_use > self._max_bytes and in_use > kept and _evict(connection, in_use - kept):
             in_use = _pages_in_use(connection) * page_bytes
-        while (
-            _pragma(connection, "page_count") * page_bytes > self._max_bytes
-            and _pragma(connection, "freelist_count") > 0
-        ):
-            connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        for _ in range(_VACUUM_STEPS):
+            is_over = _pragma(connection, "page_count") * page_bytes > self._max_bytes
+            if not is_over or not _pragma(connection, "freelist_count"):
+                break
+            # execute() takes one step of it, which is one page.
+            connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
 
 
 class _DamagedError(Exception):

@@ -8,15 +8,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from imgsortd.web.late import LateModule
+from imgsortd.web import comparing, health, resemblance
+from imgsortd.web.metrics import metrics_text
 from imgsortd.web.replies import Json, plain
 from imgsortd.web.site import open_library, site_of
-
-_wall = LateModule("imgsortd.web.wall")
-_comparing = LateModule("imgsortd.web.comparing")
-_resemblance = LateModule("imgsortd.web.resemblance")
-_health = LateModule("imgsortd.web.health")
-_metrics = LateModule("imgsortd.web.metrics")
+from imgsortd.web.wall import Order
 
 _MOST_ROW = 2**63 - 1
 _MOST_CURSOR = 200
@@ -44,7 +40,7 @@ def cluster_pictures(request: Request) -> Response:
     limit = _number(request, "limit", _PICTURES, least=1, most=_MOST_PICTURES)
     with open_library(site) as store:
         number = request.path_params["id"]
-        return Json(site.wall.pictures(store, number, _wall.Order(order), after, limit))
+        return Json(site.wall.pictures(store, number, Order(order), after, limit))
 
 
 def review(request: Request) -> Response:
@@ -60,21 +56,21 @@ def refits(request: Request) -> Response:
     """Answer ``/api/refits``."""
     site = site_of(request)
     with open_library(site) as store:
-        return Json(_comparing.history(site.config, store))
+        return Json(comparing.history(site.config, store))
 
 
 def refit(request: Request) -> Response:
     """Answer ``/api/refits/{id}``."""
     site = site_of(request)
     with open_library(site) as store:
-        return Json(_comparing.compare(site.config, store, request.path_params["id"]))
+        return Json(comparing.compare(site.config, store, request.path_params["id"]))
 
 
 def picture(request: Request) -> Response:
     """Answer ``/api/pictures/{id}``."""
     site = site_of(request)
     with open_library(site) as store:
-        return Json(_resemblance.picture(site.config, store, request.path_params["id"]))
+        return Json(resemblance.picture(site.config, store, request.path_params["id"]))
 
 
 def similar(request: Request) -> Response:
@@ -82,23 +78,23 @@ def similar(request: Request) -> Response:
     site = site_of(request)
     count = _number(request, "count", _ALIKE, least=1, most=_MOST_ALIKE)
     with open_library(site) as store:
-        return Json(_resemblance.similar(site.config, store, request.path_params["id"], count))
+        return Json(resemblance.similar(site.config, store, request.path_params["id"], count))
 
 
 def status(request: Request) -> Response:
     """Answer ``/api/status``."""
-    return Json(_health.read_health(site_of(request).config))
+    return Json(health.read_health(site_of(request).config))
 
 
 def healthz(request: Request) -> Response:
     """Answer ``/healthz``: 200 or 503 and a few words; it is open to all."""
-    fine, text = _health.is_healthy(site_of(request).config)
+    fine, text = health.is_healthy(site_of(request).config)
     return plain(text, 200 if fine else 503)
 
 
 def metrics(request: Request) -> Response:
     """Answer ``/metrics``."""
-    body, media_type = _metrics.metrics_text(site_of(request).config)
+    body, media_type = metrics_text(site_of(request).config)
     return Response(body, headers={"Content-Type": media_type})
 
 

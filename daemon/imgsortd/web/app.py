@@ -14,10 +14,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from imgsortd.errors import FindError, ImgsortdError, ProposalError
-from imgsortd.web import answers, live
+from imgsortd.errors import CursorError, FindError, ImgsortdError, ProposalError
+from imgsortd.web import answers, live, pages, pictures
 from imgsortd.web.actions import VERBS, action, read_request
-from imgsortd.web.late import LateHandlers
 from imgsortd.web.limits import BodyLimit
 from imgsortd.web.login import login, logout
 from imgsortd.web.replies import error_reply
@@ -25,9 +24,7 @@ from imgsortd.web.security import FirstLook, Login, SameOrigin, SecureHeaders
 from imgsortd.web.site import Site
 from imgsortd.web.static import static
 
-pages = LateHandlers("imgsortd.web.pages")
-pictures = LateHandlers("imgsortd.web.pictures")
-
+_STATUS = {FindError: 404, ProposalError: 404, CursorError: 422}
 _GZIP_LEAST_BYTES = 1000
 
 
@@ -125,8 +122,8 @@ def _refused(request: Request, error: Exception) -> Response:
 
 def _failed(request: Request, error: Exception) -> Response:
     """Show an error of ours, whose text is made for a person."""
-    status = 404 if isinstance(error, FindError | ProposalError) else 503
-    return error_reply(request, status, str(error))
+    found = (status for kind, status in _STATUS.items() if isinstance(error, kind))
+    return error_reply(request, next(found, 503), str(error))
 
 
 def _gone(_request: Request, _error: Exception) -> Response:

@@ -11,7 +11,8 @@ from imgsortd.adapters.store_vitals import SetAside, Vitals
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import Phase
 from imgsortd.errors import StoreError
-from imgsortd.status import has_room, read_status
+from imgsortd.liveness import has_room
+from imgsortd.status import read_status
 from imgsortd.web.plain import plain, shown, shown_text
 
 MINUTES = 60

@@ -11,8 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from imgsortd.web import tokens
-from imgsortd.web.late import LateModule
+from imgsortd.web import pages, tokens
 from imgsortd.web.paths import safe_next
 from imgsortd.web.security import (
     COOKIE,
@@ -26,7 +25,6 @@ from imgsortd.web.site import session_of, site_of
 
 log = logging.getLogger(__name__)
 
-_pages = LateModule("imgsortd.web.pages")
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FORM_BYTES = 10_000
 
@@ -85,7 +83,7 @@ def _set_cookie(request: Request, response: Response, value: str, seconds: int) 
 
 
 async def _form_page(request: Request, *, failed: bool) -> Response:
-    page: Response = await run_in_threadpool(_pages.login_form, request, failed)
+    page: Response = await run_in_threadpool(pages.login_form, request, failed)
     return page
 
 

@@ -205,7 +205,7 @@ def login_form(request: Request, failed: bool) -> HTMLResponse:
     )
 
 
-def error_page(request: Request, status_code: int, title: str, text: str) -> HTMLResponse:
+def error_page(status_code: int, title: str, text: str) -> HTMLResponse:
     """Say what went wrong; the text is made for persons."""
     return HTMLResponse(_fill("error.html", csrf="", title=title, text=text), status_code)
 

@@ -14,7 +14,7 @@ from imgsortd.adapters.store_files import Counts
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.config import Config
 from imgsortd.errors import StoreError
-from imgsortd.status import look_alive
+from imgsortd.liveness import look_alive
 from imgsortd.web.review_queue import count_to_review
 from imgsortd.web.words import in_words
 

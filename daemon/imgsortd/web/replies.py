@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from imgsortd.web.late import LateModule
+from imgsortd.web import pages
 
 log = logging.getLogger(__name__)
 
-_pages = LateModule("imgsortd.web.pages")
 _JSON_PATHS = ("/api/", "/pictures/")
 _TEXT_PATHS = ("/static/", "/healthz", "/metrics", "/parts/")
 
@@ -49,7 +47,7 @@ def error_reply(
     if wants_json(path):
         response = Json({"error": text}, status)
     elif is_page(path):
-        response = _error_page(request, status, text)
+        response = _error_page(status, text)
     else:
         response = plain(text, status)
     response.headers.update(headers or {})
@@ -62,13 +60,9 @@ def plain(text: str, status: int, headers: Mapping[str, str] | None = None) -> R
     return PlainTextResponse(body, status, headers=dict(headers or {}))
 
 
-def _error_page(request: Request, status: int, text: str) -> Response:
+def _error_page(status: int, text: str) -> Response:
     try:
-        title = HTTPStatus(status).phrase
-        page: Response = _pages.error_page(request, status, title, text)
-    except HTTPException:  # pages of this kind are not there
-        return plain(text, status)
+        return pages.error_page(status, HTTPStatus(status).phrase, text)
     except Exception:
         log.exception("error page failed status=%d", status)
         return plain(text, status)
-    return page

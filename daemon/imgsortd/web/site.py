@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from contextlib import AbstractContextManager, suppress
-from functools import cached_property
-from typing import Any
+from contextlib import AbstractContextManager
 
-from starlette.exceptions import HTTPException
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from imgsortd.adapters.store import Store
+from imgsortd.adapters.store_opening import open_if_there
+from imgsortd.adapters.thumbnail_cache import ThumbnailCache
 from imgsortd.config import Config
+from imgsortd.errors import StoreError
 from imgsortd.subjects import open_for_reading
 from imgsortd.web import tokens
 from imgsortd.web.attempts import Attempts
 from imgsortd.web.hosts import Hosts
-from imgsortd.web.late import LateModule
 from imgsortd.web.live import Pulse
+from imgsortd.web.overview import Overview
+from imgsortd.web.pictures import Pictures
 from imgsortd.web.pulse_reader import PulseReader
+from imgsortd.web.review_queue import ReviewQueue
 from imgsortd.web.tokens import Keys
+from imgsortd.web.wall import Wall
 
-_pictures = LateModule("imgsortd.web.pictures")
-_caches = LateModule("imgsortd.adapters.thumbnail_cache")
+log = logging.getLogger(__name__)
 
+CACHE_FILE = "thumbnails.db"
 SESSION = "imgsortd.session"
 """Where a request's scope says whose it is: a session's id; empty where nobody logs in."""
 
@@ -42,22 +47,28 @@ class Site:
 
     Attributes
     ----------
+    overview, wall, review
+        Readers that keep what they found out.
+    pictures
+        Thumbnails and previews.
     pulse
         Who listens to what changes.
     attempts
         Logins that failed.
-    pictures
-        Thumbnails and previews, while the process serves.
     """
 
     def __init__(self, config: Config, keys: Keys, hosts: Hosts) -> None:
         self.config = config
         self.keys = keys
         self.hosts = hosts
-        self.attempts = Attempts()
+        path, size_bytes = config.state_dir / CACHE_FILE, config.web.thumbnails_mb * 10**6
+        self._cache = ThumbnailCache(path, size_bytes)
+        self.pictures = Pictures(config, self._cache)
+        self.overview = Overview()
+        self.wall = Wall(self.overview, self._cache.sizes)
+        self.review = ReviewQueue()
         self.pulse = Pulse(PulseReader(config))
-        self.pictures: Any = None
-        self._cache: Any = None
+        self.attempts = Attempts()
         self._is_stopped = False
 
     @property
@@ -69,36 +80,24 @@ class Site:
         """Make the token that a page sends along with the changes it asks for."""
         return tokens.make_csrf(self.keys, session_of(request), time.time())
 
-    @cached_property
-    def overview(self) -> Any:
-        """The reader of the grid of clusters."""
-        return LateModule("imgsortd.web.overview").Overview()
-
-    @cached_property
-    def wall(self) -> Any:
-        """The reader of one cluster's pictures."""
-        return LateModule("imgsortd.web.wall").Wall(self.overview)
-
-    @cached_property
-    def review(self) -> Any:
-        """The reader of the pictures in review."""
-        return LateModule("imgsortd.web.review_queue").ReviewQueue()
-
     async def start(self) -> None:
-        """Make what works in the loop of the requests."""
-        with suppress(HTTPException):  # pictures are not there yet
-            path = self.config.state_dir / "thumbnails.db"
-            size = self.config.web.thumbnails_mb * 10**6
-            self._cache = _caches.ThumbnailCache(path, size)
-            self.pictures = _pictures.Pictures(self.config, self._cache)
+        """Look at the library once, so that who comes first need not wait for it."""
+        await run_in_threadpool(self._look)
+
+    def _look(self) -> None:
+        try:
+            with open_if_there(self.config.database) as store:
+                self.overview.read(self.config, store)
+        except StoreError as error:
+            log.warning("library not read reason=%s", error)
 
     async def stop(self) -> None:
         """End what `start` and the requests began: whoever waits is answered at once."""
         self.pulse.close()
-        if self.pictures is not None and not self._is_stopped:
+        if not self._is_stopped:
+            self._is_stopped = True
             await self.pictures.close()
             self._cache.close()
-        self._is_stopped = True
 
 
 def site_of(request: Request) -> Site:

@@ -7,7 +7,7 @@ import math
 import re
 import struct
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Lock
@@ -30,6 +30,7 @@ _NEAR = re.compile(r"n([0-9a-f]{16})-([0-9]{1,15})")
 _NEW = re.compile(r"w([0-9a-f]{16})-([0-9]{1,15})")
 
 Ints = npt.NDArray[np.int64]
+SizesOf = Callable[[Iterable[bytes]], Mapping[bytes, tuple[int, int]]]
 
 
 class Order(StrEnum):
@@ -55,10 +56,13 @@ class Wall:
     ----------
     overview
         Tells of the cluster itself.
+    sizes_of
+        Tells width and height of pictures by their hash, as far as it knows: for those that
+        were sorted before the store kept sizes.
     """
 
-    def __init__(self, overview: Overview) -> None:
-        self._overview = overview
+    def __init__(self, overview: Overview, sizes_of: SizesOf = lambda _: {}) -> None:
+        self._overview, self._sizes_of = overview, sizes_of
         self._orders: OrderedDict[tuple[int, str], _Kept] = OrderedDict()
         self._lock, self._working = Lock(), Lock()
 
@@ -98,6 +102,7 @@ class Wall:
             total = cluster["files"]
         found = rows.pictures(ids)
         pictures = [found[file_id] for file_id in ids if file_id in found]
+        sizes = self._sizes_of({one.sha256 for one in pictures if one.sha256 and not one.width_px})
         return {
             "cluster": cluster,
             "total": total,
@@ -105,8 +110,7 @@ class Wall:
                 [
                     one.file_id,
                     key_of(one.sha256),
-                    one.width_px,
-                    one.height_px,
+                    *sizes.get(one.sha256 or b"", (one.width_px, one.height_px)),
                     shown(one.name),
                     int(one.is_pinned),
                 ]

@@ -2,7 +2,7 @@
 
 import { BACK, CROSS, icon, make, ON, preview, thumbnail } from './api.js';
 
-const LARGEST = 1600;
+const MOST_ENLARGED = 2;
 
 export function openPreview(wall, actions) {
   const image = make('img', { alt: '', decoding: 'async' });
@@ -30,7 +30,7 @@ export function openPreview(wall, actions) {
     const [width, height] = w && h ? [w, h] : [image.naturalWidth || 4, image.naturalHeight || 3];
     const room = getComputedStyle(stage);
     const wide = stage.clientWidth - parseFloat(room.paddingLeft) - parseFloat(room.paddingRight);
-    const scale = Math.min(wide / width, stage.clientHeight / height, w ? Math.max(1, LARGEST / Math.max(w, h)) : Infinity);
+    const scale = Math.min(wide / width, stage.clientHeight / height, MOST_ENLARGED);
     image.style.width = `${width * scale}px`;
     image.style.height = `${height * scale}px`;
   };
