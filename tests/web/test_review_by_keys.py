@@ -101,7 +101,7 @@ def test_every_answer_has_a_key_and_the_next_picture_is_there_at_once(
     kept, name = name, next_name(page, name)
     wait_until(lambda: len(site.pins()) == 6, what="a pin that keeps it in review")
     assert (site.target / REVIEW / kept).exists()
-    page.wait(f"document.querySelector('.said p').innerText === 'Moved {kept} to {REVIEW}'")
+    page.wait(f"document.querySelector('.said p').innerText === '{kept} stays in {REVIEW}'")
     assert in_review(site) == total - 5
 
 
