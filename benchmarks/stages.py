@@ -31,7 +31,7 @@ from imgsortd.adapters.store_records import FitRecord
 from imgsortd.adapters.weight_sources import default_cache_dir
 from imgsortd.config import Config, ModelConfig
 from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.core.records import Candidate, ExtractorId, Op, Picture, Pixels, Vectors
+from imgsortd.core.records import Candidate, ExtractorId, Op, Picture, Pixels, SizePx, Vectors
 from imgsortd.core.routing import nearest
 from imgsortd.library import FeatureExtractor, Library, open_library
 from imgsortd.pipeline import process_batch
@@ -101,12 +101,12 @@ def _read_and_hash(inbox: Path, candidates: Sequence[Candidate]) -> tuple[list[b
     """Read through imgsortd's reader, with nothing in the place of its decoder."""
     nothing = np.zeros((224, 224, 3), dtype=np.uint8)
 
-    def no_decode(*_: object, **__: object) -> Pixels:
-        return nothing
+    def no_decode(*_: object, **__: object) -> tuple[Pixels, SizePx]:
+        return nothing, (224, 224)
 
     reader = PictureReader(inbox)
     try:
-        with mock.patch.object(Decoder, "decode", no_decode):
+        with mock.patch.object(Decoder, "decode_sized", no_decode):
             started = time.perf_counter()
             results = [reader.read(candidate) for candidate in candidates]
             read_s = time.perf_counter() - started

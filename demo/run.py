@@ -173,6 +173,8 @@ def demo(photos: Path | None) -> int:
     workspace.tidy()
     say("look", f"{workspace.sheet}")
     say("", f"{workspace.target} (the next run makes both anew)")
+    program = shown(Path(sys.executable).with_name("imgsortd"))
+    say("", f"in a browser: {program} web -c {shown(workspace.config_file)}")
     return 0
 
 

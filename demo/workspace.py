@@ -76,11 +76,8 @@ class Workspace:
         return "\n".join(text.splitlines()[-lines:])
 
     def tidy(self) -> None:
-        """Remove what the run needed; leave the sorted folders and the contact sheet."""
-        for folder in (self.inbox, self.state_dir):
-            shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.config_file, self.log_file):
-            file.unlink(missing_ok=True)
+        """Remove the log; leave the sorted folders, the sheet, and what the web page reads."""
+        self.log_file.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove all of it, the marker last: without it the next run would not touch the rest."""

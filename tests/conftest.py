@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from chromium import Browser, Page, running_browser
+from chromium.finding import install_chromium
 from hypothesis import settings
 
 from imgsortd.adapters import leases
@@ -99,3 +101,28 @@ def folder_across(folder: Path) -> Iterator[Path]:
     """Return a folder whose ``target`` is another filesystem."""
     with tmpfs(folder / "target"):
         yield folder
+
+
+@pytest.fixture(scope="session")
+def has_chromium() -> None:
+    """Skip where there is no Chromium and none can be installed; say why."""
+    missing = install_chromium(os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid())))
+    if missing:
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="module")
+def browser(has_chromium: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Return a running Chromium."""
+    with running_browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """Return an empty page with cookies of its own; see at the end that nothing was wrong."""
+    page = Page(browser)
+    yield page
+    complaints = page.take_complaints()
+    page.close()
+    assert complaints == []

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 import imgsortd.adapters.decode_worker as worker
-from imgsortd.core.records import Pixels
+from imgsortd.core.records import Pixels, SizePx
 
 
 def eat() -> None:
@@ -39,12 +39,12 @@ DEEDS: dict[bytes, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
-    real_decode = worker.decode
+    real_decode = worker.decode_sized
 
-    def decode(data: bytes, *, max_megapixels: float) -> Pixels:
+    def decode(data: bytes, side_px: int, *, max_megapixels: float) -> tuple[Pixels, SizePx]:
         DEEDS.get(data, lambda: None)()
-        return real_decode(data, max_megapixels=max_megapixels)
+        return real_decode(data, side_px, max_megapixels=max_megapixels)
 
-    worker.decode = decode
+    worker.decode_sized = decode
     worker.confinement.confine = lambda readable: []  # the deeds shall be possible
     worker.main()

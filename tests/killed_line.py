@@ -27,14 +27,14 @@ from sqlite_utils import Database
 from imgsortd.adapters import faults, reading, renaming, store
 from imgsortd.adapters.crossing import return_orphans
 from imgsortd.adapters.decode_limits import DecodeLimits
-from imgsortd.adapters.images import decode
+from imgsortd.adapters.images import decode_sized
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import open_store
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, parse_config
 from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.core.records import Pixels
+from imgsortd.core.records import Pixels, SizePx
 from imgsortd.following import Following
 from imgsortd.intake import Intake
 from imgsortd.library import Library, open_library
@@ -151,8 +151,8 @@ class DecoderInProcess:
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
 
-    def decode(self, data: bytes) -> Pixels:
-        return decode(data, max_megapixels=self._limits.max_megapixels)
+    def decode_sized(self, data: bytes) -> tuple[Pixels, SizePx]:
+        return decode_sized(data, max_megapixels=self._limits.max_megapixels)
 
     def close(self) -> None:
         pass

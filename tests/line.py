@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adoption import FitSummary, adopt_fit
@@ -43,7 +44,8 @@ class Line:
         )
         companions, patience_s = self.library.companions, self.patience_s
         self.intake = Intake(inbox, self.store, self.config.settle_s, companions, patience_s)
-        self.reader = PictureReader(self.config.inbox, threads=1)
+        limits = decode_limits(self.config.pictures)
+        self.reader = PictureReader(self.config.inbox, limits, threads=1)
         is_settling = self.intake.tracker.__contains__
         self.following = Following(self.library, self.reader, is_settling)
 

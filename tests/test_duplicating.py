@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from imgsortd.adapters.images import decode
-from imgsortd.core.perceptual import perceptual_hash
+from imgsortd.core.perceptual import Look, perceptual_hash
 from imgsortd.core.records import ExtractorId, Layer
 from imgsortd.duplicating import complete, decide_files, duplicates
 from imgsortd.errors import FindError, RequestError
@@ -236,6 +237,29 @@ def test_a_hash_is_kept_with_the_features_and_is_of_the_pixels(line: Line) -> No
     assert names.shape == (15, 32)
 
 
+def sizes_of(line: Line) -> Counter[tuple[int | None, int | None]]:
+    return Counter(line.store.connection.execute("SELECT width_px, height_px FROM picture_hashes"))
+
+
+def test_a_picture_of_before_gets_its_size_when_it_is_read_again_and_keeps_its_hash(
+    line: Line,
+) -> None:
+    sizes = sizes_of(line)
+    assert (None, None) not in sizes
+    hashes = line.store.hashes.standing()[1].tolist()
+    with line.store.atomic():
+        line.store.connection.execute(
+            "UPDATE picture_hashes SET width_px = NULL, height_px = NULL "
+            "WHERE sha256 = (SELECT sha256 FROM files WHERE CAST(src AS TEXT) = '5.png')"
+        )
+    shutil.copy(stored(line, "5.png"), line.config.inbox / "z5-again.png")
+
+    line.run()
+
+    assert sizes_of(line) == sizes
+    assert line.store.hashes.standing()[1].tolist() == hashes
+
+
 def test_a_crowd_of_plain_pictures_is_one_group_and_is_told(line: Line) -> None:
     for level in range(40):
         path = line.config.inbox / f"plain-{level}.png"
@@ -277,7 +301,8 @@ def test_pairs_are_compared_in_however_many_portions_in_little_memory(line: Line
             [(b"%d" % number, name) for number, name in enumerate(names)],
         )
         line.store.fits.put_features(extractor, names, vectors)
-        line.store.hashes.put(dict(zip(names, twice.tolist(), strict=True)))
+        looks = map(Look, twice.tolist())
+        line.store.hashes.put(dict(zip(names, looks, strict=True)))
 
     tracemalloc.start()
     found = find_near(line.store, extractor, lambda sha256: sha256 in names[:50], no_word)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from imgsortd.adapters.store import open_store
 from imgsortd.status import read_status
 from support import make_config, paint_groups, sums
 
 ROOT = Path(__file__).parents[1]
 UNIT = (ROOT / "service" / "imgsortd.service").read_text()
+WEB_UNIT = (ROOT / "service" / "imgsortd-web.service").read_text()
 
 
 def members(group: str) -> set[str]:
@@ -34,20 +36,20 @@ def members(group: str) -> set[str]:
     return found
 
 
-def allowed_calls() -> set[str]:
-    """Return what the unit's ``SystemCallFilter=`` lines come to, in their order."""
+def allowed_calls(unit: str) -> set[str]:
+    """Return what a unit's ``SystemCallFilter=`` lines come to, in their order."""
     allowed: set[str] = set()
-    for line in re.findall(r"^SystemCallFilter=(.*)$", UNIT, re.M):
+    for line in re.findall(r"^SystemCallFilter=(.*)$", unit, re.M):
         words = line.removeprefix("~").split()
         named = set().union(*(members(w) if w.startswith("@") else {w} for w in words))
         allowed = allowed - named if line.startswith("~") else allowed | named
     return allowed | members("@default")  # systemd always allows these
 
 
-@pytest.fixture(scope="module")
-def calls() -> set[str]:
+@pytest.fixture(scope="module", params=[UNIT], ids=["daemon"])
+def calls(request: pytest.FixtureRequest) -> set[str]:
     try:
-        return allowed_calls()
+        return allowed_calls(request.param)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"systemd-analyze cannot name the calls here: {error}")
 
@@ -87,6 +89,19 @@ def test_pictures_are_sorted_by_vgg16_locked_in(
     assert done.returncode == 0, done.stderr
     assert sums(config.target) == before
     assert read_status(config).counts["sorted"] == 6
+
+
+@pytest.mark.parametrize("calls", [WEB_UNIT], ids=["web"], indirect=True)
+def test_the_page_is_served_locked_in_and_without_code_made_at_run_time(
+    tmp_path: Path, calls: set[str]
+) -> None:
+    config = make_config(tmp_path)
+    open_store(config.database).close()
+    client = ROOT / "tests" / "asks_a_page.py"
+
+    done = locked_in(tmp_path, calls, sys.executable, client, tmp_path / "config.yaml")
+
+    assert (done.returncode, done.stdout.split()) == (0, ["404", "200"]), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import Look, Page
 
-from browser import Page, browser, needs_browser
+from examine import CONTRASTS
 from imgsortd.config import Config
 from imgsortd.refit_changes import MoveGroup, RefitChanges
 from imgsortd.sheets import write_contact_sheet, write_refit_sheet
 from line import Line
 from support import paint, paint_groups
 
-pytestmark = needs_browser
+pytestmark = pytest.mark.timeout(600)  # Chromium may have to be fetched
 
 WINDOWS = [(390, "light"), (390, "dark"), (1440, "light"), (1440, "dark")]
 LONG = f"a-name-without-any-place-to-break-it-{'x' * 150}.png"
 SIDES = """
 (() => { const b = document.querySelector('#p%d').getBoundingClientRect();
   return [b.width, b.height]; })()
-"""
-# Contrast as WCAG 2 defines it, of each element that holds text itself, against the nearest
-# background that is not clear.
-CONTRASTS = """
-(() => {
-  const parse = c => c.match(/[\\d.]+/g).map(Number);
-  const light = c => {
-    const [r, g, b] = parse(c).map(v => v / 255)
-      .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const back = e => {
-    for (; e; e = e.parentElement) {
-      const c = getComputedStyle(e).backgroundColor, parts = parse(c);
-      if (parts.length < 4 || parts[3] > .5) return c;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  return [...document.querySelectorAll("body *")].filter(e => e.getClientRects().length &&
-      [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
-    const [a, b] = [light(getComputedStyle(e).color), light(back(e))];
-    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-    return [ratio, `${e.tagName}.${e.className}: ${e.textContent.slice(0, 40)}`];
-  });
-})()
 """
 
 
@@ -86,48 +61,45 @@ def refit_sheet(library: Config, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
-        assert page.complaints == []
+def show(page: Page, sheet: Path, width: int, scheme: str = "light") -> None:
+    page.look(Look(width, 900, scheme=scheme, is_phone=width < 600))
+    page.open(sheet.as_uri())
 
 
 @pytest.mark.parametrize(("width", "scheme"), WINDOWS)
 @pytest.mark.parametrize("name", ["sheet", "refit_sheet"])
 def test_a_sheet_fits_its_window_shows_every_picture_and_can_be_read(
-    chromium: Page, request: pytest.FixtureRequest, name: str, width: int, scheme: str
+    page: Page, request: pytest.FixtureRequest, name: str, width: int, scheme: str
 ) -> None:
-    chromium.show(request.getfixturevalue(name), width, scheme=scheme)
+    show(page, request.getfixturevalue(name), width, scheme)
 
-    loaded = chromium.run(
+    loaded = page.run(
         "Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))"
     )
     assert len(loaded) >= 14
     assert min(loaded) > 0
-    assert chromium.run("document.documentElement.scrollWidth") <= width
-    too_wide = chromium.run(
+    assert page.run("document.documentElement.scrollWidth") <= width
+    too_wide = page.run(
         "[...document.querySelectorAll('img, figure, section, h1, h2, p, li, a')].filter(e => "
         "e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 99))"
     )
     assert too_wide == []
-    contrasts = chromium.run(CONTRASTS)
+    contrasts = page.run(CONTRASTS)
     assert len(contrasts) > 10
     assert [(ratio, what) for ratio, what in contrasts if ratio < 4.5] == []
     paper = {"light": "rgb(250, 249, 246)", "dark": "rgb(21, 20, 22)"}[scheme]
-    assert chromium.run("getComputedStyle(document.body).backgroundColor") == paper
-    assert chromium.complaints == []
+    assert page.run("getComputedStyle(document.body).backgroundColor") == paper
 
 
 @pytest.mark.parametrize("width", [390, 1440])
 def test_the_tab_key_reaches_the_clusters_and_every_picture_in_the_order_of_the_page(
-    chromium: Page, sheet: Path, width: int
+    page: Page, sheet: Path, width: int
 ) -> None:
-    chromium.show(sheet, width)
+    show(page, sheet, width)
     reached = []
     for _ in range(120):
-        chromium.press("Tab", 9)
-        where = chromium.run(
+        page.press("Tab")
+        where = page.run(
             "(() => { const e = document.activeElement, b = e.getBoundingClientRect();"
             " return [e.getAttribute('href') || e.tagName, b.width > 0 && b.right > 0,"
             " getComputedStyle(e).outlineStyle]; })()"
@@ -138,7 +110,7 @@ def test_the_tab_key_reaches_the_clusters_and_every_picture_in_the_order_of_the_
 
     targets = [href for href, *_ in reached]
     pictures = [href for href in targets if href.startswith("#p") and href != "#pictures"]
-    count = chromium.run("document.images.length")
+    count = page.run("document.images.length")
     assert targets[0] == "#pictures"  # the way past the list
     assert targets[1] == ("SUMMARY" if width == 390 else "#c0") or targets[1].startswith("#c")
     assert pictures == [f"#p{number}" for number in range(1, count + 1)]
@@ -146,34 +118,34 @@ def test_the_tab_key_reaches_the_clusters_and_every_picture_in_the_order_of_the_
 
 
 def test_enter_enlarges_a_picture_the_next_follows_and_close_returns_to_its_place(
-    chromium: Page, sheet: Path
+    page: Page, sheet: Path
 ) -> None:
-    chromium.show(sheet, 1440)
-    chromium.run("document.querySelector('a.open[href=\"#p2\"]').focus()")
-    chromium.press("Enter", 13)
-    assert chromium.run(SIDES % 2) == [1440, 900]
+    show(page, sheet, 1440)
+    page.run("document.querySelector('a.open[href=\"#p2\"]').focus()")
+    page.press("Enter")
+    assert page.run(SIDES % 2) == [1440, 900]
 
-    chromium.press("Tab", 9)
-    assert chromium.run("document.activeElement.textContent") == "Close"
-    chromium.press("Tab", 9)
-    chromium.press("Tab", 9)
-    chromium.press("Enter", 13)
-    assert chromium.run("location.hash") == "#p3"
-    assert chromium.run(SIDES % 2)[0] < 400
+    page.press("Tab")
+    assert page.run("document.activeElement.textContent") == "Close"
+    page.press("Tab")
+    page.press("Tab")
+    page.press("Enter")
+    assert page.run("location.hash") == "#p3"
+    assert page.run(SIDES % 2)[0] < 400
 
-    chromium.press("Tab", 9)
-    chromium.press("Enter", 13)
-    assert chromium.run("document.querySelector('figure:target')") is None
-    assert chromium.run("document.activeElement.id") == "f3"
-    chromium.press("Tab", 9)
-    assert chromium.run("document.activeElement.getAttribute('href')") == "#p3"
+    page.press("Tab")
+    page.press("Enter")
+    assert page.run("document.querySelector('figure:target')") is None
+    assert page.run("document.activeElement.id") == "f3"
+    page.press("Tab")
+    assert page.run("document.activeElement.getAttribute('href')") == "#p3"
 
 
-def test_a_link_of_the_list_brings_its_cluster_into_sight(chromium: Page, sheet: Path) -> None:
-    chromium.show(sheet, 390)
-    chromium.run("document.querySelector('details').open = true")
-    chromium.run("document.querySelector('nav a[href=\"#c2\"]').click()")
+def test_a_link_of_the_list_brings_its_cluster_into_sight(page: Page, sheet: Path) -> None:
+    show(page, sheet, 390)
+    page.click("details > summary")
+    page.click("nav a[href='#c2']")
 
-    top = chromium.run("document.querySelector('#c2').getBoundingClientRect().top")
+    top = page.run("document.querySelector('#c2').getBoundingClientRect().top")
 
     assert 0 <= top < 844

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from imgsortd.adapters.store import Store
-from imgsortd.refit_changes import SHOWN_OF_A_GROUP, MoveGroup, RefitChanges, read_move_groups
+from imgsortd.core.flows import Change, ClusterChange
+from imgsortd.refit_changes import SHOWN_OF_A_GROUP, MoveGroup, RefitChanges, change_line
+from imgsortd.refits import move_groups
 from imgsortd.sheets import write_refit_sheet
 from line import Line
 from pages import PageText
@@ -23,6 +25,7 @@ def propose(store: Store, changes: dict[bytes, tuple[int | None, int]]) -> int:
                 "INSERT INTO proposed_changes SELECT ?, id, ?, ? FROM files WHERE src = ?",
                 (fit_id, old, new, src),
             )
+        store.connection.execute("UPDATE fits SET state = 'proposed' WHERE id = ?", (fit_id,))
     return int(fit_id)
 
 
@@ -34,28 +37,95 @@ def line(tmp_path: Path) -> Line:
     return line
 
 
-def test_the_files_of_a_proposal_are_grouped_by_where_from_and_where_to(line: Line) -> None:
-    with line.store.atomic():
-        line.store.connection.execute("UPDATE clusters SET folder = ? WHERE id = 2", (b"Sk\xff",))
-    moves: dict[bytes, tuple[int | None, int]] = {
-        b"red-0.png": (1, 0),
-        b"red-1.png": (0, 2),
-        b"red-2.png": (0, 2),
-        b"blue-0.png": (None, 2),
-    }
-    fit_id = propose(line.store, moves)
+def cluster_of(line: Line, src: bytes) -> int:
+    (row,) = line.store.connection.execute("SELECT cluster_id FROM files WHERE src = ?", (src,))
+    return int(row[0])
 
-    groups = read_move_groups(line.store, fit_id)
+
+def test_the_files_of_a_proposal_are_grouped_by_where_from_and_where_to(line: Line) -> None:
+    red, green, blue = (cluster_of(line, b"%s-0.png" % c) for c in (b"red", b"green", b"blue"))
+    with line.store.atomic():
+        line.store.connection.execute(
+            "UPDATE clusters SET folder = ? WHERE id = ?", (b"Sk\xff", blue)
+        )
+        line.store.connection.execute(
+            "UPDATE files SET state = 'review', cluster_id = NULL WHERE src = ?", (b"green-4.png",)
+        )
+    fit_id = propose(
+        line.store,
+        {
+            b"green-0.png": (green, red),
+            b"red-1.png": (red, blue),
+            b"red-2.png": (red, blue),
+            b"green-4.png": (None, blue),
+        },
+    )
+
+    groups = move_groups(line.config, fit_id)
 
     names = dict(line.store.connection.execute("SELECT src, dst FROM files").fetchall())
-    assert [(group.old, group.new) for group in groups] == [
-        ("cluster_0", "Sk\udcff"),
-        ("cluster_1", "cluster_0"),
+    assert {(group.old, group.new) for group in groups[1:]} == {
+        (f"cluster_{green}", f"cluster_{red}"),
         ("_review", "Sk\udcff"),
-    ]
+    }
+    assert (groups[0].old, groups[0].new) == (f"cluster_{red}", "Sk\udcff")
     assert groups[0].names == (names[b"red-1.png"], names[b"red-2.png"])
-    assert read_move_groups(line.store, fit_id + 1) == ()
     line.close()
+
+
+def test_a_file_that_has_left_its_folder_since_would_not_move(line: Line) -> None:
+    red, green = cluster_of(line, b"red-0.png"), cluster_of(line, b"green-0.png")
+    fit_id = propose(
+        line.store,
+        {b"red-0.png": (red, green), b"red-1.png": (red, green), b"red-2.png": (red, green)},
+    )
+    with line.store.atomic():
+        line.store.connection.execute(
+            "UPDATE files SET cluster_id = ? WHERE src = ?", (green, b"red-0.png")
+        )
+        line.store.connection.execute(
+            "INSERT INTO pins SELECT sha256, ?, 0 FROM files WHERE src = ?", (red, b"red-1.png")
+        )
+
+    groups = move_groups(line.config, fit_id)
+
+    (name,) = line.store.connection.execute("SELECT dst FROM files WHERE src = ?", (b"red-2.png",))
+    assert [group.names for group in groups] == [name]
+    line.close()
+
+
+def test_a_fit_that_is_in_force_would_move_nothing_any_more(line: Line) -> None:
+    red, green = cluster_of(line, b"red-0.png"), cluster_of(line, b"green-0.png")
+    fit_id = propose(line.store, {b"red-0.png": (red, green)})
+    with line.store.atomic():
+        line.store.connection.execute("UPDATE fits SET state = 'adopted'")
+
+    assert move_groups(line.config, fit_id) == ()
+    line.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (ClusterChange(3, Change.APPEARS, 0, 1200), "C3 appears with 1,200 pictures"),
+        (ClusterChange(3, Change.VANISHES, 7, 0), "C3 vanishes, with 7 pictures before"),
+        (
+            ClusterChange(3, Change.SPLITS, 9, 5, ((3, 5), (8, 4))),
+            "C3 splits into C3 (5), C8 (4)",
+        ),
+        (
+            ClusterChange(3, Change.MERGES, 9, 15, ((3, 9), (8, 6))),
+            "C3 is merged from C3 (9), C8 (6)",
+        ),
+        (ClusterChange(3, Change.GROWS, 9, 15), "C3 grows from 9 to 15"),
+        (ClusterChange(3, Change.SHRINKS, 15, 9), "C3 shrinks from 15 to 9"),
+        (ClusterChange(3, Change.SWAPS, 9, 9), "C3 keeps 9 pictures, not all the same"),
+    ],
+    ids=lambda value: str(value.change) if isinstance(value, ClusterChange) else "",
+)
+def test_each_change_is_said_in_a_line(change: ClusterChange, line: str) -> None:
+    assert change_line(change, lambda number: f"C{number}") == line
+    assert change_line(change) == line.replace("C", "cluster_")
 
 
 def test_the_sheet_shows_the_largest_group_first_and_how_many_more(line: Line) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from imgsortd.adapters.unit_text import render_unit
+from imgsortd.adapters.unit_text import render_unit, render_web_unit
 
 SERVICE = Path(__file__).parents[1] / "service"
 SYSTEM_UNIT = (SERVICE / "imgsortd.service").read_text()
 USER_UNIT = (SERVICE / "imgsortd-user.service").read_text()
+WEB_UNIT = (SERVICE / "imgsortd-web.service").read_text()
+WEB_USER_UNIT = (SERVICE / "imgsortd-web-user.service").read_text()
 CUDA = (SERVICE / "imgsortd-cuda.conf").read_text()
 # On every machine and no shell built-in: verify only asks whether the program can be run.
 PROGRAM = Path("/bin/true")
@@ -22,8 +24,10 @@ needs_systemd = pytest.mark.skipif(
 )
 
 
-def rendered(data_dir: str, state_dir: str = "/var/lib/imgsortd", user: bool = False) -> str:
-    return render_unit(
+def rendered(
+    data_dir: str, state_dir: str = "/var/lib/imgsortd", user: bool = False, web: bool = False
+) -> str:
+    return (render_web_unit if web else render_unit)(
         user=user,
         executable=PROGRAM,
         config_file=Path("/etc/imgsortd/100% odd $HOME.yaml"),
@@ -51,7 +55,7 @@ def analyze(*arguments: str, runtime_dir: Path, **environ: str) -> subprocess.Co
 
 def complaints(text: str, tmp_path: Path, user: bool = False) -> list[str]:
     """What verify says of this unit; lines on units of the machine itself are not ours."""
-    unit = tmp_path / "imgsortd.service"
+    unit = tmp_path / ("imgsortd-web.service" if "web page" in text else "imgsortd.service")
     unit.write_text(text)
     done = analyze("verify", *(["--user"] if user else []), str(unit), runtime_dir=tmp_path)
     said = [line for line in done.stderr.splitlines() if "imgsortd" in line]
@@ -78,6 +82,46 @@ SYSTEM_UNITS = {
 }
 
 
+WEB_UNITS = {
+    "shipped": WEB_UNIT,
+    "other paths": rendered("/data/our pictures", "/data/state", web=True),
+    "state among the pictures": rendered("/data/pictures", "/data/pictures/state", web=True),
+    "inbox in a home": rendered("/home/ann/pictures", web=True),
+    "all in a home": rendered("/home/ann/pictures", "/home/ann/pictures/state", web=True),
+}
+
+
+@needs_systemd
+@pytest.mark.parametrize("text", WEB_UNITS.values(), ids=WEB_UNITS)
+def test_systemd_has_nothing_to_say_about_the_web_unit(text: str, tmp_path: Path) -> None:
+    assert complaints(runnable(text), tmp_path) == []
+
+
+@needs_systemd
+@pytest.mark.parametrize("text", WEB_UNITS.values(), ids=WEB_UNITS)
+def test_the_exposure_of_the_web_unit_is_at_most_one_point(text: str, tmp_path: Path) -> None:
+    assert exposure(text, tmp_path, threshold=10) <= 1.0
+
+
+@pytest.mark.parametrize("text", WEB_UNITS.values(), ids=WEB_UNITS)
+def test_the_page_may_write_its_state_alone_and_is_reached_from_this_machine_alone(
+    text: str,
+) -> None:
+    settings = [line for line in text.splitlines() if "=" in line and line[0] != "#"]
+
+    writable = [
+        line for line in settings if line.startswith(("ReadWritePaths=", "BindPaths=", "StateDir"))
+    ]
+    assert len([line for line in writable if "Mode" not in line]) == 1
+    assert all("state" in line.lower() for line in writable)
+    assert len([line for line in settings if "ReadOnlyPaths=" in line]) == 1
+    assert {"IPAddressDeny=any", "IPAddressAllow=localhost", "MemoryDenyWriteExecute=yes"} <= set(
+        settings
+    )
+    assert "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6" in settings
+    assert "imgsortd web --config" in text or "/bin/true web --config" in text
+
+
 @needs_systemd
 @pytest.mark.parametrize("text", SYSTEM_UNITS.values(), ids=SYSTEM_UNITS)
 def test_systemd_has_nothing_to_say_about_the_system_unit(text: str, tmp_path: Path) -> None:
@@ -85,7 +129,11 @@ def test_systemd_has_nothing_to_say_about_the_system_unit(text: str, tmp_path: P
 
 
 @needs_systemd
-@pytest.mark.parametrize("text", [USER_UNIT, rendered("/", user=True)], ids=["shipped", "rendered"])
+@pytest.mark.parametrize(
+    "text",
+    [USER_UNIT, rendered("/", user=True), WEB_USER_UNIT, rendered("/", user=True, web=True)],
+    ids=["shipped", "rendered", "shipped web", "rendered web"],
+)
 def test_systemd_has_nothing_to_say_about_the_user_unit(text: str, tmp_path: Path) -> None:
     assert complaints(runnable(text), tmp_path, user=True) == []
 
@@ -158,7 +206,9 @@ def without_reason(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "text", [*SYSTEM_UNITS.values(), USER_UNIT, CUDA], ids=[*SYSTEM_UNITS, "user", "cuda"]
+    "text",
+    [*SYSTEM_UNITS.values(), *WEB_UNITS.values(), USER_UNIT, WEB_USER_UNIT, CUDA],
+    ids=[*SYSTEM_UNITS, *(f"web, {name}" for name in WEB_UNITS), "user", "web user", "cuda"],
 )
 def test_every_setting_has_its_reason_on_the_line_above(text: str) -> None:
     assert without_reason(text) == []
@@ -205,11 +255,12 @@ def test_torch_chooses_its_own_number_of_threads() -> None:
     assert "OMP_NUM_THREADS" not in SYSTEM_UNIT + USER_UNIT
 
 
-def test_the_user_unit_asks_for_nothing_that_only_root_can_do() -> None:
-    keys = {line.partition("=")[0] for line in USER_UNIT.splitlines()}
+@pytest.mark.parametrize("text", [USER_UNIT, WEB_USER_UNIT], ids=["daemon", "web"])
+def test_the_user_unit_asks_for_nothing_that_only_root_can_do(text: str) -> None:
+    keys = {line.partition("=")[0] for line in text.splitlines()}
 
     assert not keys & {"User", "Group", "PrivateUsers", "ProtectSystem", "PrivateNetwork"}
-    assert "WantedBy=default.target" in USER_UNIT
+    assert "WantedBy=default.target" in text
 
 
 @pytest.mark.skipif(

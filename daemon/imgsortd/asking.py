@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from imgsortd.adapters.locking import running_pid
@@ -29,14 +30,28 @@ def ask_daemon(
     RequestError
         The daemon could not do it, or stopped; the text says why.
     """
-    path = config.database
-    with foreign_errors(path):
-        # The daemon owns the schema and the durability; this connection adds one row.
-        store = Store(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S), path)
-    try:
+    with open_to_ask(config) as store:
         with store.atomic():
             request_id = store.control.ask(verb, params)
         return _wait(config, store, verb, request_id, progress)
+
+
+@contextmanager
+def open_to_ask(config: Config) -> Iterator[Store]:
+    """Open the database that is there, to leave rows of ``requests``.
+
+    Raises
+    ------
+    StoreError
+        It cannot be opened.
+    """
+    path = config.database
+    with foreign_errors(path):
+        # The daemon owns the schema and the durability; this connection adds one row.
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        store = Store(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S), path)
+    try:
+        yield store
     finally:
         store.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from imgsortd.adapters.fsops import look
 from imgsortd.adapters.store_companions import PictureRow, StoreCompanions
 from imgsortd.core.records import (
     Candidate,
@@ -16,7 +17,7 @@ from imgsortd.core.records import (
     Unreadable,
 )
 from imgsortd.library import Library
-from imgsortd.planning import Planner, look
+from imgsortd.planning import Planner
 
 
 def _planner(library: Library) -> Planner:

@@ -23,6 +23,7 @@ from imgsortd.cli_setup import init, service_app, weights_app
 from imgsortd.cli_sheet import sheet
 from imgsortd.cli_sort import sort
 from imgsortd.cli_undo import undo
+from imgsortd.cli_web import web
 from imgsortd.config import load_config
 from imgsortd.terminal import DEFAULT_CONFIG, err, out, print_json, run_to_exit
 
@@ -166,5 +167,6 @@ app.command()(names)
 app.command()(similar)
 app.command()(explain)
 app.command()(duplicates)
+app.command()(web)
 app.command()(doctor)
 app.command()(init)

@@ -86,18 +86,21 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a fit changes: clusters that come, go, split, merge; files that would move."""
+    from imgsortd.refit_changes import change_line
     from imgsortd.refits import show_fit
 
     settings = load_config(config)
-    proposal = show_fit(settings, number, files).as_dict()
+    found = show_fit(settings, number, files)
+    proposal = found.as_dict()
+    lines = tuple(change_line(change) for change in found.changes)
     if html is not None:
-        _write_page(settings, proposal, html, quiet=as_json)
+        _write_page(settings, found.fit.fit_id, lines, html, quiet=as_json)
     if as_json:
         print_json(proposal)
         return
     _show_head(proposal)
-    for change in proposal["changes"]:
-        out.print(f"  {_change_line(change)}")
+    for line in lines:
+        out.print(f"  {line}")
     if proposal["would_move"]:
         out.print(f"{proposal['would_move']:,} files would move:")
     elif proposal["state"] == "proposed":
@@ -116,14 +119,14 @@ def show(
         out.print(f"imgsortd refits accept {number}, or imgsortd refits reject {number}")
 
 
-def _write_page(config: Config, proposal: dict[str, Any], path: Path, *, quiet: bool) -> None:
+def _write_page(
+    config: Config, number: int, lines: tuple[str, ...], path: Path, *, quiet: bool
+) -> None:
     from imgsortd.refit_changes import RefitChanges
     from imgsortd.refits import move_groups
     from imgsortd.sheets import write_refit_sheet
 
-    number = proposal["fit_id"]
     title = f"Fit {number}: what it changes"
-    lines = tuple(_change_line(change) for change in proposal["changes"])
     changes = RefitChanges(title, lines, move_groups(config, number))
     with stage_bars(f"stopped; {path} is as it was", quiet=quiet) as show:
         report = write_refit_sheet(config, changes, path, on_progress=show)
@@ -139,21 +142,6 @@ def _show_head(proposal: dict[str, Any]) -> None:
         f"{proposal['n_clusters']} clusters by {proposal['algorithm']} ({proposal['trigger']})"
         + ("" if change is None else f", {_percent(change)} change cluster")
     )
-
-
-def _change_line(change: dict[str, Any]) -> str:
-    name, before, after = f"cluster_{change['cluster_id']}", change["before"], change["after"]
-    parts = ", ".join(f"cluster_{number} ({size:,})" for number, size in change["parts"])
-    lines = {
-        "appears": f"{name} appears with {after:,} pictures",
-        "vanishes": f"{name} vanishes, with {before:,} pictures before",
-        "splits": f"{name} splits into {parts}",
-        "merges": f"{name} is merged from {parts}",
-        "grows": f"{name} grows from {before:,} to {after:,}",
-        "shrinks": f"{name} shrinks from {before:,} to {after:,}",
-        "swaps": f"{name} keeps {after:,} pictures, not all the same",
-    }
-    return lines[change["change"]]
 
 
 @refits_app.command()

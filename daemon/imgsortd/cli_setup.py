@@ -144,6 +144,7 @@ def service_install(
     config: ConfigOption = DEFAULT_CONFIG,
     user: Annotated[bool, typer.Option("--user", help="For this user only, no root.")] = False,
     cuda: Annotated[bool, typer.Option("--cuda", help="Let the service reach a GPU.")] = False,
+    web: Annotated[bool, typer.Option("--web", help="The web page's unit, too.")] = False,
     root: RootOption = Path("/"),
 ) -> None:
     """Write the systemd unit with the paths of this configuration."""
@@ -161,11 +162,14 @@ def service_install(
         environ=os.environ,
         root=root,
         cuda=cuda,
+        web=web,
     )
     for path in written:
         out.print(f"written  {path}", markup=False)
     out.print("now type:")
-    for line in next_steps(user=user, executable=executable, config_file=config.absolute()):
+    for line in next_steps(
+        user=user, executable=executable, config_file=config.absolute(), web=web
+    ):
         out.print(f"  {line}", markup=False)
 
 
@@ -184,5 +188,5 @@ def service_uninstall(
         out.print("nothing to remove")
         return
     out.print("now type:")
-    for line in next_steps_after_uninstall(user=user):
+    for line in next_steps_after_uninstall(user=user, removed=removed):
         out.print(f"  {line}", markup=False)

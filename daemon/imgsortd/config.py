@@ -102,6 +102,9 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
     if weights not in NAMED_WEIGHTS:
         weights = str(folder / Path(weights).expanduser())
         changes["model"] = config.model.model_copy(update={"weights": weights})
+    if config.web.token_file is not None:
+        token_file = folder / config.web.token_file
+        changes["web"] = config.web.model_copy(update={"token_file": token_file})
     return config.model_copy(update=changes)
 
 

@@ -21,6 +21,7 @@ from imgsortd.config_sections import (
     PicturesConfig,
     RefitConfig,
     Section,
+    WebConfig,
     key,
 )
 from imgsortd.config_values import LogLevel, Polling, on_off, path
@@ -131,6 +132,7 @@ class Config(Section):
     clusters: ClustersConfig = ClustersConfig()
     refit: RefitConfig = RefitConfig()
     pictures: PicturesConfig = PicturesConfig()
+    web: WebConfig = WebConfig()
 
     @property
     def database(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -11,9 +12,11 @@ from imgsortd.config_values import (
     Engine,
     Precision,
     duration_s,
+    host_name,
     number,
     number_or_off,
     on_off,
+    path_or_off,
 )
 from imgsortd.core.records import Backbone, KRange, Layer
 
@@ -229,4 +232,27 @@ class PicturesConfig(Section):
         2048,
         ge=128,
         le=65_536,
+    )
+
+
+class WebConfig(Section):
+    """The page that `imgsortd web` serves."""
+
+    token_file: Annotated[Path | None, BeforeValidator(path_or_off)] = key(
+        "A file with the token that one has to give to see the page, readable for nobody else; "
+        "needed where others can reach it. off = only this machine reaches it, and all on it may.",
+        "the path of a file, or off",
+        None,
+    )
+    allowed_hosts: tuple[Annotated[str, BeforeValidator(host_name)], ...] = key(
+        "Names under which a reverse proxy passes requests on; others are refused.",
+        "a list of host names such as [pictures.example.org]",
+        (),
+    )
+    thumbnails_mb: Count = key(
+        "What the cache of thumbnails in state_dir may take; the longest unseen go first.",
+        "megabytes from 10 to 1000000",
+        500,
+        ge=10,
+        le=1_000_000,
     )

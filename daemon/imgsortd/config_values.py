@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic_core import PydanticCustomError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]{2,45}\]")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -91,3 +92,15 @@ def path(value: object) -> object:
     if not isinstance(value, (str, Path)) or not str(value).strip():
         raise PydanticCustomError("path", "not a path")
     return Path(os.path.expandvars(value)).expanduser()
+
+
+def path_or_off(value: object) -> object:
+    """Read ``off`` as None, anything else as :func:`path` does."""
+    return None if value is False or value == "off" or value is None else path(value)
+
+
+def host_name(value: object) -> object:
+    """Read a host name or an address, without scheme or port, in lower case."""
+    if not isinstance(value, str) or not _HOST.fullmatch(value):
+        raise PydanticCustomError("host", "not a host name")
+    return value.lower()

@@ -16,7 +16,7 @@ import numpy as np
 from imgsortd.adapters import fsops
 from imgsortd.adapters.faults import fault_point
 from imgsortd.adapters.store_hands import Standing
-from imgsortd.core.hands import PICTURES_OF_A_CLUSTER, Kind
+from imgsortd.core.hands import PICTURES_OF_A_CLUSTER, PUT_REASON, Kind, state_in
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.names import cluster_folder, cluster_of
 from imgsortd.core.records import FileState, Model, Vectors
@@ -80,17 +80,11 @@ class Corrections:
         if not self._is_picture(row):
             lost = FileState.SET_ASIDE if row.companion_of is None else FileState.COMPANION
             state = lost if is_back else row.state
-            hands.correct(row.file_id, dst, state, row.cluster_id, "put there by its owner")
+            hands.correct(row.file_id, dst, state, row.cluster_id, PUT_REASON)
             return
         cluster_id = place.cluster_id if place.kind is Kind.CLUSTER else None
-        if place.kind is Kind.REVIEW:
-            state = FileState.REVIEW
-        elif place.kind is Kind.SET_ASIDE:
-            state = FileState.SET_ASIDE
-        else:
-            is_copy = row.state is FileState.DUPLICATE
-            state = FileState.DUPLICATE if is_copy else FileState.SORTED
-        hands.correct(row.file_id, dst, state, cluster_id, "put there by its owner")
+        state = state_in(place.kind, row.state)
+        hands.correct(row.file_id, dst, state, cluster_id, PUT_REASON)
         stood_there = folder == fsops.split(row.dst)[0] or (
             cluster_id is not None and cluster_id == row.cluster_id
         )

@@ -18,7 +18,7 @@ from imgsortd.adapters.store_find import FileRow, Finder
 from imgsortd.adapters.store_health import BUSY_TIMEOUT_S, foreign_errors
 from imgsortd.asking import Progress, ask_daemon
 from imgsortd.config import Config
-from imgsortd.core.perceptual import perceptual_hash
+from imgsortd.core.perceptual import look_of
 from imgsortd.core.records import FileState
 from imgsortd.errors import FindError
 from imgsortd.finding import library_extractor
@@ -156,7 +156,7 @@ def complete(config: Config, progress: Progress) -> dict[str, int]:
                 after_id = rows[-1].file_id
                 reads = [(kept, reader.submit(kept)) for kept in rows]
                 pictures = [read and same_picture(kept, read.result()) for kept, read in reads]
-                looks = {one.sha256: perceptual_hash(one.pixels) for one in pictures if one}
+                looks = {one.sha256: look_of(one) for one in pictures if one}
                 with store.atomic():
                     store.hashes.put(looks)
                 made += len(looks)

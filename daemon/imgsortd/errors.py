@@ -17,8 +17,10 @@
     ├── RequestError         the running daemon could not do what a command asked for
     ├── UndoError            there is nothing to undo, or none of it can be
     ├── NameRefusedError     a cluster's folder cannot have that name
+    ├── PlacingError         pictures cannot be put there, or the request is not understood
     ├── PinError             what is to be freed is not pinned
     ├── FindError                what was asked about is no file or picture that can be compared
+    ├── CursorError              a place in a list that was never given out
     ├── ProposalError            no such proposal, or it cannot be accepted any more
     ├── FitError                 KMeans cannot be fitted on what there is
     └── PictureError             one file cannot be sorted; it is set aside with the reason
@@ -99,12 +101,20 @@ class NameRefusedError(ImgsortdError):
     """A cluster's folder cannot have that name."""
 
 
+class PlacingError(ImgsortdError):
+    """Pictures cannot be put where a request says, or it is not understood."""
+
+
 class PinError(ImgsortdError):
     """What is to be freed is not pinned."""
 
 
 class FindError(ImgsortdError):
     """What was asked about is not there, is no picture, or cannot be compared."""
+
+
+class CursorError(ImgsortdError):
+    """A place to go on from in a list is none that was given out."""
 
 
 class ProposalError(ImgsortdError):

@@ -105,7 +105,7 @@ class Following:
         library, report = self._library, BatchReport()
         moves: list[Move] = []
         with library.store.atomic():
-            followers, moving = Followers(library), library.store.journal.open_sources()
+            followers, moving = Followers(library), library.store.journal.moving_in_inbox()
             for result in results:
                 report.images += 1
                 if isinstance(result, Skipped):

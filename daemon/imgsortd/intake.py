@@ -158,7 +158,7 @@ class Intake:
         self._queue_returned()
         looks = []
         quiet = self.tracker.quiet(now_s)[:at_most]
-        moving = self._store.journal.open_sources() if quiet else set()
+        moving = self._store.journal.moving_in_inbox() if quiet else set()
         for name in quiet:
             stamp = self._inbox.look(name)
             if stamp is None:

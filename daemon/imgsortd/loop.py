@@ -78,7 +78,7 @@ class Loop:
         self._housekeeping = Housekeeping(
             library, self._flow, lambda: self.stopping, library.mover.after_each
         )
-        self._undo = UndoRequests(config, library.store, library.mover, intake)
+        self._undo = UndoRequests(library, intake)
         self._hands = TargetWatch(library, lambda: self._fits.is_fitting)
         self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._pause = Pause()
@@ -167,7 +167,7 @@ class Loop:
             self._intake.settle(now, _SETTLE_AT_ONCE)
             self._work()
         self._hands.step(now)
-        if not self._lookout.lost and self._undo.step():
+        if self._undo.step(self._lookout.lost):
             self._pause.try_later(now)
         self._int8.step(now)
         if self._fits.step(now):

@@ -131,11 +131,12 @@ def suggest_names(
     rest = deque(clusters)
     begun: deque[tuple[NamedCluster, list[Future[Pixels | str]]]] = deque()
     on_progress("clusters", 0, len(clusters))
-    with PicturePool(decode_limits(config.pictures), Decoder.decode) as pool:
+    with PicturePool(decode_limits(config.pictures)) as pool:
         while rest or begun:
             while rest and len(begun) < _AHEAD:
                 cluster = rest.popleft()
-                begun.append((cluster, [pool.submit(of) for of in places[cluster.cluster_id]]))
+                of_cluster = places[cluster.cluster_id]
+                begun.append((cluster, [pool.submit(Decoder.decode, of) for of in of_cluster]))
             cluster, futures = begun.popleft()
             pixels = [read for future in futures if not isinstance(read := future.result(), str)]
             found = (

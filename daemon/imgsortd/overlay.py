@@ -23,11 +23,12 @@ class Overlay:
         """Return the model to route by; None before the first fit."""
         if self._of[0] is not model or self._of[1] != store.pins.version:
             self._of = (model, store.pins.version)
-            self._routing = None if model is None else _with_pins(model, store)
+            self._routing = None if model is None else with_pins(model, store)
         return self._routing
 
 
-def _with_pins(model: Model, store: Store) -> Model:
+def with_pins(model: Model, store: Store) -> Model:
+    """Return a model with one more center for each cluster whose pins it would not draw."""
     pins = store.pins.newest(_NEWEST_PINS)
     features = store.fits.get_features(model.extractor, [sha256 for sha256, _ in pins])
     known = [(sha256, number) for sha256, number in pins if sha256 in features]

@@ -16,7 +16,7 @@ import numpy as np
 from imgsortd.adapters.faults import fault_point
 from imgsortd.batch_report import BatchReport
 from imgsortd.bringing import bring_along, leave_raw
-from imgsortd.core.perceptual import perceptual_hash
+from imgsortd.core.perceptual import look_of
 from imgsortd.core.records import (
     Candidate,
     FileState,
@@ -94,7 +94,7 @@ def end_batch(
     report = BatchReport(images=len(extraction.results), extracted=len(extraction.hashes))
     report.extract_s = extract_s
     pictures = (result for result in extraction.results if isinstance(result, Picture))
-    looks = {picture.sha256: perceptual_hash(picture.pixels) for picture in pictures}
+    looks = {picture.sha256: look_of(picture) for picture in pictures}
     fault_point("read")
     with library.store.atomic():
         library.store.fits.put_features(library.extractor.id, extraction.hashes, vectors)
@@ -250,6 +250,8 @@ def _count(library: Library, result: MoveResult, report: BatchReport) -> None:
         report.duplicates += state is FileState.DUPLICATE
         report.set_aside += state is FileState.SET_ASIDE
         report.review += state is FileState.REVIEW
+        if result.move.dst_root is Root.INBOX and state is not FileState.UNDONE:
+            report.look_again.append(result.dst)  # to be read again, after a start that ended badly
         if state is FileState.COMPANION:
             report.companions += 1
             if result.dst != result.move.dst:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
+from imgsortd.adapters.fsops import look
 from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_companions import StoreCompanions
@@ -22,7 +22,6 @@ from imgsortd.core.records import (
     Op,
     Root,
     Route,
-    Stamp,
     Unreadable,
 )
 from imgsortd.core.review import Choice
@@ -265,7 +264,7 @@ class Planner:
             return None  # moved, deleted or put there by its owner: respected
         candidate = Candidate(file_id, placed.dst, stamp)
         route = Route(file_id, placed.state, self.folder_of(cluster_id), cluster_id)
-        return self._write(candidate, placed.sha256, route, op=Op.MOVE, src_root=Root.TARGET)
+        return self.within(candidate, placed.sha256, route)
 
     def take_out(self, file_id: int, label: int) -> Move | None:
         """Plan the move of a file from review to a cluster; None where it is not there."""
@@ -278,6 +277,10 @@ class Planner:
         dst, sha256 = placed
         route = Route(file_id, FileState.SORTED, self.folder_of(cluster_id), cluster_id)
         candidate = Candidate(file_id, dst, stamp)
+        return self.within(candidate, sha256, route)
+
+    def within(self, candidate: Candidate, sha256: bytes, route: Route) -> Move:
+        """Plan the move of a picture from where it stands in target to another folder there."""
         return self._write(candidate, sha256, route, op=Op.MOVE, src_root=Root.TARGET)
 
 
@@ -288,12 +291,3 @@ def tell_other_name(wanted: bytes, dst: bytes) -> None:
 
 def _beside(companion: bytes, picture: bytes, dst: bytes) -> bytes:
     return dst[: len(dst) - len(base_name(dst))] + name_beside(companion, picture, dst)
-
-
-def look(target: Path, dst: bytes) -> Stamp | None:
-    """Return the stamp of a file below target; None where it is not there."""
-    try:
-        status = os.lstat(os.path.join(os.fsencode(target), dst))
-    except OSError:
-        return None
-    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)

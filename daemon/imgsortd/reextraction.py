@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from imgsortd.adapters.store_backbones import Kept
-from imgsortd.core.perceptual import perceptual_hash
+from imgsortd.core.perceptual import look_of
 from imgsortd.core.records import Picture, ReadResult
 from imgsortd.errors import NoMemoryError
 from imgsortd.library import Library
@@ -131,7 +131,7 @@ class Reextraction:
             self._chunk, self._after_id = None, chunk.after_id  # again, when sorting goes on
             raise
         hashes = done.computed([picture.sha256 for picture in chunk.pictures])
-        looks = {picture.sha256: perceptual_hash(picture.pixels) for picture in chunk.pictures}
+        looks = {picture.sha256: look_of(picture) for picture in chunk.pictures}
         with library.store.atomic():
             library.store.fits.put_features(library.extractor.id, hashes, done.vectors)
             library.store.hashes.put(looks)

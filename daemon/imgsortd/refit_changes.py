@@ -1,15 +1,13 @@
-"""What a refit that waits for a person's word would change, as its sheet shows it."""
+"""What a refit that waits for a person's word would change, as its sheet and its lines say it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from imgsortd.adapters.store import Store
-from imgsortd.adapters.store_health import foreign_errors
-from imgsortd.adapters.store_sheets import SheetRows
-from imgsortd.core.routing import REVIEW_FOLDER
+from imgsortd.core.flows import Change, ClusterChange
+from imgsortd.proposing import ChangedGroup
 
 SHOWN_OF_A_GROUP = 12
 _GROUPS = 200
@@ -55,24 +53,33 @@ class RefitChanges:
         return sorted(self.groups, key=lambda group: -len(group.names))[:_GROUPS]
 
 
-def read_move_groups(store: Store, fit_id: int) -> tuple[MoveGroup, ...]:
-    """Read which files a proposed fit would move, grouped by where from and where to.
-
-    Raises
-    ------
-    StoreError
-        The database cannot be read.
-    """
-    with foreign_errors(store.path):
-        rows = SheetRows(store.connection)
-        moves = rows.proposed_moves(fit_id)
-        ids = {number for old, new, _ in moves for number in (old, new) if number is not None}
-        folders = rows.folders(ids)
+def as_move_groups(groups: Sequence[ChangedGroup]) -> tuple[MoveGroup, ...]:
+    """Return the groups of a proposal, with all their files, as a sheet shows them."""
     return tuple(
-        MoveGroup(
-            os.fsdecode(REVIEW_FOLDER if old is None else folders[old]),
-            os.fsdecode(folders[new]),
-            tuple(names),
-        )
-        for old, new, names in moves
+        MoveGroup(os.fsdecode(group.old_folder), os.fsdecode(group.new_folder), group.files)
+        for group in groups
     )
+
+
+def change_line(
+    change: ClusterChange, name_of: Callable[[int], str] = lambda number: f"cluster_{number}"
+) -> str:
+    """Say in a line what happens to a cluster.
+
+    Parameters
+    ----------
+    name_of
+        Gives a cluster's number the name it is to be called by.
+    """
+    name, before, after = name_of(change.cluster_id), change.before, change.after
+    parts = ", ".join(f"{name_of(number)} ({size:,})" for number, size in change.parts)
+    lines = {
+        Change.APPEARS: f"{name} appears with {after:,} pictures",
+        Change.VANISHES: f"{name} vanishes, with {before:,} pictures before",
+        Change.SPLITS: f"{name} splits into {parts}",
+        Change.MERGES: f"{name} is merged from {parts}",
+        Change.GROWS: f"{name} grows from {before:,} to {after:,}",
+        Change.SHRINKS: f"{name} shrinks from {before:,} to {after:,}",
+        Change.SWAPS: f"{name} keeps {after:,} pictures, not all the same",
+    }
+    return lines[change.change]

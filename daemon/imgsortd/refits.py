@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,7 @@ from imgsortd.errors import ProposalError, StoreError
 from imgsortd.library import Library, open_library
 from imgsortd.pipeline import recover
 from imgsortd.proposing import Proposal, read_proposal
-from imgsortd.refit_changes import MoveGroup, read_move_groups
+from imgsortd.refit_changes import MoveGroup, as_move_groups
 
 
 @contextmanager
@@ -70,8 +71,7 @@ def show_fit(config: Config, fit_id: int | None, files: int) -> Proposal:
 
 def move_groups(config: Config, fit_id: int) -> tuple[MoveGroup, ...]:
     """Return all the files that a fit would move, by where from and where to."""
-    with reading(config) as store:
-        return read_move_groups(store, fit_id)
+    return as_move_groups(show_fit(config, fit_id, sys.maxsize).moves)
 
 
 def preview_rollback(config: Config) -> dict[str, Any]:

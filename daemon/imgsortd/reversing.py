@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.faults import fault_point
-from imgsortd.adapters.mover import NAME_TAKEN, Mover
+from imgsortd.adapters.mover import Mover
 from imgsortd.adapters.placing import CHANGED
 from imgsortd.adapters.store import Store
+from imgsortd.adapters.store_placing import Former
 from imgsortd.adapters.store_undo import Before, History, UndoRecords
 from imgsortd.asking import Progress
 from imgsortd.cluster_folders import ClusterFolders
@@ -33,11 +34,20 @@ from imgsortd.core.records import (
     Route,
 )
 from imgsortd.errors import UndoError
+from imgsortd.pins_back import former_of, note_back
+from imgsortd.returning import (
+    MOVED_BY_HAND,
+    NOT_THERE,
+    NOT_YET,
+    UNDER_WAY,
+    back_to_inbox,
+    is_there,
+    reversed_ends,
+)
 from imgsortd.undo_job import UndoChoice, UndoReport
 
 log = logging.getLogger(__name__)
 
-MOVED_BY_HAND = "its owner has moved it since"
 _AT_ONCE = 64
 
 
@@ -149,7 +159,7 @@ class Undo:
             Batches that will have been undone by then.
         """
         if self._store.journal.is_moving(move.file_id):
-            return "a move of it is under way; try again when it is done"
+            return UNDER_WAY
         named = self._store.records.named_folders()
         found = _standing(self._records.history(move.file_id), move, undone_first, named)
         if isinstance(found, str):
@@ -157,37 +167,24 @@ class Undo:
         now, before = found
         if now.dst_root is Root.TARGET and not self._stands_at(move.file_id, now.dst):
             return MOVED_BY_HAND
-        reverse = replace(
-            now, src_root=now.dst_root, src=now.dst, dst_root=now.src_root, dst=now.src
-        )
-        into_inbox = reverse.dst_root is Root.INBOX
-        if into_inbox and now.op is not Op.MOVE:
-            if self._has_source(now):
-                return _Reverse(reverse, before)
-            if now.op is Op.SYMLINK:
-                return "its source in the inbox is gone or changed"
-            reverse = replace(reverse, op=Op.MOVE)
-        if into_inbox and os.path.lexists(self._path(Root.INBOX, reverse.dst)):
-            return NAME_TAKEN
-        if not os.path.lexists(self._path(reverse.src_root, reverse.src)):
-            return "it is no longer there"
-        return _Reverse(reverse, before)
+        state = self._store.placings.state_of(move.file_id)
+        if now.dst_root is Root.INBOX and state is FileState.PENDING:
+            return "it is read again; undo the batch that sorts it"
+        into_inbox = now.src_root is Root.INBOX
+        reverse = back_to_inbox(self._config, now) if into_inbox else reversed_ends(now)
+        if isinstance(reverse, str):
+            return reverse
+        if not is_there(self._config, reverse.src_root, reverse.src):
+            return NOT_THERE
+        former = former_of(self._store, now)
+        if former is not None:
+            before = former.before
+        return _Reverse(reverse, before, former)
 
     def _stands_at(self, file_id: int, dst: bytes) -> bool:
         """Tell whether a file is where we have put it; its owner may have moved it on."""
         row = self._store.hands.file(file_id)
         return row is None or row.dst == dst
-
-    def _has_source(self, move: Move) -> bool:
-        try:
-            with fsops.Folders(self._config.inbox) as inbox:
-                return fsops.holds_bytes(inbox, move.src, move.stamp.size_bytes, move.sha256)
-        except OSError:  # not to be read: then the copy is kept
-            return False
-
-    def _path(self, root: Root, name: bytes) -> bytes:
-        folder = self._config.inbox if root is Root.INBOX else self._config.target
-        return os.path.join(os.fsencode(folder), name)
 
     def _plan(self, reverse: _Reverse, batch: int) -> Move:
         move, before = reverse.move, reverse.before
@@ -201,7 +198,7 @@ class Undo:
         )
         # No inode: so the bytes are compared, not the stamp, before anything is done.
         stamp = replace(move.stamp, inode=0)
-        return self._store.journal.plan(
+        planned = self._store.journal.plan(
             Candidate(move.file_id, move.src, stamp),
             move.sha256,
             route,
@@ -213,14 +210,21 @@ class Undo:
             dst_root=move.dst_root,
             undoes=move.move_id,
         )
+        if reverse.former is not None:
+            note_back(self._store, planned, reverse.former)
+        return planned
 
 
 @dataclass(frozen=True, slots=True)
 class _Reverse:
-    """A move to be made, with the row of the one it takes back, and the state it leads to."""
+    """A move to be made, with the row of the one it takes back, and the state it leads to.
+
+    ``former`` is what the picture was, its pin with it, where a person had placed it.
+    """
 
     move: Move
     before: Before
+    former: Former | None = None
 
 
 def _standing(
@@ -240,7 +244,7 @@ def _standing(
     if later:
         return f"moved again since: undo batch {later[-1].batch} first"
     step = history.steps[at]
-    if at:
+    if at and history.steps[at - 1].move.dst_root is Root.TARGET:
         return step.move, history.steps[at - 1].after
     if step.move.src_root is Root.INBOX:
         return step.move, Before(FileState.UNDONE)
@@ -250,10 +254,10 @@ def _standing(
 
 
 _WHY = {
-    MovePhase.GONE: "it is no longer there",
+    MovePhase.GONE: NOT_THERE,
     MovePhase.CHANGED: CHANGED,
-    MovePhase.PLANNED: "not yet: it is tried again",
-    MovePhase.COPIED: "not yet: it is tried again",
+    MovePhase.PLANNED: NOT_YET,
+    MovePhase.COPIED: NOT_YET,
 }
 
 

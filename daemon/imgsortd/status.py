@@ -9,19 +9,15 @@ from typing import Any
 
 from imgsortd.adapters.backups import backups, day_of
 from imgsortd.adapters.int8_checks import newest_check
-from imgsortd.adapters.locking import running_pid
 from imgsortd.adapters.store import Store, open_read_only
-from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.store_files import Counts
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, Precision
-from imgsortd.core.lifecycle import Phase
 from imgsortd.core.names import folder_of
 from imgsortd.core.records import FileState
+from imgsortd.liveness import look_alive
 from imgsortd.outlook import look_ahead
 
-STALE_S = 60.0
-_LEAST_FREE_BYTES = 64 << 10  # less than a batch's rows and their rollback journal
 _ERRORS = 5
 
 
@@ -141,23 +137,21 @@ def _never_ran(config: Config) -> StatusReport:
 
 
 def _report(config: Config, store: Store) -> StatusReport:
-    pid = running_pid(config.state_dir)
-    last = store.control.last_beat()
-    beat = last if last is not None and _is_of_this_run(last, pid) else None
-    daemon = _liveness(pid, beat)
-    alive = daemon == "running"
+    now = look_alive(config, store)
+    pid, beat, last = now.pid, now.beat, now.last
+    alive = now.daemon == "running"
     record = store.records.current_record()
     outlook = look_ahead(config, store, record)
     return StatusReport(
-        daemon=daemon,
+        daemon=now.daemon,
         pid=pid,
-        phase=beat.phase if beat else Phase.STOPPED if pid is None else Phase.STARTING,
-        note=_full_disk(config) or (beat.note if beat else ""),
+        phase=now.phase,
+        note=now.note,
         watching=(beat.watching if beat and alive else ""),
         uptime_s=_age_s(beat.started_at) if beat and alive else None,
         heartbeat_age_s=_age_s(last.beat_at) if last and (beat or pid is None) else None,
-        queue=beat.queue if beat and alive else 0,
-        images_per_s=beat.images_per_s if beat and alive else None,
+        queue=now.queue,
+        images_per_s=now.images_per_s,
         runs_on=beat.runs_on if beat and alive else "",
         model_busy=beat.model_busy if beat and alive else None,
         int8=_int8(config),
@@ -215,36 +209,9 @@ def _int8(config: Config) -> dict[str, Any] | None:
     return None if check is None else asdict(check)
 
 
-def _full_disk(config: Config) -> str:
-    """Say that state_dir is full: the daemon has no room to write that it waits for some."""
-    disk = os.statvfs(config.state_dir)
-    if not disk.f_blocks or disk.f_bavail * disk.f_frsize >= _LEAST_FREE_BYTES:
-        return ""  # some network shares know no numbers
-    return f"the disk of state_dir {config.state_dir} is full; free some space there"
-
-
 def _age_s(unix_s: float) -> float:
     """Return seconds since then; 0 for a time that a clock set back has made the future."""
     return max(0.0, time.time() - unix_s)
-
-
-def _is_recent(beat: Heartbeat) -> bool:
-    """Tell whether a beat is of now; one of tomorrow proves no more than one of yesterday."""
-    return abs(time.time() - beat.beat_at) < STALE_S
-
-
-def _is_of_this_run(beat: Heartbeat, pid: int | None) -> bool:
-    """Compare pids; from another pid namespace they differ, and a fresh heartbeat is believed."""
-    fresh = beat.phase != Phase.STOPPED and _is_recent(beat)
-    return pid is not None and (beat.pid == pid or fresh)
-
-
-def _liveness(pid: int | None, beat: Heartbeat | None) -> str:
-    if pid is None:
-        return "not running"
-    if beat is None:
-        return "running"  # it has just started
-    return "running" if _is_recent(beat) else "not responding"
 
 
 def _clusters(store: Store, record: FitRecord | None) -> list[dict[str, Any]]:

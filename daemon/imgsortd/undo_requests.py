@@ -1,23 +1,21 @@
-"""The requests of ``imgsortd undo``, answered in the daemon's loop between two batches."""
+"""The requests of ``imgsortd undo``, and to place single files, between two batches."""
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from imgsortd.adapters import fsops
-from imgsortd.adapters.mover import Mover
-from imgsortd.adapters.store import Store
-from imgsortd.config import Config
-from imgsortd.core.records import Candidate, Move, MovePhase, MoveResult, Op, Root, Stamp
+from imgsortd.core.records import Candidate, MovePhase, MoveResult, Op, Root
 from imgsortd.decision_requests import DECISIONS
 from imgsortd.errors import ImgsortdError, UndoError
 from imgsortd.hands import HAND_VERBS
 from imgsortd.intake import Intake
 from imgsortd.keeping import decide
+from imgsortd.library import Library
+from imgsortd.placing_requests import PLACING_VERBS, PlacingRequests
 from imgsortd.reversing import Undo
 from imgsortd.undo_job import UndoChoice
 
@@ -33,27 +31,33 @@ class UndoRequests:
         Told of files that are back in the inbox, before an event speaks of them.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        store: Store,
-        mover: Mover,
-        intake: Intake,
-    ) -> None:
-        self._undo = Undo(config, store, mover, self._learn, self._progress)
+    def __init__(self, library: Library, intake: Intake) -> None:
+        config, store = library.config, library.store
+        self._undo = Undo(config, store, library.mover, self._learn, self._progress)
         self._config, self._store, self._intake = config, store, intake
+        self._placing = PlacingRequests(library, intake)
         self._request_id = 0
         self._answer: tuple[str, dict[str, Any]] | None = None
 
-    def step(self) -> bool:
-        """Answer a request if one waits; return whether it left moves to be tried again."""
+    def step(self, inbox_lost: str) -> bool:
+        """Answer a request if one waits; return whether it left moves to be tried again.
+
+        Parameters
+        ----------
+        inbox_lost
+            Why there is no inbox now: then an undo waits, and what is within target does not.
+        """
+        is_left = self._placing.step(inbox_lost)
+        return (not inbox_lost and self._undo_next()) or is_left
+
+    def _undo_next(self) -> bool:
         control = self._store.control
         if self._answer is not None:  # it could not be stored: the disk was full
             with self._store.atomic():
                 control.answer(self._request_id, *self._answer)
             self._answer = None
         verb = control.next_verb()
-        if verb in (None, "refit", *DECISIONS, *HAND_VERBS):
+        if verb in (None, "refit", *DECISIONS, *HAND_VERBS, *PLACING_VERBS):
             return False
         with self._store.atomic():
             request = control.take(str(verb))
@@ -94,14 +98,8 @@ class UndoRequests:
         back = [
             Candidate(move.file_id, move.dst, stamp)
             for move in done
-            if move.dst_root is Root.INBOX and (stamp := _look(self._config, move)) is not None
+            if move.dst_root is Root.INBOX
+            and (stamp := fsops.look(self._config.inbox, move.dst)) is not None
         ]
         left = [m.src for m in done if m.src_root is Root.INBOX and m.op is Op.MOVE]
         self._intake.done(back, left, time.monotonic())
-
-
-def _look(config: Config, move: Move) -> Stamp | None:
-    try:
-        return fsops.stamp_of(os.lstat(os.path.join(os.fsencode(config.inbox), move.dst)))
-    except OSError:
-        return None

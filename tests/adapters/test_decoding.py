@@ -60,7 +60,10 @@ def test_the_pixels_are_those_of_decoding_here(decoder: Decoder, red: bytes) -> 
     np.testing.assert_array_equal(decoder.decode(red), decode(red))
 
 
-@pytest.mark.parametrize(("size", "expected"), [((90, 30), (33, 100)), ((30, 90), (100, 33))])
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((900, 300), (33, 100)), ((300, 900), (100, 33)), ((90, 30), (30, 90))],
+)
 def test_a_whole_picture_keeps_its_sides_ratio_within_the_side_asked_for(
     decoder: Decoder, size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
@@ -82,6 +85,19 @@ def test_a_whole_picture_stands_upright_as_its_camera_noted(decoder: Decoder) ->
     height, width, _ = decoder.decode_whole(file.getvalue(), 90).shape
 
     assert (height, width) == (90, 30)
+
+
+def test_with_the_pixels_comes_the_size_that_the_picture_has_upright(decoder: Decoder) -> None:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (2101, 1500), RED).save(file, "JPEG", exif=exif)
+    data = file.getvalue()
+
+    _, size_px = decoder.decode_sized(data)
+    pixels, size_of_whole_px = decoder.decode_sized(data, 100)
+
+    assert size_px == size_of_whole_px == (1500, 2101)
+    assert pixels.shape == (100, 71, 3)
 
 
 def test_what_is_no_picture_is_refused_in_the_same_words(decoder: Decoder, red: bytes) -> None:
@@ -188,16 +204,27 @@ def test_a_process_that_was_taken_over_can_only_say_nonsense(
     theirs.close()
 
 
-@pytest.mark.parametrize("size", [(50, 51), (1000, 1), (0, 0), (20, 20)])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (50, 51, 64, 64),
+        (1000, 1, 64, 64),
+        (0, 0, 64, 64),
+        (20, 20, 64, 64),
+        (224, 224, 64, 64),
+        (50, 50, 0, 64),
+        (50, 50, 64, 0),
+    ],
+)
 def test_a_process_that_was_taken_over_can_give_no_size_but_one_asked_for(
-    red: bytes, size: tuple[int, int], decoder: Decoder
+    red: bytes, sizes: tuple[int, ...], decoder: Decoder
 ) -> None:
     decoder.decode(red)
     assert decoder._worker is not None
     ours, theirs = socket.socketpair()
     decoder._worker._socket.close()
     decoder._worker._socket = ours
-    payload = decoding.SIZE.pack(*size) + bytes(3 * 50 * 50)
+    payload = decoding.SIZES.pack(*sizes) + bytes(3 * 50 * 50)
     theirs.sendall(decoding.REPLY.pack(Answer.PIXELS.value, len(payload)) + payload)
 
     pixels = decoder.decode_whole(red, 50)  # by another process

@@ -21,7 +21,7 @@ from torchvision.transforms import functional as tv
 
 from imgsortd.adapters import images
 from imgsortd.adapters.formats import sniff
-from imgsortd.adapters.images import CROP_SIZE, RESIZE_SIZE, decode
+from imgsortd.adapters.images import CROP_SIZE, RESIZE_SIZE, decode, decode_sized, decode_whole
 from imgsortd.errors import PictureError
 
 # pytest sets its own warning filters, over those of the module.
@@ -370,11 +370,11 @@ class Drafts(list[tuple[int, int]]):
 @pytest.fixture
 def decoded_sizes(monkeypatch: pytest.MonkeyPatch) -> Drafts:
     sizes = Drafts()
-    resize: Callable[[Image.Image, images.Box | None], Image.Image] = images._resize
+    resize: Callable[[Image.Image, images.Box | None, int], Image.Image] = images._resize
 
-    def watch(image: Image.Image, covered: images.Box | None) -> Image.Image:
+    def watch(image: Image.Image, covered: images.Box | None, side_px: int) -> Image.Image:
         sizes.append(image.size)
-        return resize(image, covered)
+        return resize(image, covered, side_px)
 
     monkeypatch.setattr(images, "_resize", watch)
     return sizes
@@ -436,6 +436,146 @@ def test_a_large_cmyk_jpeg_keeps_its_colours() -> None:
     pixels = decode(encode(scene.convert("CMYK"), "JPEG"))
 
     assert np.abs(pixels.astype(int) - (200, 40, 90)).max() < 6
+
+
+# --- the size, and pictures for a person to look at
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[274] = orientation
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_upright_picture(kind: str, orientation: int) -> None:
+    stored = photo(301, 200)
+
+    _, size_px = decode_sized(encode(stored, kind, exif=turned(orientation)))
+
+    assert size_px == ((301, 200) if orientation < 5 else (200, 301))
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_every_format_tells_its_size(kind: str) -> None:
+    assert decode_sized(SAMPLES[kind])[1] == (80, 60)
+
+
+@pytest.mark.parametrize("side_px", [0, 320, 500])
+@pytest.mark.parametrize("size", [(4001, 2999), (1025, 2055)])
+def test_a_reduced_jpeg_tells_the_size_in_its_file(size: tuple[int, int], side_px: int) -> None:
+    data = encode(Image.new("RGB", size, "red"), "JPEG")
+
+    assert decode_sized(data, side_px)[1] == size
+
+
+def test_a_strip_tells_its_size_with_its_ends() -> None:
+    assert decode_sized(encode(Image.new("L", (60_000, 3)), "PNG"))[1] == (60_000, 3)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0II*\0\xff\xff\xff\xff", turned(9), turned(0), turned(65_535)]
+)
+def test_an_orientation_that_is_none_leaves_the_size_as_it_is(exif: bytes) -> None:
+    assert decode_sized(encode(photo(30, 20), "JPEG", exif=exif))[1] == (30, 20)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (300, 320)])
+def test_a_small_picture_is_shown_as_it_is(size: tuple[int, int], kind: str) -> None:
+    data = encode(photo(*size), kind)
+
+    pixels = decode_whole(data, 320)
+
+    with Image.open(io.BytesIO(data)) as whole:
+        assert np.array_equal(pixels, np.asarray(whole))
+
+
+@pytest.mark.parametrize(
+    ("size", "side_px", "decoded", "shown"),
+    [
+        ((4000, 3000), 320, (1000, 750), (320, 240)),
+        ((4000, 3000), 1600, (2000, 1500), (1600, 1200)),
+        ((3199, 2399), 1600, (3199, 2399), (1600, 1200)),
+        ((3200, 2399), 1600, (1600, 1200), (1600, 1200)),
+        ((1500, 1100), 1600, (1500, 1100), (1500, 1100)),
+        ((45, 8192), 320, (6, 1024), (2, 320)),
+        ((4, 4000), 320, (4, 2048), (1, 320)),
+    ],
+)
+def test_a_jpeg_is_reduced_while_decoding_but_not_below_what_is_shown(
+    decoded_sizes: Drafts,
+    size: tuple[int, int],
+    side_px: int,
+    decoded: tuple[int, int],
+    shown: tuple[int, int],
+) -> None:
+    pixels = decode_whole(encode(Image.new("RGB", size, "red"), "JPEG"), side_px)
+
+    assert decoded_sizes == [decoded]
+    assert pixels.shape == (shown[1], shown[0], 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(("size", "side_px"), [((2055, 1025), 320), ((3501, 2333), 1600)])
+def test_what_is_shown_of_a_jpeg_is_all_of_it(
+    size: tuple[int, int], side_px: int, mode: str
+) -> None:
+    y, x = np.mgrid[0 : size[1], 0 : size[0]] * (2 * np.pi * size[0] / side_px / 400)
+    grey = 128 + 60 * np.sin(x) + 60 * np.sin(y)
+    data = encode(Image.fromarray(grey.astype(np.uint8)).convert(mode), "JPEG")
+
+    pixels = decode_whole(data, side_px)
+
+    with Image.open(io.BytesIO(data)) as image:
+        whole = image.convert("RGB").resize(pixels.shape[1::-1], Image.Resampling.LANCZOS)
+    assert difference(pixels, np.asarray(whole)) < 1
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16"])
+def test_what_is_shown_of_any_mode_is_the_picture_made_smaller(mode: str) -> None:
+    image = in_mode(photo(901, 600), mode)
+    rgb = photo(901, 600).convert("L") if mode == "I;16" else image
+    whole = rgb.convert("RGB").resize((320, 213), Image.Resampling.LANCZOS)
+
+    pixels = decode_whole(encode(image, "TIFF"), 320)
+
+    assert difference(pixels, np.asarray(whole)) < 1.5
+
+
+def test_what_is_shown_stands_upright_and_on_white() -> None:
+    image = Image.new("RGBA", (400, 200), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 200, 200))
+
+    pixels = decode_whole(encode(image, "PNG", exif=turned(6)), 100)
+
+    assert pixels.shape == (100, 50, 3)
+    assert (pixels[5] == (255, 0, 0)).all()  # the left is at the top
+    assert (pixels[-5] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "share"), [((700, 1), 234 / 512), ((1, 700), 234 / 512), ((60_000, 3), 1.0)]
+)
+def test_what_is_shown_of_a_strip_over_512_to_1_is_its_middle(
+    size: tuple[int, int], share: float
+) -> None:
+    image = Image.new("L", size, 10)
+    x, y = (side // 3 if side > 3 else 0 for side in size)
+    image.paste(200, (x, y, size[0] - x, size[1] - y))
+
+    pixels = decode_whole(encode(image, "PNG"), 320)
+
+    assert max(pixels.shape) == 320
+    assert (pixels > 100).mean() == pytest.approx(share, abs=0.01)
+
+
+def test_what_is_shown_is_refused_for_the_same_reasons() -> None:
+    data = jpeg_claiming(30_000, 30_000, progressive=True)
+
+    with pytest.raises(PictureError, match="decompression bomb: 900"):
+        decode_whole(data, 1600)
 
 
 # --- unfinished files

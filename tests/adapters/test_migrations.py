@@ -9,6 +9,7 @@ import pytest
 
 from imgsortd.adapters.migrations import migrations
 from imgsortd.adapters.store import open_store
+from imgsortd.core.perceptual import Look
 
 
 def old_database(path: Path) -> None:
@@ -49,6 +50,29 @@ def test_a_file_may_be_undone_in_an_older_database_and_nothing_else_is_looser(
     assert store.journal.next_batch() == 1
     store.close()
     open_store(tmp_path / "imgsortd.db").close()
+
+
+def test_an_older_picture_is_given_its_size_once_it_is_known(tmp_path: Path) -> None:
+    from sqlite_utils import Database
+
+    db = Database(sqlite3.connect(tmp_path / "imgsortd.db"))
+    migrations.apply(db, stop_before="m007_pictures")
+    db.conn.execute("INSERT INTO picture_hashes VALUES (x'0a', x'0000000000000007')")
+    db.conn.commit()
+    db.close()
+    store = open_store(tmp_path / "imgsortd.db")
+
+    with store.atomic():
+        store.hashes.put({b"\x0a": Look(9), b"\x0b": Look(8)})
+        store.hashes.put({b"\x0a": Look(9, (40, 30)), b"\x0b": Look(8, (4, 3))})
+        store.hashes.put({b"\x0a": Look(9, (1, 1)), b"\x0b": Look(8)})
+
+    rows = store.connection.execute("SELECT * FROM picture_hashes ORDER BY sha256").fetchall()
+    assert rows == [
+        (b"\x0a", b"\0\0\0\0\0\0\0\x07", 40, 30),
+        (b"\x0b", b"\0\0\0\0\0\0\0\x08", 4, 3),
+    ]
+    store.close()
 
 
 def test_a_database_before_companions_takes_them_and_keeps_its_files(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from imgsortd.adapters.decode_limits import DecodeLimits
-from imgsortd.adapters.picture_pool import Place, is_there
+from imgsortd.adapters.decoding import Decoder
+from imgsortd.adapters.picture_pool import PicturePool, Place, is_there
 from imgsortd.adapters.thumbnails import Thumbnail, make_thumbnails
 from support import BLUE, GREEN, RED, paint
 
@@ -86,3 +88,23 @@ def test_from_the_first_that_does_not_fit_on_none_is_made(tmp_path: Path, fittin
 
     assert list(made.found) == list(range(fitting))
     assert made.left_out == 20 - fitting
+
+
+def test_only_the_file_that_was_sorted_is_decoded_where_its_hash_is_given(tmp_path: Path) -> None:
+    changed = paint(tmp_path / "changed.png", RED, 0)
+    same = paint(tmp_path / "same.png", GREEN, 0)
+    sha256 = hashlib.sha256(same.read_bytes()).digest()
+    decoded: list[bytes] = []
+
+    def make(decoder: Decoder, data: bytes) -> int:
+        decoded.append(data)
+        return len(data)
+
+    with PicturePool(LIMITS) as pool:
+        both, one, none = (
+            pool.submit(make, places(*paths), sha256).result()
+            for paths in ((changed, same), (changed, tmp_path / "gone"), (tmp_path / "gone",))
+        )
+
+    assert (both, one, none) == (len(same.read_bytes()), "changed since it was sorted", "gone")
+    assert decoded == [same.read_bytes()]

@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from imgsortd.adapters.unit_text import common_folder, quoted, render_folders, render_unit
+from imgsortd.adapters.unit_text import (
+    common_folder,
+    quoted,
+    render_folders,
+    render_unit,
+    render_web_unit,
+)
 from imgsortd.errors import ConfigError
 
 PROGRAM = Path("/usr/lib/imgsortd/venv/bin/imgsortd")
@@ -29,6 +35,18 @@ def values(text: str, *keys: str) -> list[str]:
 
 def test_the_default_paths_give_the_shipped_unit() -> None:
     assert render() == (SERVICE / "imgsortd.service").read_text()
+
+
+def test_the_default_paths_give_the_shipped_unit_of_the_page() -> None:
+    text = render_web_unit(
+        user=False,
+        executable=PROGRAM,
+        config_file=Path("/etc/imgsortd/config.yaml"),
+        data_dir=None,
+        state_dir=Path("/var/lib/imgsortd"),
+    )
+
+    assert text == (SERVICE / "imgsortd-web.service").read_text()
 
 
 def test_the_default_paths_give_the_shipped_folders() -> None:

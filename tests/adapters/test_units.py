@@ -20,6 +20,7 @@ PROGRAM = Path("/usr/lib/imgsortd/venv/bin/imgsortd")
 ENVIRON = {"HOME": "/home/ann"}
 UNIT = "etc/systemd/system/imgsortd.service"
 SYSTEM_FILES = [UNIT, "etc/sysusers.d/imgsortd.conf", "etc/tmpfiles.d/imgsortd.conf"]
+WEB_UNIT = "etc/systemd/system/imgsortd-web.service"
 DROP_IN = "etc/systemd/system/imgsortd.service.d/cuda.conf"
 
 
@@ -86,6 +87,26 @@ def test_installing_again_renews_what_nobody_changed(root: Path) -> None:
         "d /data/pictures/in :2770 :imgsortd :imgsortd"
         in (root / "etc/tmpfiles.d/imgsortd.conf").read_text().splitlines()
     )
+
+
+def test_the_page_s_unit_is_written_and_removed_with_the_daemon_s(root: Path) -> None:
+    written = install(root, web=True)
+    removed = uninstall(root)
+
+    assert written == [*SYSTEM_FILES, WEB_UNIT]
+    assert sorted(removed) == sorted(written)
+    assert "imgsortd.service imgsortd-web.service" in " ".join(
+        next_steps_after_uninstall(user=False, removed=[Path(name) for name in removed])
+    )
+
+
+def test_a_person_s_page_has_a_unit_beside_the_daemon_s(root: Path) -> None:
+    folder = "home/ann/.config/systemd/user/"
+
+    written = install(root, user=True, web=True)
+
+    assert written == [f"{folder}imgsortd.service", f"{folder}imgsortd-web.service"]
+    assert "web --config /etc/imgsortd/config.yaml" in (root / written[1]).read_text()
 
 
 def test_a_person_s_unit_goes_where_that_person_s_units_are(root: Path) -> None:
@@ -193,6 +214,15 @@ def test_the_next_steps_fetch_the_weights_before_the_start() -> None:
         "imgsortd weights fetch",
         "systemctl --user daemon-reload",
         "systemctl --user enable --now imgsortd.service",
+    ]
+
+
+def test_the_next_steps_start_the_page_too() -> None:
+    steps = [*next_steps(user=False, web=True), *next_steps(user=True, web=True)]
+
+    assert [step for step in steps if "enable --now" in step] == [
+        "sudo systemctl enable --now imgsortd.service imgsortd-web.service",
+        "systemctl --user enable --now imgsortd.service imgsortd-web.service",
     ]
 
 

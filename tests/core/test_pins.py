@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from imgsortd.core.pins import routing_model
+from imgsortd.core.pins import pin_centers, routing_model
 from imgsortd.core.records import ExtractorId, Layer, Model, Vectors
 from imgsortd.core.review import ReviewRule, choose
 
@@ -60,3 +61,34 @@ def test_the_fit_stays_and_centers_at_most_double(features: Vectors, ids: list[i
     added = routing.cluster_ids[3:]
     assert len(set(added)) == len(added) == len(routing.centers) - 3
     assert set(added) <= set(MODEL.cluster_ids)
+
+
+def test_each_cluster_gets_a_center_of_its_own_pins_in_whatever_order_they_come() -> None:
+    features = points((4, 0), (0, 8), (6, 0), (0, 6), (5, 0))
+
+    found, clusters = pin_centers(CENTERS, features, np.array([9, 4, 9, 4, 9]))
+
+    assert clusters.tolist() == [4, 9]
+    # A third of the way from (0, 10) to (0, 7), a quarter of that from (0, 0) to (5, 0).
+    np.testing.assert_allclose(found, [(0, 9), (1.25, 0)], rtol=1e-5)
+
+
+def test_no_pins_are_no_centers() -> None:
+    found, clusters = pin_centers(
+        np.eye(2, 3, dtype=np.float32), np.empty((0, 3), np.float32), np.empty(0, np.intp)
+    )
+
+    assert (found.shape, len(clusters)) == ((0, 3), 0)
+
+
+@pytest.mark.parametrize(("pins", "share"), [(1, 1 / 2), (2, 1 / 3), (3, 1 / 4), (9, 1 / 4)])
+def test_a_center_of_pins_lies_between_their_mean_and_the_center_nearest_to_it(
+    pins: int, share: float
+) -> None:
+    centers = np.eye(2, 3, dtype=np.float32)
+    features = np.repeat([[0.9, 0.1, 0.4]], pins, axis=0).astype(np.float32)
+
+    found, clusters = pin_centers(centers, features, np.full(pins, 7))
+
+    np.testing.assert_allclose(found[0], (1 - share) * centers[0] + share * features[0], rtol=1e-5)
+    assert clusters.tolist() == [7]

@@ -16,8 +16,8 @@ from io import BufferedRWPair
 from pathlib import Path
 
 from imgsortd.adapters import confinement
-from imgsortd.adapters.decoding import REPLY, REQUEST, SIZE, Answer
-from imgsortd.adapters.images import decode, decode_whole, warm_up
+from imgsortd.adapters.decoding import REPLY, REQUEST, SIZES, Answer
+from imgsortd.adapters.images import decode_sized, warm_up
 from imgsortd.errors import IncompleteError, PictureError
 
 
@@ -45,10 +45,7 @@ def _serve(stream: BufferedRWPair) -> None:
         size_bytes, max_megapixels, side_px = REQUEST.unpack(header)
         try:
             data = stream.read(size_bytes)
-            if side_px:
-                pixels = decode_whole(data, side_px, max_megapixels=max_megapixels)
-            else:
-                pixels = decode(data, max_megapixels=max_megapixels)
+            pixels, size_px = decode_sized(data, side_px, max_megapixels=max_megapixels)
         except PictureError as error:
             kind = Answer.INCOMPLETE if isinstance(error, IncompleteError) else Answer.REFUSED
             _send(stream, kind, str(error).encode("utf-8", "backslashreplace"))
@@ -56,8 +53,8 @@ def _serve(stream: BufferedRWPair) -> None:
             _send(stream, Answer.NO_MEMORY, b"")
             return  # whatever state the libraries are in now
         else:
-            size = SIZE.pack(*pixels.shape[:2])
-            _send(stream, Answer.PIXELS, size + pixels.tobytes())
+            sizes = SIZES.pack(*pixels.shape[:2], *size_px)
+            _send(stream, Answer.PIXELS, sizes + pixels.tobytes())
 
 
 def _send(stream: BufferedRWPair, answer: Answer, payload: bytes) -> None:

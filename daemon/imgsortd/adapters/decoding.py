@@ -1,7 +1,8 @@
 """Decode strangers' pictures in a process of their own, with limits of time and memory.
 
 What crosses the socket to :mod:`imgsortd.adapters.decode_worker` is counted bytes, never
-a pickle: a decoder that was taken over can answer with wrong pixels, and no more.
+a pickle: a decoder that was taken over can answer with wrong pixels and a wrong size, and
+no more.
 """
 
 from __future__ import annotations
@@ -16,16 +17,12 @@ import sys
 import time
 from enum import Enum
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imgsortd.adapters.decode_limits import DecodeLimits
-from imgsortd.core.records import Pixels
+from imgsortd.core.records import Pixels, SizePx
 from imgsortd.errors import ImgsortdError, IncompleteError, PictureError
-
-if TYPE_CHECKING:  # the worker comes this way, and has no configuration to load
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +39,8 @@ REQUEST = struct.Struct("<QdH")
 """Bytes of the file that follows; ``max_megapixels``; 0, or the longest side wanted."""
 REPLY = struct.Struct("<BI")
 """What follows, an :class:`Answer`; its bytes."""
-SIZE = struct.Struct("<HH")
-"""Height and width, before the pixels."""
+SIZES = struct.Struct("<HHHH")
+"""Height and width of the pixels that follow, width and height of the picture in its file."""
 
 
 class Answer(Enum):
@@ -88,13 +85,14 @@ class Decoder:
         NoDecoderError
             The process cannot be started, or :meth:`close` was called.
         """
-        return self._decode(data, 0)
+        return self.decode_sized(data)[0]
 
     def decode_whole(self, data: bytes, side_px: int) -> Pixels:
         """Decode as :func:`imgsortd.adapters.images.decode_whole`; errors as :meth:`decode`."""
-        return self._decode(data, side_px)
+        return self.decode_sized(data, side_px)[0]
 
-    def _decode(self, data: bytes, side_px: int) -> Pixels:
+    def decode_sized(self, data: bytes, side_px: int = 0) -> tuple[Pixels, SizePx]:
+        """Decode as :func:`imgsortd.adapters.images.decode_sized`; errors as :meth:`decode`."""
         with self._in_use:
             try:
                 return self._ask(data, side_px)
@@ -118,7 +116,7 @@ class Decoder:
             self._worker = self._worker or _Worker(self._limits)
             return self._worker.measures
 
-    def _ask(self, data: bytes, side_px: int) -> Pixels:
+    def _ask(self, data: bytes, side_px: int) -> tuple[Pixels, SizePx]:
         if self._closed:
             raise NoDecoderError("the decoder was closed")
         self._worker = self._worker or _Worker(self._limits)
@@ -138,8 +136,9 @@ class Decoder:
                 raise NoDecoderError("the decoder was closed") from error
             raise _DiedError(self._worker.how_it_ended()) from error
         if answer is Answer.PIXELS:
-            pixels = np.frombuffer(payload, dtype=np.uint8, offset=SIZE.size)
-            return pixels.reshape(*SIZE.unpack_from(payload), 3)
+            pixels = np.frombuffer(payload, dtype=np.uint8, offset=SIZES.size)
+            height, width, *size_px = SIZES.unpack_from(payload)
+            return pixels.reshape(height, width, 3), (size_px[0], size_px[1])
         if answer in (Answer.REFUSED, Answer.INCOMPLETE):
             error_type = PictureError if answer is Answer.REFUSED else IncompleteError
             raise error_type(payload.decode("utf-8", "backslashreplace"))
@@ -218,7 +217,7 @@ class _Worker:
         self._socket.sendall(REQUEST.pack(len(data), self._limits.max_megapixels, side_px))
         self._socket.sendall(data)
         most, least = (
-            SIZE.size + 3 * side**2 for side in (side_px or SIDE, 1 if side_px else SIDE)
+            SIZES.size + 3 * side**2 for side in (side_px or SIDE, 1 if side_px else SIDE)
         )
         answer, payload = self._reply(until_s, range(least, most + 1))
         if answer is Answer.PIXELS and not _is_of_size(payload, side_px):
@@ -270,7 +269,11 @@ class _Worker:
 
 
 def _is_of_size(payload: bytearray, side_px: int) -> bool:
-    """Tell whether pixels fill the size they come with, and it is one that was asked for."""
-    height, width = SIZE.unpack_from(payload)
-    exact = len(payload) == SIZE.size + 3 * height * width
-    return exact and ((height, width) == (SIDE, SIDE) or 0 < max(height, width) <= side_px)
+    """Tell whether pixels fill the size they come with, and it is one that was asked for.
+
+    The size of the picture itself can only be checked for being one at all.
+    """
+    height, width, *size_px = SIZES.unpack_from(payload)
+    exact = len(payload) == SIZES.size + 3 * height * width
+    sides = range(1, side_px + 1) if side_px else (SIDE,)
+    return exact and height in sides and width in sides and 0 not in size_px

@@ -8,6 +8,8 @@ from imgsortd.config import Engine, ModelConfig, Precision
 from imgsortd.core.records import Backbone
 from imgsortd.errors import ConfigError
 
+_WEB = ("starlette", "uvicorn", "jinja2", "prometheus_client")
+
 
 def require(package: str, key: str, extra: str, instead: str) -> None:
     """Refuse to go on without an optional package; finding it does not run its code.
@@ -38,3 +40,19 @@ def require_extras(model: ModelConfig) -> None:
         require("openvino", "model.engine: openvino", "openvino", "model.engine: torch")
     if model.precision is Precision.INT8:
         require("nncf", "model.precision: int8", "openvino", "model.precision: auto")
+
+
+def require_web() -> None:
+    """Refuse to serve the page where one of its packages is missing.
+
+    Raises
+    ------
+    ConfigError
+        With the package and how to install it.
+    """
+    for package in _WEB:
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"imgsortd web needs the package {package}, which is not installed; "
+                f"pip install 'imgsortd[web]'"
+            )

@@ -32,6 +32,14 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return Stamp(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
+def look(root: Path, name: bytes) -> Stamp | None:
+    """Return the stamp of what has a name below inbox or target; None where nothing has."""
+    try:
+        return stamp_of(os.lstat(os.path.join(os.fsencode(root), name)))
+    except OSError:
+        return None
+
+
 def split(name: bytes) -> tuple[bytes, bytes]:
     """Split a relative name into its folder (may be empty) and its last part."""
     folder, _, base = name.rpartition(b"/")

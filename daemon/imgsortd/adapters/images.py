@@ -1,11 +1,12 @@
-"""Bytes of a file in, 224 x 224 RGB pixels out, or a reason a person understands.
+"""Bytes of a file in, RGB pixels out, or a reason a person understands.
 
 The inbox is hostile: the content decides the format, sizes are checked before pixels
 are, and whatever Pillow raises becomes a PictureError. Safe in threads; no torch.
 
-Pixels equal those of torchvision's preset for VGG16 (short side to 256, antialiased; crop
-of 224). Only JPEGs of 1024 or more are shrunk by libjpeg first, to no less than 512: their
-pixels show the same part of the picture, and differ by about one grey level of 256.
+For the model, pixels equal those of torchvision's preset for VGG16 (short side to 256,
+antialiased; crop of 224). Only JPEGs of 1024 or more are shrunk by libjpeg first, to no less
+than 512: their pixels show the same part of the picture, and differ by about one grey level
+of 256. For a person, all of the picture is made to fit a square, and is never enlarged.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from PIL import Image, ImageOps, features
 from PIL.JpegImagePlugin import JpegImageFile
 
 from imgsortd.adapters.formats import HEAD_BYTES, is_only_begun, looks_like, sniff
-from imgsortd.core.records import Pixels
+from imgsortd.adapters.jpeg_structure import check_jpeg
+from imgsortd.core.records import Pixels, SizePx
 from imgsortd.errors import IncompleteError, PictureError
 
 Box = tuple[int, int, float, float]
@@ -30,20 +32,19 @@ Box = tuple[int, int, float, float]
 DEFAULT_MAX_MEGAPIXELS = 100
 RESIZE_SIZE = 256
 CROP_SIZE = 224
-_MAX_SIDE, _MAX_ASPECT, _MAX_JPEG_SCANS, _MAX_REASON_CHARS = 65_535, 512, 100, 160
+_MAX_SIDE, _MAX_ASPECT, _MAX_REASON_CHARS = 65_535, 512, 160
 _STRIP_ROWS = 256
-_BILINEAR = Image.Resampling.BILINEAR
+# What a person looks at is reduced by whole numbers first, to no less than twice its final
+# size; libjpeg, whose reducing is as good as an antialiased resize, may go closer to a large one.
+_REDUCING_GAP, _SMALL_SIDE = 2.0, 640
+_BILINEAR, _LANCZOS = Image.Resampling.BILINEAR, Image.Resampling.LANCZOS
 _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 274, 322, 323
+_TRANSPOSED = 5  # orientations from this one on swap width and height
 
 # Pillow warns of odd tags, and of sizes that decode() refuses by itself. Silenced once for
 # the process, since warnings.catch_warnings is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
-
-# In scan data FF 00 is a stuffed byte, FF D0..D7 a restart, FF FF padding; the rest are markers.
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-_SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
-_SOF, _SOF_SEQUENTIAL = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, {0xC0, 0xC1, 0xC9}
 
 
 def warm_up() -> None:
@@ -83,9 +84,7 @@ def decode(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Pi
     MemoryError
         There is not memory enough for it.
     """
-    small = _decode(data, max_megapixels)
-    x, y = (round((side - CROP_SIZE) / 2) for side in small.size)
-    return np.array(small.crop((x, y, x + CROP_SIZE, y + CROP_SIZE)), dtype=np.uint8)
+    return decode_sized(data, max_megapixels=max_megapixels)[0]
 
 
 def decode_whole(
@@ -96,7 +95,7 @@ def decode_whole(
     Parameters
     ----------
     side_px
-        Most pixels of a side.
+        Most pixels of a side. One that is smaller stays as it is.
 
     Returns
     -------
@@ -108,13 +107,30 @@ def decode_whole(
     PictureError, MemoryError
         As :func:`decode`.
     """
-    small = _decode(data, max_megapixels)
-    small.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
-    return np.array(small, dtype=np.uint8)
+    return decode_sized(data, side_px, max_megapixels=max_megapixels)[0]
 
 
-def _decode(data: bytes, max_megapixels: float) -> Image.Image:
-    """Return the picture upright, as RGB, its short side of 256; see :func:`decode`."""
+def decode_sized(
+    data: bytes, side_px: int = 0, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> tuple[Pixels, SizePx]:
+    """Decode as :func:`decode`, or with ``side_px`` as :func:`decode_whole`; tell the size, too.
+
+    It is that of the upright picture as it is in the file, ends of strips and all.
+
+    Raises
+    ------
+    PictureError, MemoryError
+        As :func:`decode`.
+    """
+    small, size_px = _decode(data, side_px, max_megapixels)
+    if not side_px:
+        x, y = (round((side - CROP_SIZE) / 2) for side in small.size)
+        small = small.crop((x, y, x + CROP_SIZE, y + CROP_SIZE))
+    return np.array(small, dtype=np.uint8), size_px
+
+
+def _decode(data: bytes, side_px: int, max_megapixels: float) -> tuple[Image.Image, SizePx]:
+    """Return the picture upright, as RGB, at its final scale, and its size in the file."""
     kind = sniff(data[:HEAD_BYTES])
     if kind is None:
         looks = looks_like(data[:HEAD_BYTES])
@@ -126,7 +142,7 @@ def _decode(data: bytes, max_megapixels: float) -> Image.Image:
     # It is one number for the process, and every caller has the same configuration.
     Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
     try:
-        return _decode_kind(data, kind, max_megapixels)
+        return _decode_kind(data, kind, side_px, max_megapixels)
     except (PictureError, MemoryError):  # no memory: the picture may be, or the machine
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -148,22 +164,38 @@ def _short(error: Exception) -> str:
     return text.encode("unicode_escape").decode("ascii")[:_MAX_REASON_CHARS]
 
 
-def _decode_kind(data: bytes, kind: str, max_megapixels: float) -> Image.Image:
+def _decode_kind(
+    data: bytes, kind: str, side_px: int, max_megapixels: float
+) -> tuple[Image.Image, SizePx]:
     # Not Image.open for JPEG: it refuses a 200-megapixel photograph before it can be reduced,
     # and reads the index of further images (MPF), which editors often leave broken.
     file, is_jpeg = io.BytesIO(data), kind == "JPEG"
-    at_full_size = not is_jpeg or _check_jpeg(data)
+    at_full_size = not is_jpeg or check_jpeg(data)
     with JpegImageFile(file) if is_jpeg else Image.open(file, formats=[kind]) as image:
-        pixels, covered = _count_pixels(image), None
-        if is_jpeg and min(image.size) >= 4 * RESIZE_SIZE:
-            # libjpeg shrinks by 2, 4 or 8 and is faster for it. Twice the final size is
-            # left, so that the antialiased resize still has real pixels to average.
-            _, covered = image.draft("RGB", (2 * RESIZE_SIZE, 2 * RESIZE_SIZE)) or ("", None)
+        pixels, covered, size_px = _count_pixels(image), None, image.size
+        if is_jpeg and (least := _least_size(image.size, side_px)):
+            # libjpeg shrinks by 2, 4 or 8 and is faster for it.
+            _, covered = image.draft("RGB", least) or ("", None)
         pixels = pixels if at_full_size else _count_pixels(image)
         if pixels > max_megapixels * 1e6:
             raise _bomb(pixels, max_megapixels)
         image.load()
-        return _upright(_resize(_without_far_ends(image), covered), image)
+        small = _resize(_without_far_ends(image), covered, side_px)
+        return _upright(small, size_px if is_jpeg else image.size, image)
+
+
+def _least_size(size: SizePx, side_px: int) -> SizePx | None:
+    """Return the size below which a JPEG is not reduced before its resize; None: not at all.
+
+    For the model and for small pictures it is twice the final size, so that the antialiased
+    resize still has real pixels to average.
+    """
+    if not side_px:
+        return (2 * RESIZE_SIZE, 2 * RESIZE_SIZE) if min(size) >= 4 * RESIZE_SIZE else None
+    if max(size) > _MAX_ASPECT * min(size):
+        return None  # its ends are cut, at whole pixels
+    share = (2 if side_px <= _SMALL_SIDE else 1) * side_px / max(size)
+    return (int(share * size[0]) or 1, int(share * size[1]) or 1) if share <= 1 / 2 else None
 
 
 def _count_pixels(image: Image.Image) -> int:
@@ -175,38 +207,6 @@ def _count_pixels(image: Image.Image) -> int:
     return max(width * height, int(tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0)))
 
 
-def _check_jpeg(data: bytes) -> bool:
-    """Refuse an unfinished JPEG; tell whether libjpeg must hold all of it at full size.
-
-    Pillow does not notice zeros for a second half, so the end marker must be there. It is
-    found by the structure, not in the last bytes: phones append videos of many MB.
-    Progressive files are kept whole, whatever scale is asked for, and gone over per scan.
-    """
-    components, scans, at_full_size = 0, 0, False
-    for marker, at in _jpeg_markers(data):
-        if marker == _EOI:
-            return at_full_size
-        if marker in _SOF:
-            components, at_full_size = data[at + 7], marker not in _SOF_SEQUENTIAL
-        elif marker == _SOS:
-            scans, at_full_size = scans + 1, at_full_size or data[at + 2] < components
-        if scans > _MAX_JPEG_SCANS:
-            raise PictureError(f"decompression bomb: more than {_MAX_JPEG_SCANS} JPEG scans")
-    raise IncompleteError("incomplete: the JPEG has no end marker, as in an unfinished download")
-
-
-def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield (marker, offset behind it) of the first image, up to and with its end marker."""
-    at = 2
-    while found := _JPEG_MARKER.search(data, at):
-        marker, at = data[found.start() + 1], found.end()
-        alone = marker in (_SOI, _EOI, _TEM)
-        length = 0 if alone else int.from_bytes(data[at : at + 2], "big")
-        if at + length <= len(data):
-            yield marker, at
-        at += length  # an end marker inside a segment belongs to the EXIF thumbnail
-
-
 def _without_far_ends(image: Image.Image) -> Image.Image:
     """Cut the ends of strips over 512:1, which resized whole would take gigabytes."""
     longest = _MAX_ASPECT * min(image.size)
@@ -215,8 +215,8 @@ def _without_far_ends(image: Image.Image) -> Image.Image:
 
 
 @np.errstate(all="ignore")  # float pictures may hold infinities and NaN
-def _resize(image: Image.Image, covered: Box | None) -> Image.Image:
-    """Bring the short side to 256, as RGB.
+def _resize(image: Image.Image, covered: Box | None, side_px: int) -> Image.Image:
+    """Bring the short side to 256, or with ``side_px`` the long one to that, as RGB.
 
     libjpeg rounds a reduced side up: 2250 rows are 562.5 of 563. ``covered`` says so, for
     the crop would else be off by up to a pixel, which is more than all reducing changes.
@@ -225,15 +225,24 @@ def _resize(image: Image.Image, covered: Box | None) -> Image.Image:
     never exists twice. Pillow resizes rows first: the result is that of converting first.
     """
     _, _, right, bottom = covered or (0, 0, *image.size)
-    width, height = (int(RESIZE_SIZE * side / min(right, bottom)) for side in (right, bottom))
+    width, height = _final_size(right, bottom, side_px)
+    how, gap = (_LANCZOS, _REDUCING_GAP) if side_px else (_BILINEAR, None)
     if image.mode in ("RGB", "L") and not image.has_transparency_data:
-        return image.resize((width, height), _BILINEAR, (0, 0, right, bottom)).convert("RGB")
+        return image.resize((width, height), how, (0, 0, right, bottom), gap).convert("RGB")
     levels, narrow = _levels(image), Image.new("RGB", (width, image.height))
     for top, strip in _strips(image):
         rgb = _grey(strip, *levels) if levels else _on_white(strip)
-        part = rgb.resize((width, strip.height), _BILINEAR, (0, 0, right, strip.height))
+        part = rgb.resize((width, strip.height), how, (0, 0, right, strip.height), gap)
         narrow.paste(part, (0, top))
-    return narrow.resize((width, height), _BILINEAR, (0, 0, width, bottom))
+    return narrow.resize((width, height), how, (0, 0, width, bottom), gap)
+
+
+def _final_size(width: float, height: float, side_px: int) -> SizePx:
+    if not side_px:
+        short = min(width, height)
+        return int(RESIZE_SIZE * width / short), int(RESIZE_SIZE * height / short)
+    scale = min(1.0, side_px / max(width, height))
+    return round(scale * width) or 1, round(scale * height) or 1
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
@@ -266,11 +275,21 @@ def _grey(image: Image.Image, low: float, high: float) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _upright(small: Image.Image, source: Image.Image) -> Image.Image:
-    """Turn the reduced picture as the EXIF orientation of ``source`` says."""
+def _upright(
+    small: Image.Image, size_px: SizePx, source: Image.Image
+) -> tuple[Image.Image, SizePx]:
+    """Turn the reduced picture, and its size, as the EXIF orientation of ``source`` says."""
+    orientation = _orientation(source)
     small.info.clear()
+    small.getexif()[_ORIENTATION] = orientation
+    size_px = size_px[::-1] if orientation >= _TRANSPOSED else size_px
+    return ImageOps.exif_transpose(small), size_px
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; broken metadata is no reason to refuse good pixels."""
     try:
-        small.getexif()[_ORIENTATION] = source.getexif().get(_ORIENTATION, 1)
-        return ImageOps.exif_transpose(small)
-    except Exception:  # broken metadata is no reason to refuse good pixels
-        return small
+        value = image.getexif().get(_ORIENTATION, 1)
+        return int(value) if value in range(1, 9) else 1
+    except Exception:
+        return 1

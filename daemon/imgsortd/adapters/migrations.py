@@ -10,6 +10,8 @@ from sqlite_utils import Database, Migrations
 
 from imgsortd.adapters.first_schema import FIRST
 from imgsortd.adapters.schema_decisions import DECISIONS
+from imgsortd.adapters.schema_pictures import PICTURES
+from imgsortd.adapters.schema_placing import PLACING
 
 migrations = Migrations("imgsortd")
 
@@ -190,3 +192,15 @@ CREATE TABLE left_alone(
 def m006_left_alone(db: Database) -> None:
     """Keep for ``status`` what is in the inbox and is not sorted, with the reason."""
     _run(db, _SIXTH)
+
+
+@migrations()
+def m007_pictures(db: Database) -> None:
+    """Keep how large pictures are, and an index of those that clusters show."""
+    _run(db, PICTURES)
+
+
+@migrations()
+def m008_placings(db: Database) -> None:
+    """Keep what a picture had before a person placed it: its state, its cluster, its pin."""
+    _run(db, PLACING)

@@ -154,6 +154,8 @@ def _move(places: Places, move: Move) -> MoveResult:
     if _is_there(places, move):
         return ended(move, MovePhase.DONE)
     fd = places.open_source(move)
+    if fd is None and placing.is_link_of_ours(places, move):
+        return placing.move_link(places, move)
     if fd is None:
         return ended(move, MovePhase.DONE if places.arrived(move) else MovePhase.GONE)
     with fsops.closing(fd):

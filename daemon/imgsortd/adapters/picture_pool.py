@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import local
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from imgsortd.adapters import fsops
 from imgsortd.adapters.cpus import usable_cpus
@@ -20,6 +21,11 @@ from imgsortd.errors import PictureError
 Made = TypeVar("Made")
 Place = tuple[Path, bytes]
 """A root, and a name below it."""
+Make = Callable[[Decoder, bytes], Made]
+"""What is made of a file's bytes; its PictureErrors are reasons, not failures."""
+
+CHANGED = "changed since it was sorted"
+GONE = "gone"
 
 
 def is_there(places: Iterable[Place]) -> bool:
@@ -27,54 +33,79 @@ def is_there(places: Iterable[Place]) -> bool:
     return any(_is_file(os.path.join(os.fsencode(root), name)) for root, name in places)
 
 
-class PicturePool(Generic[Made]):
+class PicturePool:
     """Threads that read files for a page or a list, each with a decoding process of its own.
 
-    Use as a context manager: at its end nothing is decoded any more.
+    Threads and processes start when they are needed. Use as a context manager, or close: at
+    its end nothing is decoded any more.
 
     Parameters
     ----------
     limits
         What one picture may take.
-    make
-        What is made of a file's bytes; its PictureErrors are reasons, not failures.
+    threads
+        Pictures decoded at a time; where None, as many as this process may use CPUs.
     """
 
-    def __init__(self, limits: DecodeLimits, make: Callable[[Decoder, bytes], Made]) -> None:
-        self._do = make
-        self.threads = usable_cpus()
+    def __init__(self, limits: DecodeLimits, threads: int | None = None) -> None:
+        self.threads = threads or usable_cpus()
         self._limits = limits
         self._of_thread = local()
         self._decoders: list[Decoder] = []
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="pictures")
 
-    def __enter__(self) -> PicturePool[Made]:
+    def __enter__(self) -> PicturePool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads and the processes; what was not begun is cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         for decoder in self._decoders:
             decoder.close()
         self._pool.shutdown(wait=True)
 
-    def submit(self, places: Sequence[Place]) -> Future[Made | str]:
+    def rest(self) -> None:
+        """End the processes that have nothing to do; they are started again when needed."""
+        for decoder in self._decoders:
+            decoder.rest()
+
+    def submit(
+        self, make: Make[Made], places: Sequence[Place], sha256: bytes | None = None
+    ) -> Future[Made | str]:
         """Begin with a file, at the first of its places that holds one; a reason where none does.
 
         The future raises NoDecoderError where a decoding process cannot be started.
-        """
-        return self._pool.submit(self._make, places)
 
-    def _make(self, places: Sequence[Place]) -> Made | str:
+        Parameters
+        ----------
+        sha256
+            What the file must be, byte for byte; where None, anything.
+
+        Raises
+        ------
+        RuntimeError
+            The pool was closed.
+        """
+        return self._pool.submit(self._make, make, places, sha256)
+
+    def _make(self, make: Make[Made], places: Sequence[Place], sha256: bytes | None) -> Made | str:
         if not hasattr(self._of_thread, "decoder"):
             self._of_thread.decoder = Decoder(self._limits)
             self._decoders.append(self._of_thread.decoder)
         decoder: Decoder = self._of_thread.decoder
-        why = "gone"
+        why = GONE
         for root, name in places:
             try:
-                return self._do(decoder, _read(root, name))
+                data = _read(root, name)
+                if sha256 is None or hashlib.sha256(data).digest() == sha256:
+                    return make(decoder, data)
+                why = CHANGED
             except OSError as error:
-                why = "gone" if error.errno in fsops.NO_FILE else error.strerror or str(error)
+                if error.errno not in fsops.NO_FILE:
+                    why = error.strerror or str(error)
             except PictureError as error:
                 why = str(error)
         return why

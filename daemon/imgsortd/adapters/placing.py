@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from imgsortd.adapters import copying, fsops, renaming
 from imgsortd.adapters.faults import fault_point
@@ -173,6 +174,47 @@ def symlink(places: Places, move: Move) -> MoveResult:
             return ended(move, MovePhase.DONE)
         return symlink(places, places.another_name(move))
     fault_point("linked")
+    return ended(move, MovePhase.DONE)
+
+
+def is_link_of_ours(places: Places, move: Move) -> bool:
+    """Tell whether a move within target is of a symlink into the inbox, or has brought one."""
+    if move.src_root is not Root.TARGET or move.dst_root is not Root.TARGET:
+        return False
+    return _is_link(places, move, move.src) or (places.again and _is_link(places, move, move.dst))
+
+
+def _is_link(places: Places, move: Move, name: bytes) -> bool:
+    """Tell whether a name is the very link, as far as its time and length can say."""
+    folder, base = fsops.split(name)
+    try:
+        folder_fd = places.roots[Root.TARGET].fd(folder)
+        status = os.stat(base, dir_fd=folder_fd, follow_symlinks=False)
+    except OSError:
+        return False
+    inbox = os.fsencode(places.roots[Root.INBOX].root.resolve())
+    stamp = replace(move.stamp, inode=status.st_ino)
+    leads_to = _reads_link(folder_fd, base)
+    leads_in = leads_to is not None and leads_to.startswith(inbox + b"/")
+    return leads_in and fsops.stamp_of(status).same_content(stamp)
+
+
+def move_link(places: Places, move: Move) -> MoveResult:
+    """Take a symlink of ours to another folder of target; it is the link that is renamed."""
+    if not _is_link(places, move, move.src):
+        return ended(move, MovePhase.DONE)
+    folder, base = fsops.split(move.src)
+    src_fd = places.source_fd(move)
+    dst_fd, name = places.destination(move)
+    try:
+        if places.again and fsops.is_same_file(src_fd, base, dst_fd, name):
+            os.unlink(base, dir_fd=src_fd)  # linked, not unlinked before a crash
+        else:
+            renaming.rename(src_fd, base, dst_fd, name)
+    except FileExistsError:
+        return move_link(places, places.another_name(move))
+    places.end(move).touched(folder)
+    fault_point("renamed")
     return ended(move, MovePhase.DONE)
 
 

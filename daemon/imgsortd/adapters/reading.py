@@ -117,7 +117,8 @@ class PictureReader:
         if candidate.patience_s > 0 and (reason := looks_unfinished(data)):
             return Skipped(candidate, NotRead.INCOMPLETE, reason)
         try:
-            return Picture(candidate, sha256, self._decoder.decode(data))
+            pixels, size_px = self._decoder.decode_sized(data)
+            return Picture(candidate, sha256, pixels, size_px)
         except IncompleteError as error:
             if candidate.patience_s > 0:
                 return Skipped(candidate, NotRead.INCOMPLETE, str(error))

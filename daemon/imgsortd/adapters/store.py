@@ -29,6 +29,7 @@ from imgsortd.adapters.store_health import (
 )
 from imgsortd.adapters.store_journal import Journal
 from imgsortd.adapters.store_pins import Pins
+from imgsortd.adapters.store_placing import Placings
 from imgsortd.adapters.store_proposals import Proposals
 from imgsortd.adapters.store_records import FitRecords
 from imgsortd.errors import StoreError
@@ -69,6 +70,8 @@ class Store:
         Sorted files to be read again.
     pins, hands
         What a person has decided; what a person has done in target.
+    placings
+        What pictures had before a person placed them by a request.
     hashes
         What pictures look like, in 64 bits, and which alike ones are to stay.
     db
@@ -80,12 +83,13 @@ class Store:
         self._inode = path.stat().st_ino if path.exists() else None
         self.connection = connection
         self.files = Files(connection)
-        self.journal = Journal(connection)
+        self.pins = Pins(connection)
+        self.placings = Placings(connection, self.pins)
+        self.journal = Journal(connection, self.placings.made)
         self.records = FitRecords(connection)
         self.proposals = Proposals(connection)
         self.control = Control(connection)
         self.backbones = Backbones(connection)
-        self.pins = Pins(connection)
         self.hands = Hands(connection)
         self.hashes = PictureHashes(connection)
 

@@ -91,10 +91,10 @@ class Control:
         ).fetchone()
         return None if row is None else self.request(row[0])
 
-    def next_verb(self) -> str | None:
-        """Return what the oldest new request asks for; None where none waits."""
+    def next_verb(self, but: str = "") -> str | None:
+        """Return what the oldest new request asks for, ``but`` passed over; None: none waits."""
         row = self._connection.execute(
-            "SELECT verb FROM requests WHERE state = 'new' ORDER BY id"
+            "SELECT verb FROM requests WHERE state = 'new' AND verb != ? ORDER BY id", (but,)
         ).fetchone()
         return None if row is None else str(row[0])
 
@@ -105,6 +105,18 @@ class Control:
             (request_id,),
         ).fetchone()
         return Request(row[0], row[1], json.loads(row[2]), row[3], row[4], json.loads(row[5]))
+
+    def has_request(self, request_id: int) -> bool:
+        """Tell whether there is such a request."""
+        found = self._connection.execute("SELECT 1 FROM requests WHERE id = ?", (request_id,))
+        return found.fetchone() is not None
+
+    def unanswered(self) -> int:
+        """Count the requests that wait for their answer."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM requests WHERE state IN ('new', 'taken')"
+        ).fetchone()
+        return int(row[0])
 
     def progress(self, request_id: int, text: str) -> None:
         """Say how far a request has come."""

@@ -128,13 +128,10 @@ def check_schema(store: Store) -> None:
     Raises
     ------
     StoreError
-        It has not the tables of near-duplicates and pins.
+        It has not the tables of near-duplicates and pins, or not the sizes of pictures.
     """
-    wanted = {"picture_hashes", "kept_pairs", "pins"}
-    found = {
-        row[0]
-        for row in store.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-    }
+    wanted = {"picture_hashes", "kept_pairs", "pins", "files_shown"}
+    found = {row[0] for row in store.connection.execute("SELECT name FROM sqlite_master")}
     if not wanted <= found:
         raise StoreError(
             f"{store.path}: was written by an older imgsortd; start the daemon once "

@@ -1,4 +1,4 @@
-"""What pictures look like, in 64 bits each, and the pairs that a person has kept.
+"""What pictures look like, in 64 bits and a size each, and the pairs that a person has kept.
 
 NumPy is imported where an array is made: ``status`` opens the store without it.
 """
@@ -16,6 +16,8 @@ from imgsortd.adapters.store_backbones import Kept
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from imgsortd.core.perceptual import Look
 
 _BYTES = 8
 _AT_ONCE = 50_000
@@ -37,11 +39,20 @@ class PictureHashes:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def put(self, hashes: Mapping[bytes, int]) -> None:
-        """Keep the perceptual hash of each SHA-256."""
+    def put(self, looks: Mapping[bytes, Look]) -> None:
+        """Keep the perceptual hash and the size of each SHA-256.
+
+        A row of an older imgsortd, which has no size, is given it.
+        """
         self._connection.executemany(
-            "INSERT OR IGNORE INTO picture_hashes VALUES (?, ?)",
-            [(sha256, value.to_bytes(_BYTES, "big")) for sha256, value in hashes.items()],
+            "INSERT INTO picture_hashes(sha256, phash, width_px, height_px) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT(sha256) DO UPDATE SET width_px = excluded.width_px, "
+            "height_px = excluded.height_px "
+            "WHERE picture_hashes.width_px IS NULL AND excluded.width_px IS NOT NULL",
+            [
+                (sha256, look.phash.to_bytes(_BYTES, "big"), *(look.size_px or (None, None)))
+                for sha256, look in looks.items()
+            ],
         )
 
     def standing(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]:

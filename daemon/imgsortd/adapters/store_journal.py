@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from imgsortd.adapters.store_files import storable
@@ -42,10 +42,17 @@ def as_move(row: Sequence[Any]) -> Move:
 
 
 class Journal:
-    """Rows of ``moves``, and the ends they give to rows of ``files``."""
+    """Rows of ``moves``, and the ends they give to rows of ``files``.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    Parameters
+    ----------
+    on_made
+        Called, in the transaction that closes it, with each move that was made.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, on_made: Callable[[Move], None]) -> None:
         self._connection = connection
+        self._on_made = on_made
 
     def plan(
         self,
@@ -131,10 +138,11 @@ class Journal:
         ).fetchone()
         return row is not None
 
-    def open_sources(self) -> set[bytes]:
-        """Return the names in the inbox that unfinished moves speak of."""
+    def moving_in_inbox(self) -> set[bytes]:
+        """Return the names in the inbox that unfinished moves take away from or bring back to."""
         rows = self._connection.execute(
-            "SELECT src FROM moves WHERE phase IN ('planned', 'copied') AND src_root = 'inbox'"
+            "SELECT iif(src_root = 'inbox', src, dst) FROM moves "
+            "WHERE phase IN ('planned', 'copied') AND 'inbox' IN (src_root, dst_root)"
         )
         return {row[0] for row in rows}
 
@@ -173,17 +181,14 @@ class Journal:
     def _close(self, result: MoveResult) -> None:
         now = time.time()
         move = result.move
+        if result.phase is MovePhase.DONE:
+            self._on_made(move)
         self._connection.execute(
-            "UPDATE moves SET phase = ?, dst = ?, error = '', done_at = ? WHERE id = ?",
-            (result.phase, result.dst, now, move.move_id),
+            "UPDATE moves SET phase = ?, dst = ?, error = ?, done_at = ? WHERE id = ?",
+            (result.phase, result.dst, storable(result.error), now, move.move_id),
         )
         if result.phase is MovePhase.DONE and move.dst_root is Root.INBOX:
-            self._connection.execute(
-                "UPDATE files SET (state, cluster_id, distance, fit_id, reason) = "
-                "(SELECT state_after, cluster_id, distance, fit_id, reason FROM moves "
-                "WHERE id = ?), dst = NULL, stays = 1 WHERE id = ?",
-                (move.move_id, move.file_id),
-            )
+            self._back_in_inbox(move)
         elif result.phase is MovePhase.DONE:
             self._connection.execute(
                 "UPDATE files SET (state, dst, cluster_id, distance, fit_id, reason) = "
@@ -198,6 +203,19 @@ class Journal:
                 )
         elif move.src_root is Root.INBOX:
             self._give_up(result, now)
+
+    def _back_in_inbox(self, move: Move) -> None:
+        """Keep that a file is back: undone it stays there; pending it is to be read anew."""
+        self._connection.execute(
+            "UPDATE files SET (state, cluster_id, distance, fit_id, reason, stays) = "
+            "(SELECT state_after, cluster_id, distance, fit_id, reason, state_after = 'undone' "
+            "FROM moves WHERE id = ?), dst = NULL WHERE id = ?",
+            (move.move_id, move.file_id),
+        )
+        self._connection.execute(
+            "UPDATE files SET sha256 = NULL, done_at = NULL WHERE id = ? AND state = 'pending'",
+            (move.file_id,),
+        )
 
     def _give_up(self, result: MoveResult, now: float) -> None:
         """The owner took or changed the file before its move began: nothing was done to it."""

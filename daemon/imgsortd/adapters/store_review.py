@@ -35,3 +35,20 @@ class ReviewRows:
             "UPDATE files SET fit_id = ?, distance = ?, reason = ? WHERE id = ?",
             (fit_id, choice.distance, storable(choice.reason), file_id),
         )
+
+    def undecided(self, after: int, limit: int) -> list[int]:
+        """Return the next files in review, by number; those that a person has put there are not."""
+        rows = self._connection.execute(
+            "SELECT id FROM files INDEXED BY files_state WHERE state = 'review' AND id > ? "
+            "AND NOT EXISTS (SELECT 1 FROM pins WHERE pins.sha256 = files.sha256) "
+            "ORDER BY id LIMIT ?",
+            (after, limit),
+        )
+        return [file_id for (file_id,) in rows.fetchall()]
+
+    def count_kept(self) -> int:
+        """Count the files that a person has put into review, to stay there."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM pins CROSS JOIN files USING (sha256) WHERE state = 'review'"
+        ).fetchone()
+        return int(row[0])

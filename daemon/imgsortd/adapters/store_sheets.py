@@ -141,28 +141,6 @@ class SheetRows:
         )
         return [_shown(row) for row in rows]
 
-    def proposed_moves(self, fit_id: int) -> list[tuple[int | None, int, list[bytes]]]:
-        """Return (old cluster, new cluster, names below target) of what a proposal would move.
-
-        The largest group first. None for the old cluster is a file that is in review, or
-        waits.
-        """
-        groups: dict[tuple[int | None, int], list[bytes]] = {}
-        rows = self._connection.execute(
-            "SELECT old_id, new_id, dst FROM proposed_changes JOIN files ON files.id = file_id "
-            "WHERE proposed_changes.fit_id = ? AND dst IS NOT NULL ORDER BY file_id",
-            (fit_id,),
-        )
-        for old, new, dst in rows:
-            groups.setdefault((old, new), []).append(dst)
-        by_size = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0][1]))
-        return [(old, new, names) for (old, new), names in by_size]
-
-    def folders(self, ids: Iterable[int]) -> dict[int, bytes]:
-        """Return the folder below target of each of these clusters."""
-        named = {row.cluster_id: row.folder for row in self.clusters({})}
-        return {number: named.get(number, cluster_folder(number)) for number in ids}
-
 
 def _shown(row: tuple[int, bytes, bytes | None, int, str]) -> ShownFile:
     return ShownFile(row[0], row[1], row[2], bool(row[3]), row[4])

@@ -69,7 +69,7 @@ class Target:
         found = {}
         with os.scandir(self._root) as entries:
             for entry in entries:
-                if not self._is_ours_to_see(entry.name):
+                if not self.is_ours_to_see(entry.name):
                     continue
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
@@ -79,7 +79,8 @@ class Target:
                         )
         return found
 
-    def _is_ours_to_see(self, folder: bytes) -> bool:
+    def is_ours_to_see(self, folder: bytes) -> bool:
+        """Tell whether a folder of this name may hold pictures of ours."""
         if folder.startswith(b"_"):
             return folder in (REVIEW_FOLDER, SET_ASIDE_FOLDER)
         return not self._ignored.match(folder)

@@ -22,7 +22,7 @@ from imgsortd.adapters.picture_pool import PicturePool, Place
 from imgsortd.core.records import Pixels
 
 SIDE_PX = 320
-_QUALITY = 72
+QUALITY = 72
 _AHEAD = 4  # pictures in hand for each thread: enough to keep it busy, little to throw away
 
 Key = TypeVar("Key", bound=Hashable)
@@ -82,11 +82,11 @@ def make_thumbnails(
     made: Thumbnails[Key] = Thumbnails()
     room, rest = max_bytes, deque(wanted)
     begun: deque[tuple[Key, Future[Thumbnail | str]]] = deque()
-    with PicturePool(limits, _make) as pool:
+    with PicturePool(limits) as pool:
         while rest or begun:
             while rest and len(begun) < _AHEAD * pool.threads:
                 key, places = rest.popleft()
-                begun.append((key, pool.submit(places)))
+                begun.append((key, pool.submit(_make, places)))
             key, future = begun.popleft()
             result = future.result()
             if isinstance(result, str):
@@ -101,13 +101,15 @@ def make_thumbnails(
     return made
 
 
-def _make(decoder: Decoder, data: bytes) -> Thumbnail:
-    return _compress(decoder.decode_whole(data, SIDE_PX))
-
-
-def _compress(pixels: Pixels) -> Thumbnail:
-    height_px, width_px = pixels.shape[:2]
+def compress(pixels: Pixels, quality: int = QUALITY, effort: int = 4) -> bytes:
+    """Return pixels as WebP; ``effort``, 0 to 6, makes it smaller and takes longer."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "WEBP", quality=_QUALITY)
-    text = base64.b64encode(file.getvalue()).decode("ascii")
+    Image.fromarray(pixels).save(file, "WEBP", quality=quality, method=effort)
+    return file.getvalue()
+
+
+def _make(decoder: Decoder, data: bytes) -> Thumbnail:
+    pixels = decoder.decode_whole(data, SIDE_PX)
+    height_px, width_px = pixels.shape[:2]
+    text = base64.b64encode(compress(pixels)).decode("ascii")
     return Thumbnail(f"data:image/webp;base64,{text}", width_px, height_px)

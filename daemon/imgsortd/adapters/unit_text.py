@@ -10,6 +10,7 @@ from pathlib import Path
 from imgsortd.errors import ConfigError
 
 UNIT = "imgsortd.service"
+WEB_UNIT = "imgsortd-web.service"
 SHIPPED_DATA = Path("/srv/imgsortd")
 SHIPPED_STATE = Path("/var/lib/imgsortd")
 SHIPPED_CACHE = Path("/var/cache/imgsortd")
@@ -81,6 +82,33 @@ def render_unit(
     return text if state_dir == SHIPPED_STATE else _with_state_dir(text, state_dir, data_dir)
 
 
+def render_web_unit(
+    *, user: bool, executable: Path, config_file: Path, data_dir: Path | None, state_dir: Path
+) -> str:
+    """Put the paths of one installation into the shipped unit of the web page.
+
+    Parameters and errors are those of `render_unit`; the page may only read ``data_dir``.
+    """
+    _check_program_name(executable)
+    command = f"{quoted(executable)} web --config {quoted(config_file, in_command=True)}"
+    if user:
+        return _with_value(shipped_text("imgsortd-web-user.service"), "ExecStart", command)
+    data_dir = data_dir or SHIPPED_DATA
+    _check_usable(executable, config_file, data_dir, state_dir)
+    text = _with_value(shipped_text(WEB_UNIT), "ExecStart", command)
+    text = _with_value(text, "RequiresMountsFor", quoted(data_dir))
+    text = _with_value(text, "NoExecPaths", f"{quoted(data_dir)} {quoted(state_dir)}")
+    if _is_below(data_dir, _HOMES) or _is_below(state_dir, _HOMES):
+        text = _with_value(text, "ProtectHome", "tmpfs")
+    readable = "BindReadOnlyPaths" if _is_below(data_dir, _HOMES) else "ReadOnlyPaths"
+    line = f"{readable}={quoted(data_dir)}"
+    text = text.replace(f"ReadOnlyPaths={quoted(SHIPPED_DATA)}", line)
+    if state_dir == SHIPPED_STATE:
+        return text
+    reason = "# The database, and beside it the cache of thumbnails."
+    return _without_state_directory(text).replace(line, f"{line}\n{reason}\n{_writable(state_dir)}")
+
+
 def render_folders(data_dir: Path, inbox: Path, target: Path, state_dir: Path) -> str:
     """Put this installation's folders into the tmpfiles.d text."""
     ours = {
@@ -147,12 +175,16 @@ def _with_value(text: str, key: str, value: str) -> str:
 
 def _with_state_dir(text: str, state_dir: Path, data_dir: Path) -> str:
     """Open another folder for the database: StateDirectory= is always below /var/lib."""
-    text = re.sub(r"(?m)^#.*\nStateDirectory(Mode)?=.*\n", "", text)
+    text = _without_state_directory(text)
     if state_dir.is_relative_to(data_dir):
         return text
     data_line = _writable(data_dir)
     reason = "# The database: a path of its own, as nothing is renamed between it and the inbox."
     return text.replace(data_line, f"{data_line}\n{reason}\n{_writable(state_dir)}")
+
+
+def _without_state_directory(text: str) -> str:
+    return re.sub(r"(?m)^#.*\nStateDirectory(Mode)?=.*\n", "", text)
 
 
 def _writable(folder: Path) -> str:

@@ -12,10 +12,12 @@ from pathlib import Path
 from imgsortd.adapters.unit_text import (
     SHIPPED_CACHE,
     UNIT,
+    WEB_UNIT,
     check_seen,
     common_folder,
     render_folders,
     render_unit,
+    render_web_unit,
     shipped_text,
 )
 from imgsortd.errors import ConfigError, ImgsortdError
@@ -34,13 +36,14 @@ def install_units(
     environ: Mapping[str, str],
     root: Path = Path("/"),
     cuda: bool = False,
+    web: bool = False,
 ) -> list[Path]:
     """Write the unit and what belongs to it; on a refusal nothing is written.
 
     Parameters
     ----------
     user
-        True: only the unit, for a person's own service manager.
+        True: only units, for a person's own service manager.
     executable
         The program ``imgsortd`` that the unit starts.
     config_file, inbox, target, state_dir
@@ -52,6 +55,8 @@ def install_units(
         looked for, like DESTDIR in a Makefile.
     cuda
         True: add the drop-in that lets the system service reach a GPU.
+    web
+        True: add the unit of the web page.
 
     Raises
     ------
@@ -76,6 +81,14 @@ def install_units(
         texts["tmpfiles"] = render_folders(data_dir, inbox, target, state_dir)
         if cuda:
             texts["cuda"] = shipped_text("imgsortd-cuda.conf")
+    if web:
+        texts[WEB_UNIT] = render_web_unit(
+            user=user,
+            executable=executable,
+            config_file=config_file,
+            data_dir=data_dir,
+            state_dir=state_dir,
+        )
     places = _places(environ, root, user=user)
     _refuse_foreign(places[name] for name in texts)
     for name, text in texts.items():
@@ -108,16 +121,21 @@ def uninstall_units(
 
 
 def next_steps(
-    *, user: bool, executable: Path = Path("imgsortd"), config_file: Path | None = None
+    *,
+    user: bool,
+    executable: Path = Path("imgsortd"),
+    config_file: Path | None = None,
+    web: bool = False,
 ) -> list[str]:
     """List the commands that a person types after `install_units`, in order."""
     config = ["--config", str(config_file)] if config_file else []
+    units = f"{UNIT} {WEB_UNIT}" if web else UNIT
     fetch = shlex.join([str(executable), "weights", "fetch", *config])
     if user:
         return [
             fetch,
             "systemctl --user daemon-reload",
-            f"systemctl --user enable --now {UNIT}",
+            f"systemctl --user enable --now {units}",
             'loginctl enable-linger "$USER"',
             f"journalctl --user -u {UNIT} -f",
         ]
@@ -126,15 +144,17 @@ def next_steps(
         "sudo systemd-tmpfiles --create imgsortd.conf",
         f"sudo -u imgsortd env CACHE_DIRECTORY={SHIPPED_CACHE} {fetch}",
         "sudo systemctl daemon-reload",
-        f"sudo systemctl enable --now {UNIT}",
+        f"sudo systemctl enable --now {units}",
         f"journalctl -u {UNIT} -f",
     ]
 
 
-def next_steps_after_uninstall(*, user: bool) -> list[str]:
-    """List the commands that stop a service whose unit has just been removed."""
+def next_steps_after_uninstall(*, user: bool, removed: Iterable[Path] = ()) -> list[str]:
+    """List the commands that stop the services whose units have just been removed."""
     systemctl = "systemctl --user" if user else "sudo systemctl"
-    return [f"{systemctl} disable --now {UNIT}", f"{systemctl} daemon-reload"]
+    web = any(path.name == WEB_UNIT for path in removed)
+    units = f"{UNIT} {WEB_UNIT}" if web else UNIT
+    return [f"{systemctl} disable --now {units}", f"{systemctl} daemon-reload"]
 
 
 def _places(environ: Mapping[str, str], root: Path, *, user: bool) -> dict[str, Path]:
@@ -142,13 +162,15 @@ def _places(environ: Mapping[str, str], root: Path, *, user: bool) -> dict[str, 
     if user:
         home = Path(environ.get("HOME") or Path.home())
         config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-        return {UNIT: _under(root, config_home / "systemd/user" / UNIT)}
+        folder = _under(root, config_home / "systemd/user")
+        return {UNIT: folder / UNIT, WEB_UNIT: folder / WEB_UNIT}
     etc = _under(root, Path("/etc"))
     return {
         UNIT: etc / "systemd/system" / UNIT,
         "sysusers": etc / "sysusers.d/imgsortd.conf",
         "tmpfiles": etc / "tmpfiles.d/imgsortd.conf",
         "cuda": etc / "systemd/system" / f"{UNIT}.d" / "cuda.conf",
+        WEB_UNIT: etc / "systemd/system" / WEB_UNIT,
     }
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from imgsortd.core.records import Vectors
 
@@ -36,6 +35,8 @@ class MeanFeatures:
         """Take in features, float32 [m, d], of the clusters ``rows``, int64 [m]."""
         if not len(rows):
             return
+        from scipy.sparse import csr_array  # what only looks up places need not load it
+
         found, of_found, counts = np.unique(rows, return_inverse=True, return_counts=True)
         # A sparse product is ten times as fast as np.add.reduceat over the sorted rows.
         members = csr_array((np.ones(len(rows)), (of_found, np.arange(len(rows)))))

@@ -56,18 +56,23 @@ def describe_flows(flows: Flows) -> list[ClusterChange]:
     """
     before: dict[int, int] = defaultdict(int)
     after: dict[int, int] = defaultdict(int)
+    # Of a thousand clusters there may be a million flows: each is looked at a few times only.
+    leaving: dict[int, dict[tuple[int | None, int], int]] = defaultdict(dict)
+    coming: dict[int, dict[tuple[int | None, int], int]] = defaultdict(dict)
     for (old, new), pictures in flows.items():
         after[new] += pictures
+        coming[new][old, new] = pictures
         if old is not None:
             before[old] += pictures
+            leaving[old][old, new] = pictures
     changes: list[ClusterChange] = []
     for cluster_id in {*before, *after}:
         old_size, new_size = before.get(cluster_id, 0), after.get(cluster_id, 0)
         sizes = (cluster_id, old_size, new_size)
         changes.extend(_own_changes(*sizes, flows))
         for change, parts in (
-            (Change.SPLITS, _split(cluster_id, flows, before)),
-            (Change.MERGES, _merge(cluster_id, flows, before, after)),
+            (Change.SPLITS, _split(cluster_id, leaving[cluster_id], before)),
+            (Change.MERGES, _merge(cluster_id, coming[cluster_id], before, after)),
         ):
             if len(parts) > 1:
                 changes.append(ClusterChange(cluster_id, change, old_size, new_size, parts))

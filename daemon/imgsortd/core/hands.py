@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from imgsortd.core.names import base_name
+from imgsortd.core.records import FileState
 
 GONE_REASON = "deleted or taken away by its owner"
+PUT_REASON = "put there by its owner"
 PICTURES_OF_A_CLUSTER = 3
 
 
@@ -73,6 +75,15 @@ class Kind(StrEnum):
     REVIEW = "review"
     SET_ASIDE = "set_aside"
     OWN = "own"  # a person's, or that of a cluster that is no more
+
+
+def state_in(kind: Kind, before: FileState) -> FileState:
+    """Return the state of a picture that a person has put into a folder of this kind."""
+    if kind is Kind.REVIEW:
+        return FileState.REVIEW
+    if kind is Kind.SET_ASIDE:
+        return FileState.SET_ASIDE
+    return FileState.DUPLICATE if before is FileState.DUPLICATE else FileState.SORTED
 
 
 def renamed_to(known: int, moved: Sequence[tuple[bytes, int]]) -> bytes | None:

@@ -7,10 +7,12 @@ transform, the 64 lowest frequencies but for the mean, each above their median o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from imgsortd.core.records import Pixels
+from imgsortd.core.records import Picture, Pixels, SizePx
 
 HASH_BITS = 64
 _SIDE, _LOW = 32, 8
@@ -24,6 +26,19 @@ def _cosines() -> npt.NDArray[np.float64]:
 
 
 _DCT = _cosines()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a picture looks like, as far as it is kept: its hash, and its size if it is known."""
+
+    phash: int
+    size_px: SizePx | None = None
+
+
+def look_of(picture: Picture) -> Look:
+    """Return what a picture looks like."""
+    return Look(perceptual_hash(picture.pixels), picture.size_px)
 
 
 def perceptual_hash(pixels: Pixels) -> int:

@@ -1,4 +1,4 @@
-"""What a person's corrections do to the clusters: seeds and constraints of a fit, and centers.
+"""What a person's corrections do to a fit: seeds and constraints.
 
 In a fit they seed k-means and stay where they are while it runs (Constrained-KMeans; Basu,
 Banerjee & Mooney 2002, "Semi-supervised clustering by seeding"), in smoothed features. Two
@@ -21,7 +21,6 @@ from imgsortd.core.routing import nearest
 
 _ROUNDS = 3
 _FORMER_WEIGHT = 3
-_PULL = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,37 +106,3 @@ def filled(means: Vectors, labels: Labels, former: Vectors) -> Vectors:
     """Return the means, float32 [k, d], the former center where a cluster has no picture."""
     sizes = np.bincount(labels, minlength=len(means))
     return np.where(sizes[:, None] > 0, means, former).astype(np.float32)
-
-
-def pin_centers(
-    centers: Vectors, features: Vectors, groups: npt.NDArray[np.int64]
-) -> tuple[Vectors, npt.NDArray[np.int64]]:
-    """Return one more center for each pinned cluster, by which pictures are routed at once.
-
-    The feature of a single picture attracts next to nothing: means lie nearer to everything.
-    So the center lies a quarter of the way from the center nearest to the pins' mean to that
-    mean; half of the way for a single pin, and a third for two, which say little of others.
-
-    Parameters
-    ----------
-    centers
-        float32 [k, d], of the fit.
-    features
-        float32 [p, d], of the pins.
-    groups
-        int64 [p], the cluster of each: its id.
-
-    Returns
-    -------
-    float32 [g, d]
-        The centers.
-    int64 [g]
-        The cluster of each, ascending.
-    """
-    clusters, indices, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    if not len(clusters):
-        return np.empty((0, centers.shape[1]), dtype=np.float32), clusters
-    means = means_of(features, indices, len(clusters))
-    pull = np.maximum(_PULL, 1 / (sizes + 1))[:, None]
-    base = centers[nearest(means, centers)[0]]
-    return ((1 - pull) * base + pull * means).astype(np.float32), clusters

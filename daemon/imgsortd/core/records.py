@@ -20,6 +20,9 @@ Vectors: TypeAlias = "npt.NDArray[np.float32]"
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 """uint8 [224, 224, 3]: RGB, resized and cropped, not yet normalised."""
 
+SizePx: TypeAlias = tuple[int, int]
+"""Width and height of a picture as a person sees it: upright."""
+
 
 class Op(StrEnum):
     """What is done to a file that has found its cluster."""
@@ -142,6 +145,7 @@ class Picture:
     candidate: Candidate
     sha256: bytes
     pixels: Pixels
+    size_px: SizePx | None = None
 
 
 @dataclass(frozen=True, slots=True)

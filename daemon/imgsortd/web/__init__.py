@@ -1,0 +1,1 @@
+"""The web page: a process of its own over the same SQLite file, which it only reads."""

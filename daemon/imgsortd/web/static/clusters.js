@@ -1,0 +1,74 @@
+// The grid of clusters: searched and ordered here, kept up to date while the daemon sorts.
+
+import { count } from './api.js';
+import { morph, refresher } from './live.js';
+import './said.js';
+
+const form = document.querySelector('form[role="search"]');
+const input = form.querySelector('input');
+const found = document.querySelector('#found');
+const none = document.querySelector('#none');
+const collator = new Intl.Collator(undefined, { numeric: true });
+
+const ORDERS = {
+  size: (a, b) => b.dataset.files - a.dataset.files,
+  newest: (a, b) => b.dataset.newest - a.dataset.newest,
+  loosest: (a, b) => b.dataset.loose - a.dataset.loose,
+  name: (a, b) => collator.compare(a.dataset.title, b.dataset.title),
+};
+const tiles = () => [...document.querySelectorAll('#tiles > li')];
+const order = () => form.querySelector('[aria-pressed="true"]').value;
+
+function search() {
+  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+  let shown = 0;
+  for (const tile of tiles()) {
+    tile.hidden = !words.every((word) => tile.dataset.title.includes(word));
+    shown += !tile.hidden;
+  }
+  none.hidden = shown > 0 || !words.length;
+  found.textContent = words.length ? `${count(shown, 'cluster')} found` : '';
+}
+
+function sort() {
+  const list = document.querySelector('#tiles');
+  const wanted = tiles().sort((a, b) => ORDERS[order()](a, b) || a.id.localeCompare(b.id, 'en', { numeric: true }));
+  wanted.forEach((tile, index) => { if (list.children[index] !== tile) list.insertBefore(tile, list.children[index]); });
+}
+
+function keepAddress() {
+  const query = new URLSearchParams();
+  if (input.value.trim()) query.set('q', input.value.trim());
+  if (order() !== 'size') query.set('sort', order());
+  history.replaceState(null, '', query.size ? `/?${query}` : '/');
+}
+
+form.addEventListener('submit', (event) => {
+  event.preventDefault();
+  const pressed = event.submitter;
+  if (pressed?.name === 'sort') {
+    for (const button of form.querySelectorAll('[name="sort"]')) button.setAttribute('aria-pressed', String(button === pressed));
+    sort();
+  }
+  keepAddress();
+});
+input.addEventListener('input', () => { search(); keepAddress(); });
+document.addEventListener('keydown', (event) => {
+  if (event.key !== '/' || event.target.closest('input')) return;
+  event.preventDefault();
+  input.focus();
+});
+search();
+
+let stamp = document.querySelector('[data-stamp]').dataset.stamp;
+const refresh = refresher(() => `/parts/clusters?sort=${order()}`, (page) => {
+  for (const id of ['summary', 'clusters']) morph(document.querySelector(`#${id}`), page.querySelector(`#${id}`));
+  search();
+});
+// The first paint does not wait for what is below it.
+if (document.querySelector('[data-rest]')) requestAnimationFrame(() => setTimeout(refresh));
+document.addEventListener('pulse', ({ detail }) => {
+  if (detail.stamp === stamp) return;
+  stamp = detail.stamp;
+  refresh();
+});

@@ -1,0 +1,365 @@
+// A wall of pictures in justified rows. Only those in sight are in the document, so that ten
+// thousand scroll like ten; a screen reader is told of each its number and of how many.
+
+import { get, icon, make, thumbnail, TICK } from './api.js';
+
+const AHEAD = 1.2; // screens above and below that are kept ready
+const WIDEST = 3.2;
+const NARROWEST = 0.45;
+const CHUNK = 5000;
+const FAST = 4; // screens a second: faster, and pictures wait until the scrolling calms
+const LONG_PRESS_MS = 450;
+
+const aspect = (shot) => (shot.w && shot.h ? Math.min(WIDEST, Math.max(NARROWEST, shot.w / shot.h)) : 1);
+
+export class Wall extends EventTarget {
+  constructor(element, { read, label = (shot) => shot.name }) {
+    super();
+    this.element = element;
+    this.read = read;
+    this.label = label;
+    this.shots = [];
+    this.total = Number(element.dataset.total);
+    this.rows = [];
+    this.nodes = new Map();
+    this.chosen = new Set();
+    this.at = 0;
+    this.anchor = null;
+    this.removed = new Map();
+    this.lastY = scrollY;
+    this.lastAt = 0;
+    this.isFast = false;
+    this.#listen();
+  }
+
+  // --- pictures -------------------------------------------------------------------------------
+
+  async load() {
+    let path = this.element.dataset.source;
+    let isFirst = true;
+    for (;;) {
+      const { total, shots, next } = this.read(await get(path));
+      this.total = total;
+      const gone = new Set(this.removed.keys());
+      this.shots.push(...shots.filter((shot) => !gone.has(shot.id)));
+      this.layOut();
+      if (isFirst) this.dispatchEvent(new Event('loaded'));
+      isFirst = false;
+      if (!next) break;
+      const url = new URL(this.element.dataset.source, location.href);
+      url.searchParams.set('after', next);
+      url.searchParams.set('limit', CHUNK);
+      path = url.pathname + url.search;
+    }
+    this.dispatchEvent(new Event('whole'));
+  }
+
+  picked() {
+    if (!this.chosen.size) return this.shots[this.at] ? [this.shots[this.at]] : [];
+    return this.shots.filter((shot) => this.chosen.has(shot.id));
+  }
+
+  take(ids) {
+    const gone = new Set(ids);
+    this.shots.forEach((shot, index) => { if (gone.has(shot.id)) this.removed.set(shot.id, { shot, index }); });
+    const hadFocus = this.element.contains(document.activeElement);
+    this.at -= this.shots.slice(0, this.at).filter((shot) => gone.has(shot.id)).length;
+    this.shots = this.shots.filter((shot) => !gone.has(shot.id));
+    this.total -= gone.size;
+    this.chosen.clear();
+    this.anchor = null;
+    for (const id of ids) {
+      const node = this.nodes.get(id);
+      this.nodes.delete(id);
+      if (!node) continue;
+      node.classList.add('going');
+      node.removeAttribute('tabindex');
+      setTimeout(() => node.remove(), 170);
+    }
+    this.layOut();
+    if (hadFocus && this.shots.length) this.focus(Math.min(this.at, this.shots.length - 1));
+    this.#tell();
+  }
+
+  giveBack(ids) {
+    const back = ids.map((id) => this.removed.get(id)).filter(Boolean).sort((a, b) => a.index - b.index);
+    for (const { shot, index } of back) {
+      this.shots.splice(index, 0, shot);
+      this.removed.delete(shot.id);
+    }
+    this.total += back.length;
+    this.layOut();
+    if (back.length) this.focus(this.shots.indexOf(back[0].shot));
+    this.#tell();
+  }
+
+  // --- layout ---------------------------------------------------------------------------------
+
+  layOut() {
+    const style = getComputedStyle(this.element);
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    this.gap = Math.round(parseFloat(style.getPropertyValue('--gap')) * rem);
+    const wanted = parseFloat(style.getPropertyValue('--row')) * rem;
+    const width = this.element.clientWidth;
+    this.width = width;
+    this.rows = [];
+    let y = 0;
+    for (let start = 0; start < this.shots.length;) {
+      let end = start;
+      let sum = 0;
+      while (end < this.shots.length && sum * wanted + this.gap * (end - start) < width) sum += aspect(this.shots[end++]);
+      const room = width - this.gap * (end - start - 1);
+      const isFull = sum * wanted + this.gap * (end - start) >= width;
+      const height = isFull ? room / sum : Math.min(wanted, room / sum);
+      this.rows.push({ start, end, y, height });
+      y += height + this.gap;
+      start = end;
+    }
+    const missing = Math.max(0, this.total - this.shots.length);
+    const perPicture = this.shots.length ? y / this.shots.length : wanted / Math.max(1, width / wanted);
+    this.element.style.height = `${Math.ceil(Math.max(0, y - this.gap) + missing * perPicture)}px`;
+    this.render();
+  }
+
+  #rowAt(y) {
+    let low = 0;
+    let high = this.rows.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.rows[middle].y <= y) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  #rowOf(index) {
+    let low = 0;
+    let high = this.rows.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.rows[middle].start <= index) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  render() {
+    if (!this.rows.length) {
+      for (const node of this.nodes.values()) node.remove();
+      this.nodes.clear();
+      return;
+    }
+    const top = -this.element.getBoundingClientRect().top;
+    const screen = innerHeight;
+    const first = this.#rowAt(top - AHEAD * screen);
+    const last = this.#rowAt(top + (1 + AHEAD) * screen);
+    const wanted = new Map();
+    const focused = this.#rowOf(this.at);
+    if (focused < first) this.#place(focused, wanted);
+    for (let row = first; row <= last; row += 1) this.#place(row, wanted);
+    if (focused > last) this.#place(focused, wanted);
+    for (const [id, node] of this.nodes) {
+      if (wanted.has(id)) continue;
+      node.remove();
+      this.nodes.delete(id);
+    }
+    let cursor = this.element.firstElementChild;
+    for (const node of wanted.values()) {
+      while (cursor?.classList.contains('going')) cursor = cursor.nextElementSibling;
+      if (node === cursor) cursor = cursor.nextElementSibling;
+      else this.element.insertBefore(node, cursor);
+    }
+    if (!this.isFast) this.#showPictures(wanted);
+  }
+
+  #place(number, wanted) {
+    const row = this.rows[number];
+    let x = 0;
+    for (let index = row.start; index < row.end; index += 1) {
+      const shot = this.shots[index];
+      const width = aspect(shot) * row.height;
+      const node = this.nodes.get(shot.id) ?? this.#make(shot);
+      const { style } = node;
+      style.left = `${x}px`;
+      style.top = `${row.y}px`;
+      style.width = `${width}px`;
+      style.height = `${row.height}px`;
+      node.setAttribute('aria-posinset', index + 1);
+      node.setAttribute('aria-setsize', this.total);
+      node.setAttribute('aria-selected', String(this.chosen.has(shot.id)));
+      node.tabIndex = index === this.at ? 0 : -1;
+      this.nodes.set(shot.id, node);
+      wanted.set(shot.id, node);
+      x += width + this.gap;
+    }
+  }
+
+  #make(shot) {
+    const image = make('img', { alt: this.label(shot), width: 320, height: 320, decoding: 'async', draggable: false });
+    const node = make('div', { class: 'shot', role: 'option' }, image, make('span', { class: 'tick', 'aria-hidden': 'true' }, icon(TICK)));
+    if (shot.pinned) node.append(make('span', { class: 'pinned', title: 'Put here by you' }, make('span', { class: 'unseen' }, 'put here by you')));
+    if (shot.says) node.append(make('span', { class: 'says' }, shot.says));
+    node.dataset.id = shot.id;
+    image.addEventListener('error', async () => {
+      node.classList.add('broken');
+      const response = await fetch(image.src).catch(() => null);
+      node.dataset.why = (await response?.json().catch(() => null))?.error ?? 'cannot be shown';
+    });
+    return node;
+  }
+
+  #showPictures(nodes) {
+    for (const [id, node] of nodes) {
+      const image = node.firstElementChild;
+      if (image.hasAttribute('src')) continue;
+      image.src = thumbnail(id, this.#shot(node).key);
+    }
+  }
+
+  #shot(node) { return this.shots[Number(node.getAttribute('aria-posinset')) - 1]; }
+
+  // --- focus and choice ---------------------------------------------------------------------------
+
+  focus(index) {
+    if (!this.shots.length) return;
+    this.at = Math.max(0, Math.min(index, this.shots.length - 1));
+    const row = this.rows[this.#rowOf(this.at)];
+    const box = this.element.getBoundingClientRect();
+    const bar = document.querySelector('.bar')?.offsetHeight ?? 0;
+    const top = box.top + row.y - bar - 12;
+    const bottom = box.top + row.y + row.height + 12 - innerHeight;
+    if (top < 0) scrollBy(0, top);
+    else if (bottom > 0) scrollBy(0, bottom);
+    this.render();
+    this.nodes.get(this.shots[this.at].id)?.focus({ preventScroll: true });
+  }
+
+  toggle(index) {
+    const { id } = this.shots[index];
+    if (this.chosen.has(id)) this.chosen.delete(id);
+    else this.chosen.add(id);
+    this.anchor = index;
+    this.#mark();
+  }
+
+  chooseTo(index) {
+    this.anchor ??= this.at;
+    const [from, to] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
+    for (let one = from; one <= to; one += 1) this.chosen.add(this.shots[one].id);
+    this.#mark();
+  }
+
+  chooseAll() {
+    for (const shot of this.shots) this.chosen.add(shot.id);
+    this.#mark();
+  }
+
+  clear() {
+    this.chosen.clear();
+    this.anchor = null;
+    this.#mark();
+  }
+
+  #mark() {
+    for (const [id, node] of this.nodes) node.setAttribute('aria-selected', String(this.chosen.has(id)));
+    this.#tell();
+  }
+
+  #tell() {
+    this.element.classList.toggle('choosing', this.chosen.size > 0);
+    this.dispatchEvent(new Event('chosen'));
+  }
+
+  beside(index, rows) {
+    const number = this.#rowOf(index);
+    const target = this.rows[Math.max(0, Math.min(this.rows.length - 1, number + rows))];
+    if (target === this.rows[number]) return rows < 0 ? 0 : this.shots.length - 1;
+    const middle = this.#middle(index, this.rows[number]);
+    let best = target.start;
+    for (let one = target.start; one < target.end; one += 1) {
+      if (Math.abs(this.#middle(one, target) - middle) < Math.abs(this.#middle(best, target) - middle)) best = one;
+    }
+    return best;
+  }
+
+  #middle(index, row) {
+    let x = 0;
+    for (let one = row.start; one < index; one += 1) x += aspect(this.shots[one]) * row.height + this.gap;
+    return x + (aspect(this.shots[index]) * row.height) / 2;
+  }
+
+  // Moves by a key; returns whether it was one of the wall's.
+  go(event) {
+    const page = Math.max(1, Math.floor(innerHeight / (this.rows[0]?.height ?? innerHeight)) - 1);
+    const to = {
+      ArrowLeft: () => this.at - 1,
+      ArrowRight: () => this.at + 1,
+      ArrowUp: () => this.beside(this.at, -1),
+      ArrowDown: () => this.beside(this.at, 1),
+      PageUp: () => this.beside(this.at, -page),
+      PageDown: () => this.beside(this.at, page),
+      Home: () => 0,
+      End: () => this.shots.length - 1,
+    }[event.key];
+    if (!to || !this.shots.length) return false;
+    const index = Math.max(0, Math.min(to(), this.shots.length - 1));
+    this.element.classList.add('by-key');
+    if (event.shiftKey) this.chooseTo(index);
+    this.focus(index);
+    return true;
+  }
+
+  #listen() {
+    let waiting = false;
+    let calm = null;
+    addEventListener('scroll', () => {
+      const now = performance.now();
+      const speed = Math.abs(scrollY - this.lastY) / Math.max(1, now - this.lastAt) * 1000 / innerHeight;
+      [this.lastY, this.lastAt] = [scrollY, now];
+      this.isFast = speed > FAST;
+      clearTimeout(calm);
+      calm = setTimeout(() => { this.isFast = false; this.render(); }, 90);
+      if (waiting) return;
+      waiting = true;
+      requestAnimationFrame(() => { waiting = false; this.render(); });
+    }, { passive: true });
+    new ResizeObserver(() => { if (this.element.clientWidth !== this.width) this.layOut(); }).observe(this.element);
+    this.element.addEventListener('focusin', (event) => {
+      const node = event.target.closest('.shot');
+      if (!node) return;
+      const index = Number(node.getAttribute('aria-posinset')) - 1;
+      if (index === this.at) return;
+      this.nodes.get(this.shots[this.at]?.id)?.setAttribute('tabindex', '-1');
+      this.at = index;
+      node.tabIndex = 0;
+    });
+    this.#listenToPointer();
+  }
+
+  #listenToPointer() {
+    let press = null;
+    let wasLong = false;
+    this.element.addEventListener('pointerdown', (event) => {
+      this.element.classList.remove('by-key');
+      const node = event.target.closest('.shot');
+      wasLong = false;
+      if (!node || event.pointerType === 'mouse') return;
+      press = setTimeout(() => { wasLong = true; this.toggle(this.shots.indexOf(this.#shot(node))); }, LONG_PRESS_MS);
+    });
+    for (const name of ['pointerup', 'pointercancel', 'pointerleave']) this.element.addEventListener(name, () => clearTimeout(press));
+    this.element.addEventListener('contextmenu', (event) => { if (wasLong) event.preventDefault(); });
+    this.element.addEventListener('click', (event) => {
+      const node = event.target.closest('.shot');
+      if (!node || wasLong) return;
+      const index = this.shots.indexOf(this.#shot(node));
+      if (event.shiftKey) this.chooseTo(index);
+      else if (event.ctrlKey || event.metaKey || event.target.closest('.tick') || (this.chosen.size && event.pointerType !== 'mouse')) this.toggle(index);
+      else {
+        this.focus(index);
+        this.dispatchEvent(new Event('open'));
+        return;
+      }
+      this.focus(index);
+    });
+  }
+}

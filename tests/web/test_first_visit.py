@@ -1,0 +1,134 @@
+"""The grid in a browser: the first visit while the daemon sorts, searched and put in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from chromium import Page
+
+from support import run_cli, tree, wait_until
+from website import GROUPS, Website, running_website
+
+pytestmark = pytest.mark.timeout(600)  # Chromium may have to be fetched
+
+# Each cluster with its size, in the order in which they stand.
+TILES = """
+[...document.querySelectorAll('#tiles > li')].filter(tile => !tile.hidden).map(tile => [
+  tile.querySelector('.name').innerText, Number(tile.querySelector('.size').firstChild.data)])
+"""
+LOADED = "[...document.querySelectorAll('.mosaic img')].every(image => image.naturalWidth > 0)"
+
+
+@pytest.fixture
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
+    """Return a website with a daemon over an empty inbox."""
+    with running_website(tmp_path_factory.mktemp("empty"), 0) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
+    """Return a website over four groups of unlike size, one of them with a name."""
+    with running_website(tmp_path_factory.mktemp("site"), 8) as site:
+        for number, group in enumerate(GROUPS):
+            site.drop(group, number)
+        site.wait_sorted()
+        config = site.folder / "config.yaml"
+        done = run_cli("rename", str(site.cluster_of("blue")), "Sea and sky", "-c", config)
+        assert done.returncode == 0, done.stderr
+        yield site
+
+
+def sizes(site: Website) -> dict[str, int]:
+    """Return how many files stand in each folder of the target."""
+    return {folder: len(files) for folder, files in tree(site.target).items() if files}
+
+
+def wait_for_tiles(page: Page, site: Website) -> None:
+    """Wait until the page shows each folder with as many pictures as stand in it."""
+    wait_until(lambda: dict(page.run(TILES)) == sizes(site), what=f"{page.run(TILES)}")
+
+
+def test_the_grid_grows_while_the_daemon_sorts_and_counts_what_is_on_the_disk(
+    page: Page, empty: Website
+) -> None:
+    page.open(f"{empty.base}/")
+    assert page.text("#clusters h2") == "No picture yet"
+    page.run("window.isStillHere = true")
+
+    empty.drop_all(6)
+    empty.wait_sorted()
+    wait_for_tiles(page, empty)
+    page.wait(LOADED)
+    assert page.text("#summary") == "24 pictures in 4 clusters, 24 this week"
+
+    empty.drop("red", 5)
+    empty.wait_sorted()
+    wait_for_tiles(page, empty)
+    page.wait("document.querySelector('[data-live]').textContent === 'Watching the inbox'")
+    assert page.text("#summary") == "29 pictures in 4 clusters, 29 this week"
+    assert max(dict(page.run(TILES)).values()) == 11
+    assert page.run("window.isStillHere")
+    assert sum(sizes(empty).values()) == empty.inbox.status().counts["sorted"] == 29
+
+
+def test_a_click_on_a_cluster_leads_to_all_its_pictures(page: Page, site: Website) -> None:
+    page.open(f"{site.base}/")
+
+    page.click(f"#c{site.cluster_of('green')} a")
+    page.wait("document.querySelectorAll('#wall .shot').length === 9")
+
+    shown = page.run("[...document.querySelectorAll('#wall img')].map(image => image.alt)")
+    assert sorted(shown) == sorted(site.names("green"))
+    assert page.text("h1") == site.folder_of("green")
+
+
+def test_a_search_finds_by_any_part_of_the_name_says_how_many_and_can_be_taken_back(
+    page: Page, site: Website
+) -> None:
+    page.open(f"{site.base}/")
+    everything = page.run(TILES)
+
+    page.press("/")
+    page.type("sky SE")
+    assert page.run(TILES) == [["Sea and sky", 10]]
+    assert page.text("#found") == "1 cluster found"
+    page.wait("location.search === '?q=sky+SE'")
+    page.reload()
+    assert page.run(TILES) == [["Sea and sky", 10]]
+
+    page.click("#q")
+    page.press("a", ctrl=True)
+    page.type("nothing is called so")
+    assert page.run(TILES) == []
+    assert page.text("#none") == "No cluster has a name like that."
+    page.press("a", ctrl=True)
+    page.press("Backspace")
+
+    assert page.run(TILES) == everything
+    assert len(everything) == 4
+
+
+def test_the_grid_stands_in_the_order_that_is_chosen_also_after_a_reload(
+    page: Page, site: Website
+) -> None:
+    largest = [site.folder_of(group) for group in ("yellow", "blue", "green", "red")]
+    loose = "SELECT cluster_id FROM files GROUP BY cluster_id ORDER BY avg(distance) DESC"
+    folder_of = {site.cluster_of(group): site.folder_of(group) for group in GROUPS}
+    loosest = [folder_of[number] for (number,) in site.rows(loose)]
+    page.open(f"{site.base}/")
+    names = f"({TILES}).map(tile => tile[0])"
+
+    assert page.run(names) == largest
+    page.click("button[value=loosest]")
+    assert page.run(names) == loosest
+    page.click("button[value=name]")
+    assert page.run(names) == sorted(largest, key=str.casefold)
+    page.reload()
+    assert page.run(names) == sorted(largest, key=str.casefold)
+    page.click("button[value=newest]")
+
+    newest = "SELECT cluster_id FROM files GROUP BY cluster_id ORDER BY max(done_at) DESC"
+    assert page.run(names) == [folder_of[number] for (number,) in site.rows(newest)]
+    assert page.run("location.search") == "?sort=newest"

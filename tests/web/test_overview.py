@@ -1,0 +1,325 @@
+"""The grid of clusters says what the rows say, and looks at them no oftener than it must."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imgsortd.adapters.store import Store, open_store
+from imgsortd.adapters.store_opening import open_if_there
+from imgsortd.config import Config
+from imgsortd.errors import StoreError
+from imgsortd.web.overview import DAYS, Overview, day_edges
+from line import Line
+from support import make_config, paint_groups
+
+NOON = time.mktime((2026, 7, 15, 12, 0, 0, 0, 0, -1))
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    """Return a line that has sorted twelve pictures of three colours."""
+    line = Line(tmp_path)
+    paint_groups(line.config.inbox, 4)
+    line.run()
+    yield line
+    line.close()
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def look(line: Line, overview: Overview | None = None) -> dict[str, Any]:
+    return (overview or Overview()).read(line.config, line.store)
+
+
+def sql(line: Line, statement: str, *values: object) -> None:
+    with line.store.atomic():
+        line.store.connection.execute(statement, values)
+
+
+def by_id(grid: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    return {cluster["id"]: cluster for cluster in grid["clusters"]}
+
+
+def test_the_grid_says_of_each_cluster_what_is_in_it(line: Line) -> None:
+    line.put("twin.png", next((line.config.target / "cluster_0").iterdir()).read_bytes())
+    line.put("broken.jpg", b"no picture")
+    line.run()
+
+    grid = look(line)
+
+    clusters = by_id(grid)
+    assert (clusters[0]["name"], clusters[0]["folder"]) == (None, "cluster_0")
+    assert [clusters[number]["files"] for number in range(3)] == [5, 4, 4]
+    assert [clusters[number]["duplicates"] for number in range(3)] == [1, 0, 0]
+    assert all(cluster["days"][-1] == cluster["week"] for cluster in clusters.values())
+    assert sum(cluster["week"] for cluster in clusters.values()) == 13
+    assert (grid["fit"], grid["set_aside"], grid["review"], grid["pending"]) == (1, 1, 0, 0)
+    assert grid["next_fit"].startswith("after ")
+    assert "retired" not in clusters[0]
+    json.dumps(grid).encode()
+
+
+def test_the_mosaic_is_of_the_four_nearest_and_shows_no_bytes_twice(line: Line) -> None:
+    line.put("twin.png", next((line.config.target / "cluster_0").iterdir()).read_bytes())
+    line.run()
+
+    cluster = by_id(look(line))[0]
+
+    rows = line.store.connection.execute(
+        "SELECT min(id), sha256, min(distance) FROM files WHERE cluster_id = 0 "
+        "AND distance IS NOT NULL GROUP BY sha256 ORDER BY min(distance)"
+    ).fetchall()
+    expected = [sha256.hex()[:8] for _, sha256, _ in rows][:4]
+    assert [key for _, key in cluster["mosaic"]] == expected
+    distances = line.store.connection.execute(
+        "SELECT avg(distance) FROM files WHERE cluster_id = 0"
+    ).fetchone()
+    assert cluster["loose"] == pytest.approx(distances[0], abs=1e-4)
+
+
+def test_pictures_without_a_distance_fill_a_mosaic_up(line: Line) -> None:
+    sql(line, "UPDATE files SET distance = NULL WHERE cluster_id = 0")
+    sql(line, "UPDATE files SET distance = 0.5 WHERE id = (SELECT max(id) FROM files "
+              "WHERE cluster_id = 0)")  # fmt: skip
+
+    cluster = by_id(look(line))[0]
+
+    (nearest,) = line.store.connection.execute(
+        "SELECT id FROM files WHERE cluster_id = 0 AND distance IS NOT NULL"
+    )
+    assert len(cluster["mosaic"]) == 4
+    assert cluster["mosaic"][0][0] == nearest[0]
+
+
+def test_what_came_is_counted_by_the_day_on_which_it_found_its_place(line: Line) -> None:
+    ages = [0.0, 0.2, 1.0, 6.0, 7.0, 27.0, 28.0, 100.0, -30.0]
+    sql(line, "UPDATE files SET done_at = NULL")
+    sql(line, "UPDATE files SET cluster_id = 0")
+    ids = line.store.connection.execute("SELECT id FROM files").fetchall()
+    for (file_id,), age in zip(ids, ages, strict=False):
+        sql(line, "UPDATE files SET done_at = ? WHERE id = ?", NOON - age * DAY_S, file_id)
+
+    cluster = by_id(look(line, Overview(now=lambda: NOON)))[0]
+
+    days = [0] * DAYS
+    days[-1], days[-2], days[-7], days[-8], days[-28] = 3, 1, 1, 1, 1
+    assert cluster["days"] == days  # one of a clock that was set back since came today
+    assert cluster["week"] == 5
+    assert cluster["newest"] == NOON + 30 * DAY_S
+
+
+def test_a_day_begins_at_midnight_also_where_it_has_23_hours() -> None:
+    edges = day_edges(NOON)
+
+    assert len(edges) == DAYS
+    assert [time.localtime(edge)[3:6] for edge in edges] == [(0, 0, 0)] * DAYS
+    assert [time.localtime(edge).tm_mday for edge in edges[-3:]] == [13, 14, 15]
+
+
+def test_a_name_that_is_no_utf8_is_shown_with_question_marks(line: Line) -> None:
+    sql(line, "UPDATE clusters SET folder = ?, name = 'x' WHERE id = 1", b"Sk\xffne")
+
+    cluster = by_id(look(line))[1]
+
+    assert (cluster["name"], cluster["folder"]) == ("Sk?ne", "Sk?ne")
+
+
+def test_a_cluster_that_is_no_more_is_shown_while_files_are_in_it(line: Line) -> None:
+    sql(line, "UPDATE clusters SET retired_fit = 1 WHERE id IN (1, 2)")
+    sql(line, "UPDATE files SET cluster_id = 0 WHERE cluster_id = 2")
+    sql(line, "UPDATE files SET cluster_id = 9 WHERE id = (SELECT max(id) FROM files)")
+
+    grid = by_id(look(line))
+
+    assert list(grid) == [0, 1, 9]
+    assert [cluster.get("retired", False) for cluster in grid.values()] == [False, True, True]
+
+
+def test_folders_that_are_no_clusters_are_counted_apart(line: Line) -> None:
+    own = "UPDATE files SET cluster_id = NULL, dst = ? WHERE id = ?"
+    for file_id, dst in enumerate((b"Sk\xff/a.png", b"Sk\xff/b.png", b"_set_aside/c.png"), 1):
+        sql(line, own, dst, file_id)
+
+    assert look(line)["folders"] == [{"name": "Sk?", "files": 2}]
+
+
+def test_sizes_are_those_of_now_and_the_rest_follows_soon(line: Line) -> None:
+    clock = Clock()
+    overview = Overview(clock)
+    before = look(line, overview)
+    sql(line, "UPDATE files SET cluster_id = 1 WHERE cluster_id = 0")
+
+    clock.now_s = 1.0
+    at_once = look(line, overview)
+    clock.now_s = 3.0
+    soon = look(line, overview)
+
+    assert [by_id(grid)[0]["files"] for grid in (before, at_once, soon)] == [4, 0, 0]
+    assert [len(by_id(grid)[0]["mosaic"]) for grid in (before, at_once, soon)] == [4, 4, 0]
+    assert len({grid["stamp"] for grid in (before, at_once, soon)}) == 3
+
+
+def test_pictures_that_change_places_are_seen_though_no_count_has_changed(line: Line) -> None:
+    clock = Clock()
+    overview = Overview(clock)
+    before = look(line, overview)
+    sql(line, "UPDATE files SET cluster_id = 1 - cluster_id WHERE cluster_id IN (0, 1)")
+    sql(line, "INSERT INTO pins SELECT sha256, cluster_id, 1 FROM files WHERE cluster_id < 2")
+
+    clock.now_s = 3.0
+    early = look(line, overview)
+    clock.now_s = 16.0
+    late = look(line, overview)
+
+    assert early["stamp"] == before["stamp"]
+    assert by_id(late)[0]["mosaic"] == by_id(before)[1]["mosaic"]
+
+
+def test_the_stamp_stays_while_nothing_changes_and_changes_with_a_name(line: Line) -> None:
+    overview = Overview()
+
+    stamps = [overview.stamp(line.config, line.store) for _ in range(2)]
+    sql(line, "UPDATE clusters SET folder = ? WHERE id = 0", b"Sky")
+    stamps.append(overview.stamp(line.config, line.store))
+
+    assert stamps[0] == stamps[1] != stamps[2]
+    assert Overview().stamp(line.config, line.store) == stamps[2]
+
+
+def test_it_may_be_read_within_a_state_of_the_database_that_is_held(line: Line) -> None:
+    expected = look(line)
+
+    with line.store.snapshot():
+        assert look(line) == expected
+
+
+def test_one_cluster_is_told_without_its_mosaic(line: Line) -> None:
+    overview = Overview()
+    expected = by_id(look(line, overview))[2]
+    del expected["mosaic"]
+
+    assert overview.cluster(line.store, 2) == expected
+    assert overview.cluster(line.store, 77) is None
+
+
+@pytest.mark.parametrize("database", ["none", "without tables"])
+def test_before_the_first_start_there_is_an_empty_grid(tmp_path: Path, database: str) -> None:
+    config = make_config(tmp_path)
+    if database != "none":
+        config.database.touch()
+
+    with open_if_there(config.database) as store:
+        grid = Overview().read(config, store)
+
+    assert (grid["clusters"], grid["folders"], grid["fit"]) == ([], [], None)
+    assert grid["next_fit"] == "first fit at 6 pictures, 0 so far"
+
+
+def test_before_the_first_fit_the_waiting_pictures_are_counted(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    paint_groups(line.config.inbox, 1)
+    line.run()
+
+    grid = look(line)
+    line.close()
+
+    assert (grid["clusters"], grid["pending"], grid["fit"]) == ([], 3, None)
+    assert grid["next_fit"] == "first fit at 6 pictures, 3 so far"
+
+
+def test_without_the_index_the_grid_is_the_same(line: Line) -> None:
+    expected = look(line)
+    sql(line, "DROP INDEX files_shown")
+
+    assert look(line) == expected
+
+
+def test_a_database_of_an_older_imgsortd_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    with sqlite3.connect(config.database) as connection:
+        connection.execute("CREATE TABLE errors(id INTEGER)")
+    connection.close()
+
+    with pytest.raises(StoreError, match="start the daemon once"), open_if_there(config.database):
+        pass
+
+
+def fill(store: Store, count: int, n_clusters: int) -> None:
+    """Keep sorted files in clusters, each picture in the cluster of its number's remainder."""
+    rng = np.random.default_rng(0)
+    distances, ages = rng.random(count).tolist(), (rng.random(count) * 30 * DAY_S).tolist()
+    with store.atomic():
+        store.connection.execute(
+            "INSERT INTO extractors(weights_digest, layer, dims) VALUES ('x', 'pool5', 2)"
+        )
+        store.connection.execute(
+            "INSERT INTO fits(extractor_id, is_current, fit_trigger, algorithm, n_clusters, "
+            "n_images, random_state, inertia, fit_s, created_at) "
+            "VALUES (1, 1, 'bootstrap', 'x', ?, ?, 0, 0, 0, 0)",
+            (n_clusters, count),
+        )
+        store.connection.executemany(
+            "INSERT INTO clusters(id, first_fit) VALUES (?, 1)",
+            [(number,) for number in range(n_clusters)],
+        )
+        store.connection.executemany(
+            "INSERT INTO files(src, inode, size_bytes, mtime_ns, sha256, state, cluster_id, "
+            "distance, dst, seen_at, done_at) VALUES (?, 1, 1, 1, ?, 'sorted', ?, ?, ?, 0, ?)",
+            [
+                (b"%d" % n, b"%032d" % n, n % n_clusters, distance, b"c/%d" % n, NOON - age)
+                for n, (distance, age) in enumerate(zip(distances, ages, strict=True))
+            ],
+        )
+
+
+def test_100_000_pictures_are_counted_right(tmp_path: Path) -> None:
+    config: Config = make_config(tmp_path)
+    store = open_store(config.database)
+    fill(store, 100_000, 101)
+
+    grid = Overview(now=lambda: NOON).read(config, store)
+
+    (since,) = day_edges(NOON)[:1]
+    rows = store.connection.execute(
+        "SELECT cluster_id, count(*), avg(distance), sum(done_at >= ?) FROM files "
+        "GROUP BY cluster_id ORDER BY cluster_id",
+        (since,),
+    ).fetchall()
+    store.close()
+    found = [(one["id"], one["files"], one["loose"], sum(one["days"])) for one in grid["clusters"]]
+    assert found == [(number, n, round(mean, 4), came) for number, n, mean, came in rows]
+
+
+def test_the_readers_of_the_page_load_no_network_and_no_fit() -> None:
+    folder = Path(sys.modules[Overview.__module__].__file__ or "").parent
+    names = [f"imgsortd.web.{path.stem}" for path in folder.glob("*.py")]
+    code = (
+        f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
+        "heavy = {'torch', 'sklearn', 'scipy', 'torchvision', 'openvino'}\n"
+        "print(', '.join(heavy & set(sys.modules)), end='')"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,187 @@
+"""The HTML of each page: whole, escaped, and sensible also where there is nothing to show yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imgsortd.adapters.store import open_store
+from line import Line
+from pages import PageText
+from support import paint, paint_groups
+from web_asking import Web, make_web, open_web
+
+PAGES = ("/", "/review", "/refits", "/status")
+HOSTILE = '"><script>alert(1)</script>&amp;'
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """Return a library of twelve pictures in three clusters, which no test changes."""
+    line = Line(tmp_path_factory.mktemp("shelf"))
+    paint_groups(line.config.inbox, 4)
+    line.run()
+    yield line
+    line.close()
+
+
+def page(web: Web, path: str) -> PageText:
+    answer = web.get(path)
+    assert answer.status == 200, answer.text
+    return PageText(answer.text)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_there_before_the_daemon_has_ever_run(path: str, tmp_path: Path) -> None:
+    web = make_web(tmp_path)
+    web.config.database.unlink()
+
+    shown = page(web, path)
+
+    assert "The daemon is not running" in shown.text
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_there_before_the_first_picture(path: str, tmp_path: Path) -> None:
+    assert page(make_web(tmp_path), path).text
+
+
+def test_the_grid_says_how_many_pictures_the_first_fit_waits_for(tmp_path: Path) -> None:
+    web = make_web(tmp_path, clusters={"n_clusters": 3, "min_images": 12})
+
+    shown = page(web, "/")
+
+    assert "No picture yet" in shown.text
+    assert "First fit at 12 pictures, 0 so far." in shown.text
+
+
+def test_each_cluster_has_a_tile_with_four_pictures_its_size_and_its_week(shelf: Line) -> None:
+    shown = page(open_web(shelf.config), "/")
+
+    assert "12 pictures in 3 clusters, 12 this week" in shown.text
+    assert shown.text.count("+4 this week") == 3
+    assert len(shown.images()) == 12
+
+
+def test_the_grid_comes_in_the_order_that_was_asked_for(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    paint_groups(line.config.inbox, 4)
+    line.run()
+    with line.store.atomic():
+        connection = line.store.connection
+        connection.execute("UPDATE files SET distance = 0.9 WHERE cluster_id = 1")
+        connection.execute("UPDATE files SET done_at = done_at + 60 WHERE cluster_id = 2")
+    web = open_web(line.config)
+
+    first = {order: first_tile(web, order) for order in ("size", "newest", "loosest", "name", "?")}
+
+    assert first == {"size": "c0", "newest": "c2", "loosest": "c1", "name": "c0", "?": "c0"}
+    line.close()
+
+
+def first_tile(web: Web, order: str) -> str:
+    tags = page(web, f"/?sort={order}").tags
+    return next(attributes["id"] for _, attributes in tags if attributes.get("class") == "tile")
+
+
+def test_names_of_files_and_folders_are_text_whatever_they_hold(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    paint_groups(line.config.inbox, 4)
+    odd = line.config.inbox / "odd.png"
+    paint(odd, (200, 30, 30), seed=9)
+    odd.rename(line.config.inbox / f"{HOSTILE.replace('/', '|')}.png")
+    odd_bytes = paint(line.config.inbox / "bytes.png", (200, 30, 30), seed=10)
+    os.rename(odd_bytes, os.path.join(os.fsencode(line.config.inbox), b"caf\xe9 \xe2\x80\xae.png"))
+    line.run()
+    with line.store.atomic():
+        line.store.hands.name_cluster(0, HOSTILE.encode(), HOSTILE, None)
+    web = open_web(line.config)
+    with_id = line.store.connection.execute("SELECT id FROM files ORDER BY id").fetchall()
+
+    answers = [web.get(path) for path in ("/", "/clusters/0", "/refits", "/status", "/review")]
+    answers += [web.get(f"/similar/{file_id}") for (file_id,) in with_id]
+
+    assert {answer.status for answer in answers} == {200}
+    assert not any("<script>alert" in answer.text for answer in answers)
+    assert not any("\u202e" in answer.text for answer in answers)
+    assert any("&#34;&gt;&lt;script&gt;" in answer.text for answer in answers)
+    line.close()
+
+
+def test_a_cluster_that_is_not_there_is_said_so_on_a_page_of_ours(shelf: Line) -> None:
+    answer = open_web(shelf.config).get("/clusters/77")
+
+    assert answer.status == 404
+    assert "There is no cluster 77." in PageText(answer.text).text
+
+
+def test_a_page_names_itself_and_where_one_is(shelf: Line) -> None:
+    shown = page(open_web(shelf.config), "/refits")
+
+    assert ("a", {"href": "/refits", "aria-current": "page"}) in shown.tags
+    assert "Refits · imgsortd" in shown.text
+    assert [tag for tag, _ in shown.tags if tag in ("h1", "main")] == ["main", "h1"]
+
+
+def test_a_page_has_no_script_and_no_style_of_its_own(shelf: Line) -> None:
+    web = open_web(shelf.config)
+
+    for path in (*PAGES, "/clusters/0", "/similar/1"):
+        shown = page(web, path)
+        scripts = [attributes for tag, attributes in shown.tags if tag == "script"]
+        assert all(attributes["src"].startswith("/static/") for attributes in scripts)
+        assert not any(tag == "style" for tag, _ in shown.tags)
+        assert not any(
+            name == "style" or name.startswith("on")
+            for _, attributes in shown.tags
+            for name in attributes
+        )
+
+
+def test_the_first_answer_of_a_large_grid_holds_what_a_window_shows(tmp_path: Path) -> None:
+    web = make_web(tmp_path)
+    store = open_store(web.config.database)
+    with store.atomic():
+        store.connection.executemany(
+            "INSERT INTO files(src, inode, size_bytes, mtime_ns, state, cluster_id, dst, seen_at) "
+            "VALUES (?, 1, 1, 1, 'sorted', ?, ?, 0)",
+            [(b"a%d" % n, n, b"cluster_%d/a" % n) for n in range(100)],
+        )
+    store.close()
+
+    first, whole, part = web.get("/"), web.get("/?all=1"), web.get("/parts/clusters")
+
+    assert [answer.text.count('class="tile"') for answer in (first, whole, part)] == [48, 100, 100]
+    assert "Show all 100 clusters" in first.text
+    assert "Show all" not in whole.text
+
+
+@pytest.mark.parametrize("part", ["clusters", "status", "refits"])
+def test_a_part_is_what_its_page_holds(part: str, shelf: Line) -> None:
+    web = open_web(shelf.config)
+
+    inner, whole = web.get(f"/parts/{part}").text, web.get(_PATHS[part]).text
+
+    lines = PageText(inner).text.split("\n")
+    assert any(lines)
+    assert all(line in PageText(whole).text for line in lines)
+
+
+_PATHS = {"clusters": "/", "status": "/status", "refits": "/refits"}
+
+
+def test_status_shows_counts_that_add_up_and_what_was_set_aside(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    paint_groups(line.config.inbox, 4)
+    (line.config.inbox / "broken.jpg").write_bytes(b"\xff\xd8\xff" + bytes(100))
+    line.run()
+
+    shown = page(open_web(line.config), "/status")
+
+    assert "Seen, all together13" in shown.text.replace("\n", "")
+    assert "broken.jpg" in shown.text
+    assert any(attributes.get("data-ask") == "retry" for _, attributes in shown.tags)
+    line.close()
