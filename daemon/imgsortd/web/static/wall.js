@@ -29,6 +29,8 @@ export class Wall extends EventTarget {
     this.lastY = scrollY;
     this.lastAt = 0;
     this.isFast = false;
+    this.isWhole = false;
+    this.owed = null; // what was asked of all pictures before the last ones had come
     this.#listen();
   }
 
@@ -51,6 +53,8 @@ export class Wall extends EventTarget {
       url.searchParams.set('limit', CHUNK);
       path = url.pathname + url.search;
     }
+    this.isWhole = true;
+    this.owed?.();
     this.dispatchEvent(new Event('whole'));
   }
 
@@ -239,6 +243,7 @@ export class Wall extends EventTarget {
     if (this.chosen.has(id)) this.chosen.delete(id);
     else this.chosen.add(id);
     this.anchor = index;
+    this.owed = null;
     this.#mark();
   }
 
@@ -251,12 +256,14 @@ export class Wall extends EventTarget {
 
   chooseAll() {
     for (const shot of this.shots) this.chosen.add(shot.id);
+    this.owed = this.isWhole ? null : () => this.chooseAll();
     this.#mark();
   }
 
   clear() {
     this.chosen.clear();
     this.anchor = null;
+    this.owed = null;
     this.#mark();
   }
 
@@ -302,11 +309,17 @@ export class Wall extends EventTarget {
       End: () => this.shots.length - 1,
     }[event.key];
     if (!to || !this.shots.length) return false;
-    const index = Math.max(0, Math.min(to(), this.shots.length - 1));
     this.element.classList.add('by-key');
-    if (event.shiftKey) this.chooseTo(index);
-    this.focus(index);
+    this.#goTo(to(), event.shiftKey);
+    if (event.key === 'End' && !this.isWhole) this.owed = () => this.#goTo(this.shots.length - 1, event.shiftKey);
     return true;
+  }
+
+  #goTo(wanted, isRange) {
+    const index = Math.max(0, Math.min(wanted, this.shots.length - 1));
+    this.owed = null;
+    if (isRange) this.chooseTo(index);
+    this.focus(index);
   }
 
   #listen() {
