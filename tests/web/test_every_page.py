@@ -8,7 +8,7 @@ import pytest
 from chromium import Look, Page
 
 import examine
-from support import wait_until
+from support import run_cli, wait_until
 from website import Website, running_website
 
 pytestmark = pytest.mark.timeout(600)  # Chromium may have to be fetched
@@ -48,21 +48,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
             site.drop(f"odd-{number}", 1, colour)
         site.drop_bytes(f"torn-{'y' * 150}.jpg", b"no picture")
         site.wait_sorted()
-        command = ("rename", str(site.cluster_of("green")), LONG)
-        site.inbox.daemon.is_alive()
-        yield prepare(site, command)
-
-
-def prepare(site: Website, rename: tuple[str, ...]) -> Website:
-    """Give a cluster a long name, and let a fit wait for a word."""
-    from support import run_cli
-
-    config = str(site.folder / "config.yaml")
-    for command in (rename, ("refit", "-k", "3")):
-        done = run_cli(*command, "-c", config)
-        assert done.returncode == 0, done.stdout + done.stderr
-    wait_until(lambda: site.inbox.status().proposal is not None, what="a proposal")
-    return site
+        for command in (("rename", str(site.cluster_of("green")), LONG), ("refit", "-k", "3")):
+            done = run_cli(*command, "-c", folder / "config.yaml")
+            assert done.returncode == 0, done.stdout + done.stderr
+        wait_until(lambda: site.inbox.status().proposal is not None, what="a proposal")
+        yield site
 
 
 def path_of(site: Website, name: str) -> str:
