@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from imgsortd.adapters.store import open_store
-from imgsortd.web.actions import MOST_UNANSWERED
+from imgsortd.web.actions import MOST_UNANSWERED, leave
 from web_asking import Web, as_if_running, make_web
 
 
@@ -154,3 +155,18 @@ def test_one_sees_what_came_of_a_request(web: Web) -> None:
         "progress": "",
         "result": {"error": "too few pictures"},
     }
+
+
+def test_requests_that_come_together_are_all_left_while_the_daemon_commits(web: Web) -> None:
+    def ask(number: int) -> int:
+        return leave(web.config, "retry", {"files": [number]})
+
+    with as_if_running(web.config), ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(ask, number) for number in range(1, 101)]
+        store = open_store(web.config.database)
+        while not all(future.done() for future in asked):
+            with store.atomic():
+                store.control.add_error("busy", "as a daemon is")
+        store.close()
+
+    assert len({future.result() for future in asked}) == len(left(web)) == 100
