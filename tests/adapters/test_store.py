@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from imgsortd.adapters.store import Store, open_read_only, open_store, wal_is_sa
 from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.store_files import storable
 from imgsortd.adapters.store_fits import stored_dtype
+from imgsortd.adapters.store_health import BUSY_TIMEOUT_S
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import (
@@ -374,3 +376,23 @@ def test_only_the_newest_errors_are_kept(store: Store) -> None:
 
     assert len(kept) == 200
     assert kept[0][2] == "249"
+
+
+def test_two_that_read_before_they_write_wait_for_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "imgsortd.db"
+    open_store(path).close()
+
+    def read_and_write(_: int) -> None:
+        store = Store(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S), path)
+        for _ in range(20):
+            with store.atomic():
+                store.control.next_verb()
+                store.control.ask("refit", {})
+        store.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read_and_write, range(4)))
+
+    store = open_store(path)
+    assert store.connection.execute("SELECT count(*) FROM requests").fetchone() == (80,)
+    store.close()
