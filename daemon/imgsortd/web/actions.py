@@ -171,10 +171,13 @@ def _leave(config: Config, verb: str, params: dict[str, Any]) -> int:
             "systemctl start imgsortd, or imgsortd run -c config.yaml",
         )
     with open_to_ask(config) as store, store.atomic():
-        if store.control.unanswered() >= MOST_UNANSWERED:
+        # Written before anything is read: a transaction that begins with a look is refused its
+        # first row at once, where the daemon has committed something in between.
+        number = store.control.ask(verb, params)
+        if store.control.unanswered() > MOST_UNANSWERED:
             raise HTTPException(
                 429,
                 f"{MOST_UNANSWERED} requests wait for the daemon already; try again later",
                 {"Retry-After": "10"},
             )
-        return store.control.ask(verb, params)
+        return number
