@@ -48,6 +48,13 @@ Object.defineProperty(HTMLImageElement.prototype, 'src', { set(path) {
 """
 NAME = "document.querySelector('#name').innerText"
 SAID = "document.querySelector('.said:not([hidden]) p')?.innerText"
+# Short words that stand on more than one line.
+BROKEN = """
+[...document.querySelectorAll('.choice > *, .facts dd, .size, .table td:first-of-type')]
+.filter(place => { const range = document.createRange(); range.selectNodeContents(place);
+  return new Set([...range.getClientRects()].map(one => one.bottom)).size > 1; })
+.map(place => place.innerText).filter(text => !text.includes(' '))
+"""
 TILES = "[...document.querySelectorAll('#tiles > li')].map(tile => tile.id)"
 
 
@@ -184,3 +191,4 @@ def test_nothing_is_cut_off_in_a_window_of_320_pixels(page: Page, site: Website,
     page.open(site.base + path)
 
     assert page.run("document.documentElement.scrollWidth") <= 320
+    assert page.run(BROKEN) == []
