@@ -327,7 +327,7 @@ def test_what_cannot_be_placed_is_left_with_its_reason(make: Callable[..., Bench
 
     answer = bench.do(
         "place",
-        files=[bench.id(n) for n in ("bad.jpg", "red-0.png", "green-1.png")] + [999],
+        files=[bench.id(n) for n in ("bad.jpg", "red-0.png")] + [999],
         to={"cluster": green},
     )
 
@@ -335,11 +335,27 @@ def test_what_cannot_be_placed_is_left_with_its_reason(make: Callable[..., Bench
     assert [(file["id"], file["reason"]) for file in answer["left"]] == [
         (bench.id("bad.jpg"), "it is set aside"),
         (bench.id("red-0.png"), "its owner has moved it since"),
-        (bench.id("green-1.png"), "it is there already"),
         (999, "there is no such file"),
     ]
     assert bench.line.files() == before
     assert bench.pins() == []
+
+
+def test_a_picture_that_is_there_already_is_pinned_there_without_a_move(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make()
+    green, before = bench.cluster("green"), bench.line.files()
+    wanted = {"files": [bench.id("green-1.png")], "to": {"cluster": green}}
+
+    first = bench.do("place", **wanted)
+    second = bench.do("place", **wanted)
+
+    assert (first["placed"], first["batch"], first["left"]) == (1, None, [])
+    assert (second["placed"], second["batch"]) == (0, None)
+    assert [file["reason"] for file in second["left"]] == ["it is there already"]
+    assert len(bench.pins()) == 1
+    assert bench.line.files() == before
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -73,9 +73,11 @@ class Website:
     """
 
     def __init__(self, folder: Path, **changes: Any) -> None:
-        clusters = {"n_clusters": len(GROUPS), "min_images": 24, **changes.pop("clusters", {})}
+        clusters = {"n_clusters": len(GROUPS), **changes.pop("clusters", {})}
         self.folder = folder
-        self.inbox = Inbox(folder, clusters=clusters, **changes)
+        # No fit but those that are asked for.
+        refit = {"growth": "off", "interval": "off", **changes.pop("refit", {})}
+        self.inbox = Inbox(folder, clusters=clusters, refit=refit, **changes)
         self.config = self.inbox.config
         self.target = self.inbox.target
         self.base = ""
@@ -196,7 +198,9 @@ def running_website(
     folder: Path, each: int = 10, *options: str, **changes: Any
 ) -> Iterator[Website]:
     """Run a website over pictures that are sorted; nothing may be lost by the end."""
-    site = Website(folder, **changes)
+    # The first fit is to see every group.
+    clusters = {"min_images": each * len(GROUPS) or 24, **changes.pop("clusters", {})}
+    site = Website(folder, clusters=clusters, **changes)
     try:
         if each:
             site.drop_all(each)

@@ -53,12 +53,14 @@ def place_files(library: Library, file_ids: Sequence[int], to: object) -> dict[s
         planner = planner_of(library)
         for file_id in file_ids:
             row = library.store.hands.file(file_id)
-            reason = _obstacle(library, file_id, row, goal)
+            reason = _obstacle(library, file_id, row)
             stamp = None if row is None else fsops.look(library.config.target, row.dst)
             if row is None or reason:
                 report.leave(file_id, b"" if row is None else row.dst, reason)
             elif stamp is None:
                 report.leave(file_id, row.dst, MOVED_BY_HAND)
+            elif fsops.split(row.dst)[0] == goal.folder:
+                _keep(library, row, goal, report)
             else:
                 candidate = Candidate(file_id, row.dst, stamp)
                 moves.append(_plan(library, planner, candidate, row, goal))
@@ -84,7 +86,7 @@ def place_files(library: Library, file_ids: Sequence[int], to: object) -> dict[s
     }
 
 
-def _obstacle(library: Library, file_id: int, row: Standing | None, goal: Destination) -> str:
+def _obstacle(library: Library, file_id: int, row: Standing | None) -> str:
     """Say why a file is not to be moved there; empty where it is."""
     if library.store.journal.is_moving(file_id):
         return UNDER_WAY
@@ -96,7 +98,17 @@ def _obstacle(library: Library, file_id: int, row: Standing | None, goal: Destin
         return "it goes with its picture"
     if row.state not in _PLACEABLE or folder == SET_ASIDE_FOLDER:
         return "it is set aside"
-    return "it is there already" if folder == goal.folder else ""
+    return ""
+
+
+def _keep(library: Library, row: Standing, goal: Destination, report: HandReport) -> None:
+    """Pin a picture where it stands: whoever says so means it to stay there."""
+    pins = library.store.pins
+    if pins.get(row.sha256) == Pin(goal.cluster_id):
+        report.leave(row.file_id, row.dst, "it is there already")
+        return
+    pins.put(row.sha256, goal.cluster_id)
+    report.done += 1
 
 
 def _plan(

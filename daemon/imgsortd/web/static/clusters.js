@@ -65,7 +65,8 @@ const refresh = refresher(() => `/parts/clusters?sort=${order()}`, (page) => {
   for (const id of ['summary', 'clusters']) morph(document.querySelector(`#${id}`), page.querySelector(`#${id}`));
   search();
 });
-if (document.querySelector('[data-rest]')) refresh();
+// The first paint does not wait for what is below it.
+if (document.querySelector('[data-rest]')) requestAnimationFrame(() => setTimeout(refresh));
 document.addEventListener('pulse', ({ detail }) => {
   if (detail.stamp === stamp) return;
   stamp = detail.stamp;

@@ -84,7 +84,12 @@ export async function place(files, to, where, { back }) {
     return;
   }
   const rest = stayed.size ? `; ${count(stayed.size, 'picture')} stayed: ${left[0].reason}` : '';
-  show(`Moved ${files.length === 1 ? what : count(placed, 'picture')} to ${folder}${rest}`, failed ? 'wrong' : 'fine', async () => {
+  const whose = files.length === 1 ? what : count(placed, 'picture');
+  if (!batches.length) { // no file had to move: what stood there already is meant to stay
+    show(`${whose} stays in ${folder}${rest}`, 'fine');
+    return;
+  }
+  show(`Moved ${whose} to ${folder}${rest}`, failed ? 'wrong' : 'fine', async () => {
     let kept = '';
     for (const batch of batches.reverse()) {
       const undone = await ask('undo', { batch });

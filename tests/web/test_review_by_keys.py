@@ -1,0 +1,146 @@
+"""Review in a browser: one picture after another, answered by single keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from chromium import Page
+
+from imgsortd.core.routing import REVIEW_FOLDER
+from support import wait_until
+from website import Website, running_website
+
+pytestmark = pytest.mark.timeout(600)  # Chromium may have to be fetched
+
+REVIEW = REVIEW_FOLDER.decode()
+# Far from every group, and from one another: what looks like an answered one follows it.
+ODD = (
+    (130, 125, 128),
+    (30, 180, 190),
+    (190, 40, 190),
+    (210, 110, 30),
+    (110, 40, 180),
+    (30, 150, 110),
+    (220, 130, 170),
+    (120, 190, 40),
+    (90, 130, 190),
+    (170, 170, 120),
+)
+LIKELIEST = "[...document.querySelectorAll('[data-answer] bdi')].map(name => name.innerText)"
+NAME = "document.querySelector('#name').innerText"
+
+
+@pytest.fixture
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
+    """Return a website with pictures in review."""
+    clusters = {"review_quantile": 0.99}
+    with running_website(tmp_path_factory.mktemp("site"), 8, clusters=clusters) as site:
+        for colour in ODD:
+            site.drop("odd", 1, colour)
+        site.wait_sorted()
+        wait_until(lambda: set(site.names("odd")) <= site.files_in(REVIEW), what="all in review")
+        yield site
+
+
+def in_review(site: Website) -> int:
+    return site.inbox.status().counts["review"]
+
+
+def folder_of(site: Website, name: str) -> str:
+    """Return the folder in which a file stands, once it is no longer in review."""
+    wait_until(lambda: not (site.target / REVIEW / name).exists(), what=f"{name} leaves review")
+    [found] = [path.parent.name for path in site.target.rglob(name)]
+    return found
+
+
+def next_name(page: Page, before: str) -> str:
+    """Wait for the picture after this one, shown; return its name."""
+    page.wait(f"{NAME} !== {before!r}")
+    page.wait("document.querySelector('#picture').naturalWidth > 0")
+    return str(page.run(NAME))
+
+
+def test_every_answer_has_a_key_and_the_next_picture_is_there_at_once(
+    page: Page, site: Website
+) -> None:
+    total = in_review(site)
+    page.open(f"{site.base}/review")
+    first = next_name(page, "\N{NO-BREAK SPACE}")
+    assert page.text("[data-left]") == f"{total} pictures to look at"
+    assert len(page.text("#reason")) > 10
+
+    name, went = first, {}
+    for key in ("1", "2", "3"):
+        went[name] = page.run(LIKELIEST)[int(key) - 1]
+        page.press(key)
+        name = next_name(page, name)
+    for moved, folder in went.items():
+        assert folder_of(site, moved) == folder
+    assert page.text("[data-done]") == ", 3 answered"
+    assert len(site.pins()) == 3
+    assert len(set(went.values())) > 1
+
+    page.press("n")
+    page.type("Fog")
+    page.press("Enter")
+    fog, name = name, next_name(page, name)
+    assert folder_of(site, fog) == "Fog"
+
+    page.press("s")
+    skipped, name = name, next_name(page, name)
+    assert (site.target / REVIEW / skipped).exists()
+
+    page.press("m")
+    page.type(site.folder_of("blue"))
+    page.press("Enter")
+    blue, name = name, next_name(page, name)
+    assert folder_of(site, blue) == site.folder_of("blue")
+
+    page.press("r")
+    kept, name = name, next_name(page, name)
+    wait_until(lambda: len(site.pins()) == 6, what="a pin that keeps it in review")
+    assert (site.target / REVIEW / kept).exists()
+    page.wait(f"document.querySelector('.said p').innerText === '{kept} stays in {REVIEW}'")
+    assert in_review(site) == total - 5
+
+
+def test_the_last_answer_is_taken_back_and_asked_again(page: Page, site: Website) -> None:
+    pins = site.pins()
+    page.open(f"{site.base}/review")
+    first = next_name(page, "\N{NO-BREAK SPACE}")
+    page.press("1")
+    second = next_name(page, first)
+    folder_of(site, first)
+    page.wait(f"document.querySelector('.said p').innerText.startsWith('Moved {first}')")
+
+    page.press("u")
+    page.wait(f"{NAME} === {first!r}")
+    page.wait("document.querySelector('.said p').innerText === 'Taken back'")
+
+    assert (site.target / REVIEW / first).exists()
+    assert site.pins() == pins
+    page.press("s")
+    assert next_name(page, first) == second
+
+
+def test_all_are_answered_faster_than_the_daemon_moves_them_and_each_is_where_it_was_sent(
+    page: Page, site: Website
+) -> None:
+    total = in_review(site)
+    page.open(f"{site.base}/review")
+    name, went = next_name(page, "\N{NO-BREAK SPACE}"), {}
+
+    for number in range(total):
+        went[name] = page.run(LIKELIEST)[number % 3]
+        page.press(str(number % 3 + 1))
+        if number < total - 1:
+            page.wait(f"{NAME} !== {name!r}")
+            name = page.run(NAME)
+    assert page.text("#none h2") == "Nothing to review"
+
+    assert {name: folder_of(site, name) for name in went} == went
+    assert set(site.names("odd")) <= set(went)
+    wait_until(lambda: len(site.pins()) == total, what="all pins")
+    page.wait("document.querySelector('[data-count=review]').innerText === ''")
+    assert in_review(site) == 0
