@@ -32,8 +32,10 @@ class Placings:
         """
         before = self._pins.get(move.sha256)
         self._connection.execute(
-            "INSERT INTO placings SELECT ?, state, cluster_id, distance, fit_id, reason, "
-            "?, ?, ?, ?, ?, ? FROM files WHERE id = ?",
+            "INSERT INTO placings(move_id, state, cluster_id, distance, fit_id, reason, "
+            "was_pinned, was_pinned_to, was_pinned_at, is_pinned, is_pinned_to, is_pinned_at) "
+            "SELECT ?, state, cluster_id, distance, fit_id, reason, ?, ?, ?, ?, ?, ? "
+            "FROM files WHERE id = ?",
             (
                 move.move_id,
                 before is not None,
@@ -71,8 +73,7 @@ class Placings:
             return None
         row = self._connection.execute(
             "SELECT state, cluster_id, distance, fit_id, reason, was_pinned, was_pinned_to, "
-            "was_pinned_at "
-            "FROM placings WHERE move_id = ?",
+            "was_pinned_at FROM placings WHERE move_id = ?",
             (move_id,),
         ).fetchone()
         if row is None:
@@ -82,9 +83,9 @@ class Placings:
 
     @cached_property
     def _is_kept(self) -> bool:
-        """Whether there is the table: a dry run may read what an older imgsortd has left."""
-        table = "SELECT 1 FROM sqlite_master WHERE name = 'placings'"
-        return self._connection.execute(table).fetchone() is not None
+        """Whether there is all of the table: a dry run may read what an older imgsortd has left."""
+        column = "SELECT 1 FROM pragma_table_info('placings') WHERE name = 'was_pinned_at'"
+        return self._connection.execute(column).fetchone() is not None
 
     def in_force(self, cluster_id: int) -> bool:
         """Tell whether a cluster is one of the fit in force."""
