@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
 from imgsortd.adapters.store import open_store
-from imgsortd.web.actions import MOST_UNANSWERED, leave
+from imgsortd.web.actions import MOST_UNANSWERED
 from web_asking import Web, as_if_running, make_web
 
 
@@ -157,16 +157,20 @@ def test_one_sees_what_came_of_a_request(web: Web) -> None:
     }
 
 
-def test_requests_that_come_together_are_all_left_while_the_daemon_commits(web: Web) -> None:
-    def ask(number: int) -> int:
-        return leave(web.config, "retry", {"files": [number]})
+def test_a_request_is_left_also_while_the_daemon_commits_one_thing_after_another(web: Web) -> None:
+    is_over = Event()
 
-    with as_if_running(web.config), ThreadPoolExecutor(6) as pool:
-        asked = [pool.submit(ask, number) for number in range(1, 101)]
-        store = open_store(web.config.database)
-        while not all(future.done() for future in asked):
-            with store.atomic():
-                store.control.add_error("busy", "as a daemon is")
-        store.close()
+    def commit() -> None:
+        with closing(open_store(web.config.database)) as store:
+            while not is_over.wait(0.001):
+                with store.atomic():
+                    store.connection.execute("DELETE FROM requests")
 
-    assert len({future.result() for future in asked}) == len(left(web)) == 100
+    daemon = Thread(target=commit)
+    daemon.start()
+    with as_if_running(web.config):
+        answers = [web.post("/api/retry", {"files": [1]}, web.csrf()) for _ in range(30)]
+    is_over.set()
+    daemon.join()
+
+    assert {answer.status for answer in answers} == {202}, [answer.text for answer in answers]

@@ -180,13 +180,10 @@ def leave(config: Config, verb: str, params: dict[str, Any]) -> int:
             "systemctl start imgsortd, or imgsortd run -c config.yaml",
         )
     with open_to_ask(config) as store, store.atomic():
-        # The row first: a transaction that has only read, and would write while another one
-        # waits to commit, is refused at once, where SQLite keeps a rollback journal.
-        number = store.control.ask(verb, params)
-        if store.control.unanswered() > MOST_UNANSWERED:
+        if store.control.unanswered() >= MOST_UNANSWERED:
             raise HTTPException(
                 429,
                 f"{MOST_UNANSWERED} requests wait for the daemon already; try again later",
                 {"Retry-After": "10"},
             )
-        return number
+        return store.control.ask(verb, params)

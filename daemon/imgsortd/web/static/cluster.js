@@ -22,8 +22,6 @@ const onChange = () => {
   none.hidden = wall.total > 0;
 };
 handle(wall, { home, keys: [...KEYS, [['F2'], 'rename the cluster']], onChange });
-wall.addEventListener('loaded', onChange);
-wall.load().catch(complain);
 
 // --- the name ------------------------------------------------------------------------------------
 
@@ -41,7 +39,7 @@ async function rename(name, isUndo = false) {
 
 function edit() {
   if (title.querySelector('form')) return;
-  const input = make('input', { class: 'field', name: 'name', type: 'text', value: title.dataset.name, 'aria-label': 'Name of the cluster', maxlength: '200', autocomplete: 'off', spellcheck: false, placeholder: `cluster_${home}` });
+  const input = make('input', { class: 'field', name: 'name', type: 'text', value: title.dataset.name, 'aria-label': 'Name of the cluster', maxlength: '200', autocomplete: 'off', spellcheck: 'false', placeholder: `cluster_${home}` });
   const form = make('form', {}, input, make('button', { class: 'button main' }, 'Save'), make('button', { class: 'button', type: 'button' }, 'Cancel'));
   const rest = [...title.children];
   const end = () => {
