@@ -31,7 +31,8 @@ from imgsortd.errors import EXIT_FAILED, ImgsortdError
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "web"
 EACH = 30
-FIRST_FIT = 180
+FIRST = EACH // 2
+FIRST_FIT = 12 * FIRST
 CLUSTERS, CLUSTERS_OF_THE_REFIT = 12, 15
 NAMES = {
     "astronaut": "Portraits",
@@ -72,7 +73,7 @@ def write_config(workspace: Workspace, n_clusters: int, **web: str) -> Path:
     return file
 
 
-def drop_crops(workspace: Workspace, each: int = EACH, first: int = 1) -> int:
+def drop_crops(workspace: Workspace, each: int, first: int = 1) -> int:
     """Drop crops of each scene, all at once; return how many."""
     made = [
         (name, data)
@@ -159,14 +160,16 @@ class Tour:
         self._gallery.take(page, name)
         say("picture", name)
 
-    def sorting(self, drop: Any) -> None:
-        """The first visit, while the daemon sorts."""
+    def sorting(self, workspace: Workspace) -> int:
+        """Visit the page for the first time, while the daemon sorts; return how many it gets."""
         with self.page("/", "document.querySelector('h1')") as page:
-            drop()
-            busy = "document.querySelector('[data-live]').innerText.includes('waiting')"
+            dropped = drop_crops(workspace, FIRST)
             filled = "document.querySelectorAll('.mosaic:has(img)').length"
-            page.wait(f"{filled} > {CLUSTERS / 2} && {busy}", _WAIT_S)
+            page.wait(f"{filled} === {CLUSTERS}", _WAIT_S)
+            dropped += drop_crops(workspace, EACH - FIRST, FIRST + 1)
+            page.wait("document.querySelector('[data-live]').innerText.includes('waiting')")
             self.take(page, "sorting.png")
+        return dropped
 
     def name(self, names: dict[int, str]) -> None:
         """Give the clusters names, each on its page."""
@@ -241,15 +244,14 @@ def take_all(workspace: Workspace, browser: Browser, gallery: Gallery) -> None:
     """Sort, look, and take a picture of each page."""
     config = write_config(workspace, CLUSTERS)
     with running_daemon(workspace), served(workspace, config) as base:
-        dropped: list[int] = []
-        Tour(browser, base, gallery).sorting(lambda: dropped.append(drop_crops(workspace)))
-        wait_placed(workspace, dropped[0])
+        dropped = Tour(browser, base, gallery).sorting(workspace)
+        wait_placed(workspace, dropped)
     spread_over_weeks(workspace)
     write_config(workspace, CLUSTERS_OF_THE_REFIT)
     with running_daemon(workspace), served(workspace, config) as base:
         tour = Tour(browser, base, gallery)
         more = drop_odd(workspace) + drop_crops(workspace, 2, EACH + 1)
-        wait_placed(workspace, dropped[0] + more)
+        wait_placed(workspace, dropped + more)
         names = names_of_clusters(workspace)
         tour.name(names)
         tour.clusters()
