@@ -206,6 +206,36 @@ def test_all_means_also_those_that_are_still_to_come(page: Page, site: Website) 
     page.wait("document.querySelector('.chosen').innerText.startsWith('10,000 selected')")
 
 
+def test_a_finger_opens_selects_by_a_long_press_and_scrolls_without_either(
+    page: Page, site: Website
+) -> None:
+    page.look(Look(width=390, height=700, is_phone=True))
+    open_wall(page, site)
+
+    def touch(kind: str, *at: int) -> None:
+        points = [{"x": at[0], "y": at[1]}] if at else []
+        page.ask("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=points)
+
+    page.wait("document.querySelector('#wall .shot img').naturalWidth > 0")
+    touch("Start", 60, 400)
+    for y in range(390, 150, -20):
+        touch("Move", 60, y)
+    touch("End")
+    page.wait("scrollY > 100")
+    assert page.run(SELECTED) == []
+    assert page.run("document.querySelector('dialog[open]')") is None
+
+    touch("Start", 60, 400)
+    page.wait(f"({SELECTED}).length === 1")
+    touch("End")
+    [chosen] = page.run(SELECTED)
+    page.tap(f"#wall .shot:has([alt={chosen}])")
+    page.wait(f"({SELECTED}).length === 0")
+    page.tap(f"#wall .shot:has([alt={chosen}])")
+
+    assert page.text(".preview[open] bdi") == chosen
+
+
 # --- a daemon that is slow ----------------------------------------------------------------------
 
 
