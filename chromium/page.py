@@ -74,7 +74,7 @@ class Page:
     """
 
     def __init__(self, browser: Browser, look: Look | None = None) -> None:
-        self._browser = browser
+        self.browser = browser
         self._context = browser.ask("Target.createBrowserContext")["browserContextId"]
         target = browser.ask(
             "Target.createTarget", url="about:blank", browserContextId=self._context
@@ -92,11 +92,11 @@ class Page:
 
     def close(self) -> None:
         """Close it and forget its cookies."""
-        self._browser.ask("Target.disposeBrowserContext", browserContextId=self._context)
+        self.browser.ask("Target.disposeBrowserContext", browserContextId=self._context)
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command and return its result."""
-        return self._browser.ask(method, self._session, **params)
+        return self.browser.ask(method, self._session, **params)
 
     def _happened(self, method: str, params: dict[str, Any]) -> None:
         if method == "Page.lifecycleEvent" and params["name"] == "load":
@@ -116,7 +116,7 @@ class Page:
 
     def take_complaints(self) -> list[str]:
         """Return what was complained of so far, and forget it."""
-        self._browser.hear(0)
+        self.browser.hear(0)
         taken, self.complaints = self.complaints, []
         return taken
 
@@ -164,7 +164,7 @@ class Page:
         while not is_so():
             if time.monotonic() > deadline:
                 raise BrowserError(f"not within {timeout_s:g} s: {what}; {self._where()}")
-            self._browser.hear(_LOOK_EVERY_S)
+            self.browser.hear(_LOOK_EVERY_S)
 
     def _where(self) -> str:
         said = self.run("`${location.href}: ${document.body?.innerText.slice(0, 1500)}`")
