@@ -6,7 +6,6 @@ import base64
 import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from chromium.keys import CTRL, SHIFT, strokes
@@ -259,7 +258,6 @@ class Page:
         nodes = self.ask("Accessibility.getFullAXTree")["nodes"]
         return [node for node in nodes if not node.get("ignored")]
 
-    def picture(self, path: Path, *, whole: bool = False) -> None:
-        """Save a screenshot as PNG."""
-        data = self.ask("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        path.write_bytes(base64.b64decode(data))
+    def screenshot(self) -> bytes:
+        """Return a picture of the window, as PNG."""
+        return base64.b64decode(self.ask("Page.captureScreenshot")["data"])
