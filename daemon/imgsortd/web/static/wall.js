@@ -33,6 +33,7 @@ export class Wall extends EventTarget {
     this.removed = new Map();
     this.next = undefined; // where the next chunk begins; null after the last one
     this.isLoading = false;
+    this.isToEnd = false;
     this.isRefused = false;
     this.lastY = scrollY;
     this.lastAt = 0;
@@ -48,6 +49,8 @@ export class Wall extends EventTarget {
     this.isLoading = true;
     try {
       while (this.next !== null) await this.#loadChunk();
+      if (this.isToEnd) this.#goTo(this.shots.length - 1, this.isRange);
+      this.isToEnd = false;
     } catch (error) {
       this.isRefused = !error.isPassing;
       throw error;
@@ -369,11 +372,18 @@ export class Wall extends EventTarget {
       End: () => this.shots.length - 1,
     }[event.key];
     if (!to || !this.shots.length) return false;
-    const index = Math.max(0, Math.min(to(), this.shots.length - 1));
     this.element.classList.add('by-key');
-    if (event.shiftKey) this.chooseTo(index);
-    this.focus(index);
+    this.#goTo(to(), event.shiftKey);
+    // The very end may still be to come.
+    this.isToEnd = event.key === 'End' && this.next !== null;
+    this.isRange = event.shiftKey;
     return true;
+  }
+
+  #goTo(wanted, isRange) {
+    const index = Math.max(0, Math.min(wanted, this.shots.length - 1));
+    if (isRange) this.chooseTo(index);
+    this.focus(index);
   }
 
   #listen() {
@@ -407,6 +417,7 @@ export class Wall extends EventTarget {
     let press = null;
     let wasLong = false;
     this.element.addEventListener('pointerdown', (event) => {
+      this.isToEnd = false;
       this.element.classList.remove('by-key');
       const node = event.target.closest('.shot');
       wasLong = false;
