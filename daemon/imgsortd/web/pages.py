@@ -7,6 +7,7 @@ open to take what has changed.
 
 from __future__ import annotations
 
+import re
 import time
 from functools import cache
 from pathlib import Path
@@ -105,8 +106,10 @@ def _grid(site: Site, request: Request) -> dict[str, Any]:
         grid = site.overview.read(site.config, store)
     order = request.query_params.get("sort", "size")
     order = order if order in _ORDERS else "size"
+    by_name = sorted(grid["clusters"], key=lambda one: (_natural(one["folder"]), one["id"]))
+    placed = [{**one, "place": place} for place, one in enumerate(by_name)]
     return {
-        "grid": {**grid, "clusters": sorted(grid["clusters"], key=_ORDER_BY[order])},
+        "grid": {**grid, "clusters": sorted(placed, key=_ORDER_BY[order])},
         "total": sum(cluster["files"] for cluster in grid["clusters"]),
         "week": sum(cluster["week"] for cluster in grid["clusters"]),
         "orders": _ORDERS.items(),
@@ -120,8 +123,14 @@ _ORDER_BY = {
     "size": lambda c: (-c["files"], c["id"]),
     "newest": lambda c: (-(c["newest"] or 0), c["id"]),
     "loosest": lambda c: (-(c["loose"] or 0), c["id"]),
-    "name": lambda c: (c["folder"].casefold(), c["id"]),
+    "name": lambda c: c["place"],
 }
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what a name is ordered by: cluster_9 comes before cluster_10."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _nothing(grid: dict[str, Any]) -> dict[str, str]:
