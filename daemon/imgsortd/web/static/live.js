@@ -69,7 +69,7 @@ export function update(from, to) {
   if (had && document.activeElement !== focused) (focused.isConnected ? focused : document.querySelector('#main')).focus({ preventScroll: true });
 }
 
-const OURS = ['hidden', 'aria-disabled']; // set by the page, not by the server
+const OURS = ['hidden', 'aria-disabled', 'open']; // set by the page, not by the server
 
 function morph(from, to) {
   if (from.nodeType !== to.nodeType || from.nodeName !== to.nodeName) return from.replaceWith(to);
