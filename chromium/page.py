@@ -86,6 +86,7 @@ class Page:
         for domain in _DOMAINS:
             self.ask(f"{domain}.enable")
         self.ask("Page.setLifecycleEventsEnabled", enabled=True)
+        self.ask("Emulation.setScrollbarsHidden", hidden=True)
         self.ask("Page.addScriptToEvaluateOnNewDocument", source=_BEFORE_ALL)
         self.look(look or Look())
 

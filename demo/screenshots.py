@@ -31,7 +31,7 @@ from imgsortd.errors import EXIT_FAILED, ImgsortdError
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "web"
 EACH = 30
-FIRST_FIT = 120
+FIRST_FIT = 180
 CLUSTERS, CLUSTERS_OF_THE_REFIT = 12, 15
 NAMES = {
     "astronaut": "Portraits",
@@ -164,7 +164,8 @@ class Tour:
         with self.page("/", "document.querySelector('h1')") as page:
             drop()
             busy = "document.querySelector('[data-live]').innerText.includes('waiting')"
-            page.wait(f"{_TILES} === {CLUSTERS} && {busy}", _WAIT_S)
+            filled = "document.querySelectorAll('.mosaic:has(img)').length"
+            page.wait(f"{filled} > {CLUSTERS / 2} && {busy}", _WAIT_S)
             self.take(page, "sorting.png")
 
     def name(self, names: dict[int, str]) -> None:
@@ -204,8 +205,9 @@ class Tour:
         """Ask for a fit, and show it while it waits."""
         with self.page("/refits", "document.querySelector('[data-ask=refit]')") as page:
             page.click("[data-ask=refit]")
-            page.wait("document.querySelector('#waiting')", _WAIT_S)
+            page.wait(f"({_SAID})?.endsWith('waits for your word')", _WAIT_S)
             page.click(".said .icon")
+            page.wait("document.querySelector('#waiting')")
             self.take(page, "refits.png")
 
     def similar(self, picture: int) -> None:
