@@ -144,7 +144,7 @@ def _nothing(grid: dict[str, Any]) -> dict[str, str]:
 
 
 def _next_fit(text: str) -> str:
-    """Make a sentence of what triggers the next fit; a terminal quotes commands, a page does not."""
+    """Make a sentence of what triggers the next fit, without a terminal's quotes."""
     text = text.replace("`", "")
     return f"{text.capitalize() if text.startswith('first') else f'Next fit {text}'}."
 
