@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 from chromium import Look, Page
-from PIL import Image
+from PIL import Image, ImageColor
 from workspace import Workspace
 
 from imgsortd.errors import ImgsortdError
@@ -21,6 +23,7 @@ PHONE = Look(390, 844, scale=1.5, is_phone=True)
 MOST_BYTES = 400_000
 _GAP_PX = 36
 _BEHIND = (226, 223, 215)
+_COLOUR = re.compile(r"#[0-9a-f]{3,6}\b")
 _LOADED = """
 [...document.images].every(image => {
   const b = image.getBoundingClientRect();
@@ -57,16 +60,25 @@ class Gallery:
         self._save(name, whole)
 
     def _save(self, name: str, shot: Image.Image) -> None:
-        data = _png(shot)
-        colours = 256
-        while len(data) > MOST_BYTES and colours >= 32:
-            data = _png(shot.quantize(colours, dither=Image.Dither.FLOYDSTEINBERG))
+        data, colours = _png(shot), 256
+        while len(data) > MOST_BYTES and colours >= 64:
+            data = _png(_with_fewer_colours(shot, colours))
             colours //= 2
         if len(data) > MOST_BYTES:
             raise ImgsortdError(f"{name}: {len(data):,} bytes, more than {MOST_BYTES:,}")
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / name).write_bytes(data)
         self.sizes[name] = len(data)
+
+
+def _with_fewer_colours(shot: Image.Image, colours: int) -> Image.Image:
+    """Keep the colours of the page itself: they fill little room, and would be mixed away."""
+    style = files("imgsortd.web").joinpath("static", "app.css").read_text()
+    own = [ImageColor.getrgb(text) for text in sorted(set(_COLOUR.findall(style)))]
+    common = shot.quantize(colours - len(own)).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*common, *(part for colour in own for part in colour)])
+    return shot.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
 
 
 def _png(shot: Image.Image) -> bytes:
@@ -76,8 +88,9 @@ def _png(shot: Image.Image) -> bytes:
 
 
 def _shot(page: Page) -> Image.Image:
+    # The scrollbars are not in the picture, and leave no room where they would be.
+    page.run("document.documentElement.style.scrollbarGutter = 'auto'")
     page.wait(_LOADED)
-    page.run("document.fonts.ready")
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
 
 

@@ -255,7 +255,7 @@ def take_all(workspace: Workspace, browser: Browser, gallery: Gallery) -> None:
         names = names_of_clusters(workspace)
         tour.name(names)
         tour.clusters()
-        tour.cluster(_number(names, "Cats"))
+        tour.cluster(_number(names, "Coffee"))
         tour.review()
         tour.similar(_picture(workspace, "rocket-03.jpg"))
         tour.status()

@@ -59,13 +59,13 @@ def test_the_grid_grows_while_the_daemon_sorts_and_counts_what_is_on_the_disk(
 
     empty.drop_all(6)
     empty.wait_sorted()
-    wait_for_tiles(page, empty)
+    wait_for_tiles(empty, page)
     page.wait(LOADED)
     assert page.text("#summary") == "24 pictures in 4 clusters, 24 this week"
 
     empty.drop("red", 5)
     empty.wait_sorted()
-    wait_for_tiles(page, empty)
+    wait_for_tiles(empty, page)
     page.wait("document.querySelector('[data-live]').textContent === 'Watching the inbox'")
     assert page.text("#summary") == "29 pictures in 4 clusters, 29 this week"
     assert max(dict(page.run(TILES)).values()) == 11

@@ -50,7 +50,7 @@ NAME = "document.querySelector('#name').innerText"
 SAID = "document.querySelector('.said:not([hidden]) p')?.innerText"
 # Short words that stand on more than one line.
 BROKEN = """
-[...document.querySelectorAll('.choice > *, .facts dd, .size, .table td:first-of-type')]
+[...document.querySelectorAll('.choice > *, .facts dd, .table td:first-of-type')]
 .filter(place => { const range = document.createRange(); range.selectNodeContents(place);
   return new Set([...range.getClientRects()].map(one => one.bottom)).size > 1; })
 .map(place => place.innerText).filter(text => !text.includes(' '))

@@ -206,6 +206,36 @@ def test_all_means_also_those_that_are_still_to_come(page: Page, site: Website) 
     page.wait("document.querySelector('.chosen').innerText.startsWith('10,000 selected')")
 
 
+def test_a_finger_opens_selects_by_a_long_press_and_scrolls_without_either(
+    page: Page, site: Website
+) -> None:
+    page.look(Look(width=390, height=700, is_phone=True))
+    open_wall(page, site)
+
+    def touch(kind: str, *at: int) -> None:
+        points = [{"x": at[0], "y": at[1]}] if at else []
+        page.ask("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=points)
+
+    page.wait("document.querySelector('#wall .shot img').naturalWidth > 0")
+    touch("Start", 60, 400)
+    for y in range(390, 150, -20):
+        touch("Move", 60, y)
+    touch("End")
+    page.wait("scrollY > 100")
+    assert page.run(SELECTED) == []
+    assert page.run("document.querySelector('dialog[open]')") is None
+
+    touch("Start", 60, 400)
+    page.wait(f"({SELECTED}).length === 1")
+    touch("End")
+    [chosen] = page.run(SELECTED)
+    page.tap(f"#wall .shot:has([alt={chosen}])")
+    page.wait(f"({SELECTED}).length === 0")
+    page.tap(f"#wall .shot:has([alt={chosen}])")
+
+    assert page.text(".preview[open] bdi") == chosen
+
+
 # --- a daemon that is slow ----------------------------------------------------------------------
 
 
@@ -329,3 +359,56 @@ def test_the_last_picture_that_is_moved_away_leaves_the_focus_in_the_page(
     page.press("u")
     answer(page, 2, left=[])
     page.wait(f"({FOCUSED}) === 'p0'")
+
+
+# --- the name -----------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_sent_twice_is_asked_for_once(page: Page, site: Website) -> None:
+    open_wall(page, site, 50)
+    page.press("F2")
+    page.type("Sea")
+
+    page.press("Enter", "Enter")
+    answer(page, 1, folder="Sea")
+    page.wait("document.querySelector('h1').innerText === 'Sea'")
+
+    assert len(page.run("window.left")) == 1
+    assert page.run("document.activeElement.dataset.do") == "rename"
+    assert page.run("document.querySelector('#wall').ariaLabel") == "Pictures of Sea"
+
+
+# --- choosing a cluster -------------------------------------------------------------------------
+
+
+def test_the_name_that_was_typed_whole_comes_first_and_a_press_beside_the_field_closes_nothing(
+    page: Page, site: Website
+) -> None:
+    open_wall(page, site, 50)
+    page.run("""(() => { const real = window.fetch; window.fetch = (path, options) => {
+      if (path !== '/api/clusters') return real(path, options);
+      const names = ['Birds of the sea', 'Birds', 'Bird', 'cluster_17', 'cluster_7'];
+      const clusters = names.map((folder, index) => (
+        { id: [17, 7].includes(+folder.slice(8)) ? +folder.slice(8) : 100 + index,
+          folder, files: 99 - index, mosaic: [] }));
+      return Promise.resolve(new Response(JSON.stringify({ clusters, folders: [], review: 0 })));
+    }; })()""")
+    first = "document.querySelector('.picker [aria-selected=true] bdi')?.innerText"
+    page.press("m")
+    page.wait("document.querySelectorAll('.picker li').length === 6")
+
+    page.type("bird")
+    assert page.run(first) == "Bird"
+    page.press("Backspace", "Backspace", "Backspace", "Backspace", "7")
+    assert page.run(first) == "cluster_7"
+    page.click(".picker h2")
+    x, y = page.run("""(() => { const box = document.querySelector('.picker .field')
+      .getBoundingClientRect(); return [box.left - 6, box.bottom + 4]; })()""")
+    for kind in ("mousePressed", "mouseReleased"):
+        page.ask("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, x=x, y=y)
+    assert page.run("document.querySelector('.picker').open")
+    for kind in ("mousePressed", "mouseReleased"):
+        page.ask("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, x=5, y=300)
+
+    page.wait("!document.querySelector('.picker')")
+    assert page.run("window.left") == []

@@ -44,6 +44,7 @@ _COUNTS = (
     ("undone", "Put back into the inbox"),
 )
 _FIRST_TILES = 48  # what a window shows, and some more: the page is there before the rest
+_MOST_DIGITS = 9
 _SCRIPTS = ("api.js", "live.js", "said.js")
 
 
@@ -92,9 +93,12 @@ def clusters(request: Request) -> HTMLResponse:
 
 
 def part_clusters(request: Request) -> HTMLResponse:
-    """Return the tiles alone."""
+    """Return the tiles alone; with ``from``, without so many that one has."""
     site = site_of(request)
     summary = _fill("summary.html", **(grid := _grid(site, request)))
+    start = request.query_params.get("from", "0")
+    if start.isascii() and start.isdecimal() and len(start) < _MOST_DIGITS:
+        grid["grid"]["clusters"] = grid["grid"]["clusters"][int(start) :]
     tiles = _fill("tiles.html", **grid, most=None)
     return HTMLResponse(
         f'<p class="quiet" id="summary">{summary}</p><div id="clusters">{tiles}</div>'
@@ -140,7 +144,7 @@ def _nothing(grid: dict[str, Any]) -> dict[str, str]:
 
 
 def _next_fit(text: str) -> str:
-    """Make a sentence of what triggers the next fit; a terminal quotes commands, a page does not."""
+    """Make a sentence of what triggers the next fit, without a terminal's quotes."""
     text = text.replace("`", "")
     return f"{text.capitalize() if text.startswith('first') else f'Next fit {text}'}."
 

@@ -1,7 +1,7 @@
 // The grid of clusters: searched and ordered here, kept up to date while the daemon sorts.
 
 import { count, isForPage } from './api.js';
-import { refresher, update } from './live.js';
+import { getPart, refresher, update } from './live.js';
 import './said.js';
 
 const form = document.querySelector('form[role="search"]');
@@ -60,6 +60,21 @@ document.addEventListener('keydown', (event) => {
 });
 search();
 
+// The first answer holds the first clusters alone; the others follow.
+async function showRest() {
+  const rest = document.querySelector('[data-rest]');
+  if (!rest) return;
+  try {
+    const page = await getPart(`/parts/clusters?sort=${order()}&from=${tiles().length}`);
+    const there = new Set(tiles().map((tile) => tile.id));
+    const list = document.querySelector('#tiles');
+    list.append(...[...page.querySelectorAll('#tiles > li')].filter((tile) => !there.has(tile.id)));
+    rest.remove();
+    sort();
+    search();
+  } catch { /* the next pulse brings all; until then there is the link */ }
+}
+
 let stamp = document.querySelector('[data-stamp]').dataset.stamp;
 const refresh = refresher(() => `/parts/clusters?sort=${order()}`, (page) => {
   for (const id of ['summary', 'clusters']) update(document.querySelector(`#${id}`), page.querySelector(`#${id}`));
@@ -67,7 +82,7 @@ const refresh = refresher(() => `/parts/clusters?sort=${order()}`, (page) => {
   search();
 });
 // The first paint does not wait for what is below it.
-if (document.querySelector('[data-rest]')) requestAnimationFrame(() => setTimeout(refresh));
+requestAnimationFrame(() => setTimeout(showRest));
 document.addEventListener('pulse', ({ detail }) => {
   if (detail.stamp === stamp) return;
   stamp = detail.stamp;

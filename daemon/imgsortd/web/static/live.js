@@ -69,7 +69,7 @@ export function update(from, to) {
   if (had && document.activeElement !== focused) (focused.isConnected ? focused : document.querySelector('#main')).focus({ preventScroll: true });
 }
 
-const OURS = ['hidden', 'aria-disabled']; // set by the page, not by the server
+const OURS = ['hidden', 'aria-disabled', 'open']; // set by the page, not by the server
 
 function morph(from, to) {
   if (from.nodeType !== to.nodeType || from.nodeName !== to.nodeName) return from.replaceWith(to);
@@ -100,6 +100,8 @@ function morph(from, to) {
   }
 }
 
+export const getPart = async (path) => new DOMParser().parseFromString(await getText(path), 'text/html').body;
+
 // Fetches a part of the page again, at most every two seconds.
 export function refresher(path, take) {
   let due = 0;
@@ -108,8 +110,7 @@ export function refresher(path, take) {
     timer = null;
     due = Date.now() + 2000;
     try {
-      const page = new DOMParser().parseFromString(await getText(path()), 'text/html');
-      take(page.body);
+      take(await getPart(path()));
     } catch { /* the next pulse tries again */ }
   };
   return () => { timer ??= setTimeout(now, Math.max(0, due - Date.now())); };

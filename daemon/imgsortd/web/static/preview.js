@@ -55,6 +55,7 @@ export function openPreview(wall, actions) {
     image.replaceWith(fresh);
     image = fresh;
     image.addEventListener('load', fit);
+    image.addEventListener('error', () => { if (image === fresh) place.textContent += ', and cannot be shown large'; });
     image.style.backgroundImage = `url("${thumbnail(one.id, one.key)}")`;
     clearTimeout(later); // while a key is held, the thumbnails do
     later = setTimeout(load, isHeld ? HELD_MS : 0);

@@ -61,7 +61,7 @@ function mosaic(shots) {
 }
 
 function showNone() {
-  const isMore = !isWhole;
+  const isMore = isFirstRound; // in later ones there may be more, but hardly ever is
   title.textContent = isMore ? 'One moment …' : skipped.length ? `${count(skipped.length, 'picture')} skipped` : 'Nothing to review';
   words.hidden = isMore || skipped.length > 0;
   again.hidden = isMore || !skipped.length;

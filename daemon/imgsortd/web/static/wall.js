@@ -2,17 +2,14 @@
 // thousand scroll like ten; a screen reader is told of each its number and of how many.
 
 import { get, icon, make, thumbnail, TICK } from './api.js';
+import { listenToPointer } from './pointer.js';
+import { Rows } from './rows.js';
 
 const AHEAD = 1.2; // screens above and below that are kept ready
-const WIDEST = 3.2;
-const NARROWEST = 0.45;
 const CHUNK = 5000;
 const FAST = 4; // screens a second: faster, and pictures wait until the scrolling calms;
 const JUMP = .5; // so they do after a leap of so many screens, which may be the first of many
 const CALM_MS = 100;
-const LONG_PRESS_MS = 450;
-
-const aspect = (shot) => (shot.w && shot.h ? Math.min(WIDEST, Math.max(NARROWEST, shot.w / shot.h)) : 1);
 
 export class Wall extends EventTarget {
   constructor(element, { read, label = (shot) => shot.name }) {
@@ -22,7 +19,7 @@ export class Wall extends EventTarget {
     this.label = label;
     this.shots = [];
     this.total = Number(element.dataset.total);
-    this.rows = [];
+    this.rows = new Rows();
     this.nodes = new Map();
     this.chosen = new Set();
     this.at = 0;
@@ -33,6 +30,7 @@ export class Wall extends EventTarget {
     this.removed = new Map();
     this.next = undefined; // where the next chunk begins; null after the last one
     this.isLoading = false;
+    this.isToEnd = false;
     this.isRefused = false;
     this.lastY = scrollY;
     this.lastAt = 0;
@@ -48,6 +46,8 @@ export class Wall extends EventTarget {
     this.isLoading = true;
     try {
       while (this.next !== null) await this.#loadChunk();
+      if (this.isToEnd) this.#goTo(this.shots.length - 1, this.isRange);
+      this.isToEnd = false;
     } catch (error) {
       this.isRefused = !error.isPassing;
       throw error;
@@ -129,26 +129,12 @@ export class Wall extends EventTarget {
   layOut(place = this.#placeInSight()) {
     const style = getComputedStyle(this.element);
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-    this.gap = Math.round(parseFloat(style.getPropertyValue('--gap')) * rem);
-    const wanted = parseFloat(style.getPropertyValue('--row')) * rem;
-    const width = this.element.clientWidth;
-    this.width = width;
-    this.rows = [];
-    let y = 0;
-    for (let start = 0; start < this.shots.length;) {
-      let end = start;
-      let sum = 0;
-      while (end < this.shots.length && sum * wanted + this.gap * (end - start) < width) sum += aspect(this.shots[end++]);
-      const room = width - this.gap * (end - start - 1);
-      const isFull = sum * wanted + this.gap * (end - start) >= width;
-      const height = isFull ? room / sum : Math.min(wanted, room / sum);
-      this.rows.push({ start, end, y, height });
-      y += height + this.gap;
-      start = end;
-    }
+    const gap = Math.round(parseFloat(style.getPropertyValue('--gap')) * rem);
+    const height = parseFloat(style.getPropertyValue('--row')) * rem;
+    this.width = this.element.clientWidth;
+    this.rows = new Rows(this.shots, { width: this.width, height, gap });
     const missing = Math.max(0, this.total - this.shots.length);
-    const perPicture = this.shots.length ? y / this.shots.length : wanted / Math.max(1, width / wanted);
-    this.element.style.height = `${Math.ceil(Math.max(0, y - this.gap) + missing * perPicture)}px`;
+    this.element.style.height = `${Math.ceil(this.rows.height + missing * this.rows.perPicture)}px`;
     this.#keepInSight(place);
     this.render();
   }
@@ -157,15 +143,15 @@ export class Wall extends EventTarget {
   #placeInSight() {
     const top = -this.element.getBoundingClientRect().top;
     if (top <= 0 || !this.rows.length) return null;
-    const focused = this.rows[this.#rowOf(this.at)];
-    const row = this.#isInSight(focused) ? focused : this.rows[this.#rowAt(top)];
+    const focused = this.rows.row(this.rows.of(this.at));
+    const row = this.#isInSight(focused) ? focused : this.rows.row(this.rows.at(top));
     return { shot: this.shots[row === focused ? this.at : row.start], y: row.y - top };
   }
 
   #keepInSight(place) {
     const index = place ? this.shots.indexOf(place.shot) : -1;
     if (index < 0) return;
-    const y = this.rows[this.#rowOf(index)].y + this.element.getBoundingClientRect().top;
+    const y = this.rows.row(this.rows.of(index)).y + this.element.getBoundingClientRect().top;
     if (Math.abs(y - place.y) >= 1) scrollBy(0, y - place.y);
   }
 
@@ -173,22 +159,6 @@ export class Wall extends EventTarget {
     const { top } = this.element.getBoundingClientRect();
     return top + row.y + row.height > 0 && top + row.y < innerHeight;
   }
-
-  // The last row of which something that grows from row to row is no more than a value.
-  #lastRow(value, key) {
-    let low = 0;
-    let high = this.rows.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.rows[middle][key] <= value) low = middle;
-      else high = middle - 1;
-    }
-    return low;
-  }
-
-  #rowAt(y) { return this.#lastRow(y, 'y'); }
-
-  #rowOf(index) { return this.#lastRow(index, 'start'); }
 
   render() {
     if (!this.rows.length) {
@@ -198,10 +168,10 @@ export class Wall extends EventTarget {
     }
     const top = -this.element.getBoundingClientRect().top;
     const screen = innerHeight;
-    const first = this.#rowAt(top - AHEAD * screen);
-    const last = this.#rowAt(top + (1 + AHEAD) * screen);
+    const first = this.rows.at(top - AHEAD * screen);
+    const last = this.rows.at(top + (1 + AHEAD) * screen);
     const wanted = new Map();
-    const focused = this.#rowOf(this.at);
+    const focused = this.rows.of(this.at);
     if (focused < first) this.#place(focused, wanted);
     for (let row = first; row <= last; row += 1) this.#place(row, wanted);
     if (focused > last) this.#place(focused, wanted);
@@ -222,14 +192,12 @@ export class Wall extends EventTarget {
   }
 
   #place(number, wanted) {
-    const row = this.rows[number];
-    let x = 0;
-    for (let index = row.start; index < row.end; index += 1) {
+    const row = this.rows.row(number);
+    for (const { index, left, width } of this.rows.boxes(row)) {
       const shot = this.shots[index];
-      const width = aspect(shot) * row.height;
       const node = this.nodes.get(shot.id) ?? this.#make(shot);
       const { style } = node;
-      style.left = `${x}px`;
+      style.left = `${left}px`;
       style.top = `${row.y}px`;
       style.width = `${width}px`;
       style.height = `${row.height}px`;
@@ -239,7 +207,6 @@ export class Wall extends EventTarget {
       node.tabIndex = index === this.at ? 0 : -1;
       this.nodes.set(shot.id, node);
       wanted.set(shot.id, node);
-      x += width + this.gap;
     }
   }
 
@@ -261,18 +228,18 @@ export class Wall extends EventTarget {
     for (const [id, node] of nodes) {
       const image = node.firstElementChild;
       if (image.hasAttribute('src')) continue;
-      image.src = thumbnail(id, this.shots[this.#index(node)].key);
+      image.src = thumbnail(id, this.shots[this.index(node)].key);
     }
   }
 
-  #index(node) { return Number(node.getAttribute('aria-posinset')) - 1; }
+  index(node) { return Number(node.getAttribute('aria-posinset')) - 1; }
 
   // --- focus and choice ---------------------------------------------------------------------------
 
   focus(index) {
     if (!this.shots.length) return document.querySelector('#main').focus();
     this.at = Math.max(0, Math.min(index, this.shots.length - 1));
-    const row = this.rows[this.#rowOf(this.at)];
+    const row = this.rows.row(this.rows.of(this.at));
     const box = this.element.getBoundingClientRect();
     const bar = document.querySelector('.bar')?.offsetHeight ?? 0;
     const top = box.top + row.y - bar - 12;
@@ -329,51 +296,40 @@ export class Wall extends EventTarget {
     this.dispatchEvent(new Event('chosen'));
   }
 
-  beside(index, rows) {
-    const number = this.#rowOf(index);
-    const target = this.rows[Math.max(0, Math.min(this.rows.length - 1, number + rows))];
-    if (target === this.rows[number]) return rows < 0 ? 0 : this.shots.length - 1;
-    const middle = this.#middle(index, this.rows[number]);
-    let best = target.start;
-    for (let one = target.start; one < target.end; one += 1) {
-      if (Math.abs(this.#middle(one, target) - middle) < Math.abs(this.#middle(best, target) - middle)) best = one;
-    }
-    return best;
-  }
-
-  #middle(index, row) {
-    let x = 0;
-    for (let one = row.start; one < index; one += 1) x += aspect(this.shots[one]) * row.height + this.gap;
-    return x + (aspect(this.shots[index]) * row.height) / 2;
-  }
-
   // Whoever has scrolled away with no picture in focus goes on with those in sight.
   come() {
     if (!this.rows.length || this.element.contains(document.activeElement)) return;
-    if (this.#isInSight(this.rows[this.#rowOf(this.at)])) return;
-    this.at = this.rows[this.#rowAt(innerHeight / 3 - this.element.getBoundingClientRect().top)].start;
+    if (this.#isInSight(this.rows.row(this.rows.of(this.at)))) return;
+    this.at = this.rows.row(this.rows.at(innerHeight / 3 - this.element.getBoundingClientRect().top)).start;
     this.render();
   }
 
   // Moves by a key; returns whether it was one of the wall's.
   go(event) {
-    const page = Math.max(1, Math.floor(innerHeight / (this.rows[0]?.height ?? innerHeight)) - 1);
+    const page = Math.max(1, Math.floor(innerHeight / (this.rows.row(0)?.height ?? innerHeight)) - 1);
     const to = {
       ArrowLeft: () => this.at - 1,
       ArrowRight: () => this.at + 1,
-      ArrowUp: () => this.beside(this.at, -1),
-      ArrowDown: () => this.beside(this.at, 1),
-      PageUp: () => this.beside(this.at, -page),
-      PageDown: () => this.beside(this.at, page),
+      ArrowUp: () => this.rows.beside(this.at, -1),
+      ArrowDown: () => this.rows.beside(this.at, 1),
+      PageUp: () => this.rows.beside(this.at, -page),
+      PageDown: () => this.rows.beside(this.at, page),
       Home: () => 0,
       End: () => this.shots.length - 1,
     }[event.key];
     if (!to || !this.shots.length) return false;
-    const index = Math.max(0, Math.min(to(), this.shots.length - 1));
     this.element.classList.add('by-key');
-    if (event.shiftKey) this.chooseTo(index);
-    this.focus(index);
+    this.#goTo(to(), event.shiftKey);
+    // The very end may still be to come.
+    this.isToEnd = event.key === 'End' && this.next !== null;
+    this.isRange = event.shiftKey;
     return true;
+  }
+
+  #goTo(wanted, isRange) {
+    const index = Math.max(0, Math.min(wanted, this.shots.length - 1));
+    if (isRange) this.chooseTo(index);
+    this.focus(index);
   }
 
   #listen() {
@@ -394,41 +350,12 @@ export class Wall extends EventTarget {
     this.element.addEventListener('focusin', (event) => {
       const node = event.target.closest('.shot');
       if (!node) return;
-      const index = this.#index(node);
+      const index = this.index(node);
       if (index === this.at) return;
       this.nodes.get(this.shots[this.at]?.id)?.setAttribute('tabindex', '-1');
       this.at = index;
       node.tabIndex = 0;
     });
-    this.#listenToPointer();
-  }
-
-  #listenToPointer() {
-    let press = null;
-    let wasLong = false;
-    this.element.addEventListener('pointerdown', (event) => {
-      this.element.classList.remove('by-key');
-      const node = event.target.closest('.shot');
-      wasLong = false;
-      if (!node || event.pointerType === 'mouse') return;
-      press = setTimeout(() => { wasLong = true; this.toggle(this.#index(node)); }, LONG_PRESS_MS);
-    });
-    for (const name of ['pointerup', 'pointercancel', 'pointerleave']) this.element.addEventListener(name, () => clearTimeout(press));
-    this.element.addEventListener('contextmenu', (event) => { if (wasLong) event.preventDefault(); });
-    this.element.addEventListener('click', (event) => {
-      const node = event.target.closest('.shot');
-      const isEndOfLong = wasLong;
-      wasLong = false;
-      if (!node || isEndOfLong) return;
-      const index = this.#index(node);
-      if (event.shiftKey) this.chooseTo(index);
-      else if (event.ctrlKey || event.metaKey || event.target.closest('.tick') || (this.chosen.size && event.pointerType !== 'mouse')) this.toggle(index);
-      else {
-        this.focus(index);
-        this.dispatchEvent(new Event('open'));
-        return;
-      }
-      this.focus(index);
-    });
+    listenToPointer(this);
   }
 }
