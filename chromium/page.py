@@ -11,7 +11,7 @@ from typing import Any
 from chromium.keys import CTRL, SHIFT, strokes
 from chromium.process import Browser, BrowserError
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 _LOOK_EVERY_S = 0.02
 _DOMAINS = ("Page", "Runtime", "Log", "Audits", "Network", "Accessibility")
 # What the page moves by itself is counted from its first moment on.
