@@ -13,7 +13,7 @@ DIR ?=
 # What `make plots` draws: files that `make bench` wrote; the plots go to docs/.
 JSON ?=
 
-.PHONY: demo test check fix bench quality plots soak clean
+.PHONY: demo screenshots test check fix bench quality plots soak clean
 
 # One stamp for the whole environment: it is made anew when pyproject.toml changes.
 .venv/.installed: pyproject.toml
@@ -24,6 +24,10 @@ JSON ?=
 
 demo: .venv/.installed
 	$(BIN)/python demo/run.py $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+# The pictures of the page in docs/web/; they need a Chromium.
+screenshots: .venv/.installed
+	PYTHONPATH=. $(BIN)/python demo/screenshots.py
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile

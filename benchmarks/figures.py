@@ -22,6 +22,7 @@ class Unit(StrEnum):
     IMAGES_PER_S = "images/s"
     GFLOPS = "GFLOP/s"
     MEGABYTES = "MB"
+    KILOBYTES = "KB"
 
 
 class Goal(StrEnum):

@@ -25,6 +25,8 @@ BUSY_TARGET = Target(Goal.AT_LEAST, 0.95)
 MODEL_SPEED_TARGET = Target(Goal.AT_LEAST, 0.85)
 REFIT_PEAK_TARGET = Target(Goal.AT_MOST, 2000.0)
 STATUS_TARGET = Target(Goal.AT_MOST, 0.3)
+FIRST_PAINT_TARGET = Target(Goal.AT_MOST, 0.3)
+PAGE_WEIGHT_TARGET = Target(Goal.AT_MOST, 150.0)
 # The promises of refit and status are given for so many stored features.
 PROMISED_FEATURES = 1_000_000
 

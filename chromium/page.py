@@ -6,13 +6,12 @@ import base64
 import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from chromium.keys import CTRL, SHIFT, strokes
 from chromium.process import Browser, BrowserError
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 _LOOK_EVERY_S = 0.02
 _DOMAINS = ("Page", "Runtime", "Log", "Audits", "Network", "Accessibility")
 # What the page moves by itself is counted from its first moment on.
@@ -74,7 +73,7 @@ class Page:
     """
 
     def __init__(self, browser: Browser, look: Look | None = None) -> None:
-        self._browser = browser
+        self.browser = browser
         self._context = browser.ask("Target.createBrowserContext")["browserContextId"]
         target = browser.ask(
             "Target.createTarget", url="about:blank", browserContextId=self._context
@@ -87,16 +86,17 @@ class Page:
         for domain in _DOMAINS:
             self.ask(f"{domain}.enable")
         self.ask("Page.setLifecycleEventsEnabled", enabled=True)
+        self.ask("Emulation.setScrollbarsHidden", hidden=True)
         self.ask("Page.addScriptToEvaluateOnNewDocument", source=_BEFORE_ALL)
         self.look(look or Look())
 
     def close(self) -> None:
         """Close it and forget its cookies."""
-        self._browser.ask("Target.disposeBrowserContext", browserContextId=self._context)
+        self.browser.ask("Target.disposeBrowserContext", browserContextId=self._context)
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command and return its result."""
-        return self._browser.ask(method, self._session, **params)
+        return self.browser.ask(method, self._session, **params)
 
     def _happened(self, method: str, params: dict[str, Any]) -> None:
         if method == "Page.lifecycleEvent" and params["name"] == "load":
@@ -116,7 +116,7 @@ class Page:
 
     def take_complaints(self) -> list[str]:
         """Return what was complained of so far, and forget it."""
-        self._browser.hear(0)
+        self.browser.hear(0)
         taken, self.complaints = self.complaints, []
         return taken
 
@@ -164,7 +164,7 @@ class Page:
         while not is_so():
             if time.monotonic() > deadline:
                 raise BrowserError(f"not within {timeout_s:g} s: {what}; {self._where()}")
-            self._browser.hear(_LOOK_EVERY_S)
+            self.browser.hear(_LOOK_EVERY_S)
 
     def _where(self) -> str:
         said = self.run("`${location.href}: ${document.body?.innerText.slice(0, 1500)}`")
@@ -259,7 +259,6 @@ class Page:
         nodes = self.ask("Accessibility.getFullAXTree")["nodes"]
         return [node for node in nodes if not node.get("ignored")]
 
-    def picture(self, path: Path, *, whole: bool = False) -> None:
-        """Save a screenshot as PNG."""
-        data = self.ask("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        path.write_bytes(base64.b64decode(data))
+    def screenshot(self) -> bytes:
+        """Return a picture of the window, as PNG."""
+        return base64.b64decode(self.ask("Page.captureScreenshot")["data"])

@@ -26,7 +26,6 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    "--hide-scrollbars",
     "--force-color-profile=srgb",
     "--font-render-hinting=none",
     "--remote-debugging-pipe",

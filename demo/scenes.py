@@ -72,6 +72,11 @@ def crops(scenes: dict[str, Path], each: int = CROPS_A_SCENE) -> Iterator[tuple[
         yield f"{scene}-{number:02d}.jpg", _crop(pictures[scene], chance)
 
 
+def crop_of(path: Path) -> bytes:
+    """Return the JPEG bytes of one crop of a picture, always the same one."""
+    return _crop(_load(path), random.Random(f"{_SEED} {path.name}"))
+
+
 def scene_of(name: str) -> str:
     """Return the scene in a crop's file name: ``cat-07.jpg`` is of ``cat``."""
     return name.rpartition("-")[0]

@@ -71,7 +71,7 @@ _BASICS = """
   const wrong = [], all = (s) => [...document.querySelectorAll(s)];
   if (document.documentElement.lang !== 'en') wrong.push('no lang');
   if (!/ · imgsortd$/.test(document.title)) wrong.push(`title ${document.title}`);
-  if (all('h1').filter(e => e.checkVisibility()).length !== 1) wrong.push('not one h1');
+  if (all('h1').length !== 1) wrong.push('not one h1');
   if (all('main').length !== 1) wrong.push('not one main');
   let level = 0;
   for (const heading of all('h1, h2, h3, h4, h5, h6')) {
@@ -94,9 +94,10 @@ _TOO_WIDE = """
 (() => {
   const wide = document.documentElement.scrollWidth, wrong = [];
   if (wide > innerWidth) wrong.push(`${wide} px wide in a window of ${innerWidth}`);
+  const isCut = e => e && (getComputedStyle(e).overflowX !== 'visible' || isCut(e.parentElement));
   for (const e of document.querySelectorAll('main *, header *')) {
     const b = e.getBoundingClientRect();
-    if (!b.width || !e.checkVisibility() || e.closest('.unseen, .scroll, nav ul')) continue;
+    if (!b.width || !e.checkVisibility() || isCut(e.parentElement)) continue;
     if (b.right > innerWidth + 1 || b.left < -1) wrong.push(e.outerHTML.slice(0, 120));
   }
   return wrong;

@@ -122,6 +122,9 @@ class Bench:
     def pins(self) -> list[int | None]:
         return sorted(self.line.store.pins.all().values(), key=str)
 
+    def all_pins(self) -> list[tuple[Any, ...]]:
+        return self.line.store.connection.execute("SELECT * FROM pins ORDER BY sha256").fetchall()
+
     def allow(self, megapixels: float) -> None:
         """Read pictures of this size from now on, as after a reload of the configuration."""
         changes = {**self.changes, "pictures": {"max_megapixels": megapixels}}
@@ -248,6 +251,23 @@ def test_undo_brings_a_picture_back_with_the_pin_and_the_state_it_had(
     assert (bench.row("red-1.png")[2], bench.pins()) == (green, [green])
     assert bench.undo()["placed"] == 1
     assert (bench.row("red-1.png"), bench.pins()) == (first, [])
+
+
+def test_undo_and_its_undo_give_back_the_pins_with_their_times(make: Callable[..., Bench]) -> None:
+    bench = make()
+    green, blue = bench.cluster("green"), bench.cluster("blue")
+    bench.place("red-1.png", cluster=green)
+    bench.place("green-1.png", review=True)
+    first = bench.all_pins()
+    bench.place("red-1.png", "red-2.png", "green-1.png", cluster=blue)
+    second = bench.all_pins()
+
+    bench.undo()
+    undone = bench.all_pins()
+    bench.undo()
+
+    assert undone == first
+    assert bench.all_pins() == second
 
 
 def test_a_dragged_picture_that_is_placed_goes_back_to_where_it_was_dragged(

@@ -25,7 +25,9 @@ def former_of(store: Store, move: Move) -> Former | None:
     number = cluster_of(fsops.split(move.src)[0], store.records.named_folders())
     if number is None or not store.placings.in_force(number):
         return former
-    pin = Pin(number) if former.pin == Pin(None) else former.pin
+    pin = former.pin
+    if pin == Pin(None):
+        pin = Pin(number, pin.pinned_at)
     return Former(replace(former.before, cluster_id=number), pin)
 
 

@@ -105,6 +105,11 @@ def read_status(config: Config) -> StatusReport:
         store.close()
 
 
+def status_of(config: Config, store: Store | None) -> StatusReport:
+    """Put the report together from a snapshot that the caller has begun; None: no database."""
+    return _never_ran(config) if store is None else _report(config, store)
+
+
 def _never_ran(config: Config) -> StatusReport:
     outlook = look_ahead(config, None, None)
     return StatusReport(

@@ -9,6 +9,7 @@ import pytest
 
 from imgsortd.adapters.migrations import migrations
 from imgsortd.adapters.store import open_store
+from imgsortd.adapters.store_pins import Pin
 from imgsortd.core.perceptual import Look
 
 
@@ -88,4 +89,27 @@ def test_a_database_before_companions_takes_them_and_keeps_its_files(tmp_path: P
     counts = store.files.counts()
     assert (counts.seen, counts.sorted, counts.companions) == (2, 1, 1)
     assert store.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    store.close()
+
+
+def test_a_placing_from_before_pins_had_times_can_still_be_read(tmp_path: Path) -> None:
+    from sqlite_utils import Database
+
+    db = Database(sqlite3.connect(tmp_path / "imgsortd.db"))
+    migrations.apply(db, stop_before="m009_pin_times")
+    db.conn.executescript(
+        "INSERT INTO files(src, inode, size_bytes, mtime_ns, state, dst, seen_at) "
+        "VALUES (x'61', 1, 1, 1, 'sorted', x'62', 0);"
+        "INSERT INTO moves(file_id, op, src_root, src, inode, size_bytes, mtime_ns, sha256, dst, "
+        "phase, state_after, planned_at) "
+        "VALUES (1, 'move', 'target', x'61', 1, 1, 1, x'00', x'62', 'done', 'sorted', 0);"
+        "INSERT INTO placings VALUES (1, 'sorted', NULL, NULL, NULL, '', 1, NULL, 1, NULL);"
+    )
+    db.close()
+
+    store = open_store(tmp_path / "imgsortd.db")
+
+    former = store.placings.before(1)
+    assert former is not None
+    assert (former.pin, former.pin and former.pin.pinned_at) == (Pin(None), None)
     store.close()

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from imgsortd.adapters.store import Store, open_read_only, open_store, wal_is_sa
 from imgsortd.adapters.store_control import Heartbeat
 from imgsortd.adapters.store_files import storable
 from imgsortd.adapters.store_fits import stored_dtype
+from imgsortd.adapters.store_health import BUSY_TIMEOUT_S
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import (
@@ -374,3 +376,27 @@ def test_only_the_newest_errors_are_kept(store: Store) -> None:
 
     assert len(kept) == 200
     assert kept[0][2] == "249"
+
+
+def test_who_has_read_may_write_though_another_one_would_commit_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "imgsortd.db"
+    open_store(path).close()
+
+    def ask(verb: str) -> None:
+        other = Store(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S), path)
+        with other.atomic():
+            other.control.ask(verb, {})
+        other.close()
+
+    store = open_store(path)
+    other = Thread(target=ask, args=("undo",))
+    with store.atomic():
+        first = store.control.next_verb()
+        other.start()
+        other.join(0.5)  # as far as it comes
+        store.control.ask("refit", {})
+    other.join()
+
+    verbs = store.connection.execute("SELECT verb FROM requests ORDER BY id").fetchall()
+    assert (first, verbs) == (None, [("refit",), ("undo",)])
+    store.close()

@@ -359,6 +359,38 @@ def test_a_link_in_its_place_is_not_followed(
     assert len(warnings(caplog)) == 1
 
 
+def test_a_file_that_somebody_deletes_meanwhile_is_made_anew(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache()
+    cache.put(key(1), picture(1))
+    for path in tmp_path.glob("thumbnails.db*"):
+        path.unlink()
+
+    found = cache.get(key(1))
+    cache.put(key(2), picture(2))
+
+    assert found is None
+    assert cache.get(key(2)) == picture(2)
+    assert make_cache().get(key(2)) == picture(2)
+
+
+def test_a_file_that_somebody_puts_in_its_place_is_the_one_that_is_used(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    other = ThumbnailCache(tmp_path / "other.db", 8 * MEGABYTE, Clock())
+    other.put(key(2), picture(2))
+    other.close()
+    cache = make_cache()
+    cache.put(key(1), picture(1))
+
+    for path in tmp_path.glob("thumbnails.db-*"):
+        path.unlink()
+    (tmp_path / "other.db").replace(tmp_path / "thumbnails.db")
+
+    assert (cache.get(key(1)), cache.get(key(2))) == (None, picture(2))
+
+
 @pytest.mark.parametrize("wait_for", [1, 40, 200])
 def test_a_process_that_is_killed_leaves_a_file_that_can_be_used(
     make_cache: MakeCache, tmp_path: Path, caplog: pytest.LogCaptureFixture, wait_for: int

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -154,3 +155,22 @@ def test_one_sees_what_came_of_a_request(web: Web) -> None:
         "progress": "",
         "result": {"error": "too few pictures"},
     }
+
+
+def test_a_request_is_left_also_while_the_daemon_commits_one_thing_after_another(web: Web) -> None:
+    is_over = Event()
+
+    def commit() -> None:
+        with closing(open_store(web.config.database)) as store:
+            while not is_over.wait(0.001):
+                with store.atomic():
+                    store.connection.execute("DELETE FROM requests")
+
+    daemon = Thread(target=commit)
+    daemon.start()
+    with as_if_running(web.config):
+        answers = [web.post("/api/retry", {"files": [1]}, web.csrf()) for _ in range(30)]
+    is_over.set()
+    daemon.join()
+
+    assert {answer.status for answer in answers} == {202}, [answer.text for answer in answers]

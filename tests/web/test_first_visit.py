@@ -45,13 +45,13 @@ def sizes(site: Website) -> dict[str, int]:
     return {folder: len(files) for folder, files in tree(site.target).items() if files}
 
 
-def wait_for_tiles(page: Page, site: Website) -> None:
+def wait_for_tiles(site: Website, page: Page) -> None:
     """Wait until the page shows each folder with as many pictures as stand in it."""
     wait_until(lambda: dict(page.run(TILES)) == sizes(site), what=f"{page.run(TILES)}")
 
 
 def test_the_grid_grows_while_the_daemon_sorts_and_counts_what_is_on_the_disk(
-    page: Page, empty: Website
+    empty: Website, page: Page
 ) -> None:
     page.open(f"{empty.base}/")
     assert page.text("#clusters h2") == "No picture yet"
@@ -59,13 +59,13 @@ def test_the_grid_grows_while_the_daemon_sorts_and_counts_what_is_on_the_disk(
 
     empty.drop_all(6)
     empty.wait_sorted()
-    wait_for_tiles(page, empty)
+    wait_for_tiles(empty, page)
     page.wait(LOADED)
     assert page.text("#summary") == "24 pictures in 4 clusters, 24 this week"
 
     empty.drop("red", 5)
     empty.wait_sorted()
-    wait_for_tiles(page, empty)
+    wait_for_tiles(empty, page)
     page.wait("document.querySelector('[data-live]').textContent === 'Watching the inbox'")
     assert page.text("#summary") == "29 pictures in 4 clusters, 29 this week"
     assert max(dict(page.run(TILES)).values()) == 11
@@ -73,7 +73,7 @@ def test_the_grid_grows_while_the_daemon_sorts_and_counts_what_is_on_the_disk(
     assert sum(sizes(empty).values()) == empty.inbox.status().counts["sorted"] == 29
 
 
-def test_a_click_on_a_cluster_leads_to_all_its_pictures(page: Page, site: Website) -> None:
+def test_a_click_on_a_cluster_leads_to_all_its_pictures(site: Website, page: Page) -> None:
     page.open(f"{site.base}/")
 
     page.click(f"#c{site.cluster_of('green')} a")
@@ -85,7 +85,7 @@ def test_a_click_on_a_cluster_leads_to_all_its_pictures(page: Page, site: Websit
 
 
 def test_a_search_finds_by_any_part_of_the_name_says_how_many_and_can_be_taken_back(
-    page: Page, site: Website
+    site: Website, page: Page
 ) -> None:
     page.open(f"{site.base}/")
     everything = page.run(TILES)
@@ -111,7 +111,7 @@ def test_a_search_finds_by_any_part_of_the_name_says_how_many_and_can_be_taken_b
 
 
 def test_the_grid_stands_in_the_order_that_is_chosen_also_after_a_reload(
-    page: Page, site: Website
+    site: Website, page: Page
 ) -> None:
     largest = [site.folder_of(group) for group in ("yellow", "blue", "green", "red")]
     loose = "SELECT cluster_id FROM files GROUP BY cluster_id ORDER BY avg(distance) DESC"

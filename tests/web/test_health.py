@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,30 @@ def fill_up(folder: Path) -> None:
     with (folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
+
+
+def test_as_many_are_listed_as_are_counted_while_files_come_and_go(line: Line) -> None:
+    line.put("broken.jpg", b"no picture")
+    line.run()
+    change = "UPDATE files SET state = iif(state = 'set_aside', 'sorted', 'set_aside')"
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        with closing(sqlite3.connect(line.config.database, timeout=30)) as other:
+            while not stop.wait(0.002):  # so that readers come to their turn
+                with other:
+                    other.execute(change)
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        reports = [read_health(line.config) for _ in range(20)]
+    finally:
+        stop.set()
+        thread.join()
+
+    assert [r for r in reports if len(r["set_aside"]) != r["set_aside_total"]] == []
+    assert {r["counts"]["seen"] for r in reports} == {1}
 
 
 def test_the_report_is_that_of_the_status_with_more_beside_it(line: Line) -> None:

@@ -168,7 +168,7 @@ def test_sizes_are_those_of_now_and_the_rest_follows_soon(line: Line) -> None:
     before = look(line, overview)
     sql(line, "UPDATE files SET cluster_id = 1 WHERE cluster_id = 0")
 
-    clock.now_s = 1.0
+    clock.now_s = 0.1
     at_once = look(line, overview)
     clock.now_s = 3.0
     soon = look(line, overview)

@@ -82,6 +82,21 @@ def test_the_grid_comes_in_the_order_that_was_asked_for(tmp_path: Path) -> None:
     line.close()
 
 
+def test_names_with_numbers_stand_in_the_order_in_which_one_counts(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    paint_groups(line.config.inbox, 4)
+    line.run()
+    with line.store.atomic():
+        for number, name in enumerate(("Trip 10", "trip 9", "7")):
+            line.store.hands.name_cluster(number, name.encode(), name, None)
+
+    tags = page(open_web(line.config), "/?sort=name").tags
+
+    tiles = [attributes["id"] for _, attributes in tags if attributes.get("class") == "tile"]
+    assert tiles == ["c2", "c1", "c0"]
+    line.close()
+
+
 def first_tile(web: Web, order: str) -> str:
     tags = page(web, f"/?sort={order}").tags
     return next(attributes["id"] for _, attributes in tags if attributes.get("class") == "tile")

@@ -62,7 +62,7 @@ def next_name(page: Page, before: str) -> str:
 
 
 def test_every_answer_has_a_key_and_the_next_picture_is_there_at_once(
-    page: Page, site: Website
+    site: Website, page: Page
 ) -> None:
     total = in_review(site)
     page.open(f"{site.base}/review")
@@ -105,7 +105,7 @@ def test_every_answer_has_a_key_and_the_next_picture_is_there_at_once(
     assert in_review(site) == total - 5
 
 
-def test_the_last_answer_is_taken_back_and_asked_again(page: Page, site: Website) -> None:
+def test_the_last_answer_is_taken_back_and_asked_again(site: Website, page: Page) -> None:
     pins = site.pins()
     page.open(f"{site.base}/review")
     first = next_name(page, "\N{NO-BREAK SPACE}")
@@ -125,7 +125,7 @@ def test_the_last_answer_is_taken_back_and_asked_again(page: Page, site: Website
 
 
 def test_all_are_answered_faster_than_the_daemon_moves_them_and_each_is_where_it_was_sent(
-    page: Page, site: Website
+    site: Website, page: Page
 ) -> None:
     total = in_review(site)
     page.open(f"{site.base}/review")

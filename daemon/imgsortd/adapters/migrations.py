@@ -11,7 +11,7 @@ from sqlite_utils import Database, Migrations
 from imgsortd.adapters.first_schema import FIRST
 from imgsortd.adapters.schema_decisions import DECISIONS
 from imgsortd.adapters.schema_pictures import PICTURES
-from imgsortd.adapters.schema_placing import PLACING
+from imgsortd.adapters.schema_placing import PIN_TIMES, PLACING
 
 migrations = Migrations("imgsortd")
 
@@ -204,3 +204,9 @@ def m007_pictures(db: Database) -> None:
 def m008_placings(db: Database) -> None:
     """Keep what a picture had before a person placed it: its state, its cluster, its pin."""
     _run(db, PLACING)
+
+
+@migrations()
+def m009_pin_times(db: Database) -> None:
+    """Keep since when a picture was pinned before a person placed it."""
+    _run(db, PIN_TIMES)

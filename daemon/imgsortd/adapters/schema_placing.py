@@ -19,3 +19,9 @@ CREATE TABLE placings(
   is_pinned_to INTEGER
 );
 """
+
+# NULL where the pin is of the moment in which the move is made, or is no pin.
+PIN_TIMES = """
+ALTER TABLE placings ADD COLUMN was_pinned_at REAL;
+ALTER TABLE placings ADD COLUMN is_pinned_at REAL;
+"""

@@ -122,8 +122,25 @@ class Store:
         """
         with foreign_errors(self.path):
             check_in_place(self.path, self._inode)
+            if not self.connection.in_transaction:
+                # At once for writing: where one has read first, and another process has begun to
+                # commit (a request of the command line or the page), SQLite refuses at once
+                # instead of waiting. The block's end commits, or rolls back.
+                self.connection.execute("BEGIN IMMEDIATE")
+                with self._to_its_end():
+                    yield
+                return
             with self.db.atomic():
                 yield
+
+    @contextmanager
+    def _to_its_end(self) -> Iterator[None]:
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.connection.rollback()  # nothing, where the error has ended the transaction
+            raise
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

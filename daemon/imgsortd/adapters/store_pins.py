@@ -5,16 +5,20 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _STANDING = "dst IS NOT NULL AND state NOT IN ('pending', 'gone')"
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A picture stays in this cluster, or where it stands outside of all where it is None."""
+    """A picture stays in this cluster, or where it stands outside of all where it is None.
+
+    Two are equal that say the same; ``pinned_at``, in Unix seconds, is None where it is now.
+    """
 
     cluster_id: int | None
+    pinned_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,13 @@ class Pins:
         self._connection = connection
         self.version = 0
 
-    def put(self, sha256: bytes, cluster_id: int | None) -> None:
-        """Keep a picture in a cluster, or, with None, out of all."""
+    def put(self, sha256: bytes, cluster_id: int | None, pinned_at: float | None = None) -> None:
+        """Keep a picture in a cluster, or, with None, out of all; since now, or since then."""
         self.version += 1
         self._connection.execute(
             "INSERT INTO pins VALUES (?, ?, ?) ON CONFLICT(sha256) DO UPDATE SET "
             "cluster_id = excluded.cluster_id, pinned_at = excluded.pinned_at",
-            (sha256, cluster_id, time.time()),
+            (sha256, cluster_id, time.time() if pinned_at is None else pinned_at),
         )
 
     def remove(self, hashes: Iterable[bytes]) -> int:
@@ -60,9 +64,9 @@ class Pins:
     def get(self, sha256: bytes) -> Pin | None:
         """Return the pin of these bytes, or None where they are free."""
         row = self._connection.execute(
-            "SELECT cluster_id FROM pins WHERE sha256 = ?", (sha256,)
+            "SELECT cluster_id, pinned_at FROM pins WHERE sha256 = ?", (sha256,)
         ).fetchone()
-        return None if row is None else Pin(row[0])
+        return None if row is None else Pin(*row)
 
     def is_pinned(self, sha256: bytes) -> bool:
         """Tell whether a person has chosen the place of these bytes."""

@@ -32,14 +32,18 @@ class Placings:
         """
         before = self._pins.get(move.sha256)
         self._connection.execute(
-            "INSERT INTO placings SELECT ?, state, cluster_id, distance, fit_id, reason, "
-            "?, ?, ?, ? FROM files WHERE id = ?",
+            "INSERT INTO placings(move_id, state, cluster_id, distance, fit_id, reason, "
+            "was_pinned, was_pinned_to, was_pinned_at, is_pinned, is_pinned_to, is_pinned_at) "
+            "SELECT ?, state, cluster_id, distance, fit_id, reason, ?, ?, ?, ?, ?, ? "
+            "FROM files WHERE id = ?",
             (
                 move.move_id,
                 before is not None,
                 before and before.cluster_id,
+                before and before.pinned_at,
                 pin is not None,
                 pin and pin.cluster_id,
+                pin and pin.pinned_at,
                 move.file_id,
             ),
         )
@@ -52,35 +56,36 @@ class Placings:
         It is not given after: a crash would part the file from what its owner meant.
         """
         row = self._connection.execute(
-            "SELECT is_pinned, is_pinned_to FROM placings WHERE move_id = ?", (move.move_id,)
+            "SELECT is_pinned, is_pinned_to, is_pinned_at FROM placings WHERE move_id = ?",
+            (move.move_id,),
         ).fetchone()
         if row is None:
             return
-        pin = Pin(row[1]) if row[0] else None
+        pin = Pin(*row[1:]) if row[0] else None
         if pin is None:
             self._pins.remove([move.sha256])
-        elif pin != self._pins.get(move.sha256):
-            self._pins.put(move.sha256, pin.cluster_id)
+        elif pin.pinned_at is not None or pin != self._pins.get(move.sha256):
+            self._pins.put(move.sha256, pin.cluster_id, pin.pinned_at)
 
     def before(self, move_id: int) -> Former | None:
         """Return what the picture of such a move was before it; None for any other move."""
         if not self._is_kept:
             return None
         row = self._connection.execute(
-            "SELECT state, cluster_id, distance, fit_id, reason, was_pinned, was_pinned_to "
-            "FROM placings WHERE move_id = ?",
+            "SELECT state, cluster_id, distance, fit_id, reason, was_pinned, was_pinned_to, "
+            "was_pinned_at FROM placings WHERE move_id = ?",
             (move_id,),
         ).fetchone()
         if row is None:
             return None
         before = Before(FileState(row[0]), *row[1:5])
-        return Former(before, Pin(row[6]) if row[5] else None)
+        return Former(before, Pin(*row[6:]) if row[5] else None)
 
     @cached_property
     def _is_kept(self) -> bool:
-        """Whether there is the table: a dry run may read what an older imgsortd has left."""
-        table = "SELECT 1 FROM sqlite_master WHERE name = 'placings'"
-        return self._connection.execute(table).fetchone() is not None
+        """Whether there is all of the table: a dry run may read what an older imgsortd has left."""
+        column = "SELECT 1 FROM pragma_table_info('placings') WHERE name = 'was_pinned_at'"
+        return self._connection.execute(column).fetchone() is not None
 
     def in_force(self, cluster_id: int) -> bool:
         """Tell whether a cluster is one of the fit in force."""

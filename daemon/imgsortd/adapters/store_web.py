@@ -119,10 +119,13 @@ class WebRows:
         )
         return tuple(row)
 
-    def pins_state(self) -> tuple[int, float | None]:
-        """Return what is another value when the pins are others."""
-        row: tuple[int, float | None] = self._connection.execute(
-            "SELECT count(*), max(pinned_at) FROM pins"
+    def pins_state(self) -> tuple[object, ...]:
+        """Return what is another value when the pins are others.
+
+        An undo gives old ones back, so that the newest alone would not tell.
+        """
+        row: tuple[object, ...] = self._connection.execute(
+            "SELECT count(*), max(pinned_at), total(pinned_at), sum(cluster_id) FROM pins"
         ).fetchone()
         return row
 

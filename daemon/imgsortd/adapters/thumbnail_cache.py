@@ -82,9 +82,9 @@ class ThumbnailCache:
         self._clock = clock
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
+        self._inode = 0
         self._used: dict[bytes, float] = {}
-        self._is_told = False
-        self._is_closed = False
+        self._is_told = self._is_closed = False
 
     def get(self, sha256: bytes) -> Cached | None:
         """Return what is kept of a picture; None where nothing is."""
@@ -118,15 +118,12 @@ class ThumbnailCache:
             try:
                 connection = self._open(make=make)
                 return None if connection is None else do(connection)
-            except (sqlite3.Error, _DamagedError) as error:
+            except (sqlite3.Error, OSError, _DamagedError) as error:
                 self._drop()
                 if _is_damage(error):
                     self._begin_anew(str(error))
                 else:
                     self._tell(error)
-            except OSError as error:
-                self._drop()
-                self._tell(error)
         return None
 
     def _get(self, connection: sqlite3.Connection, sha256: bytes) -> Cached | None:
@@ -157,6 +154,8 @@ class ThumbnailCache:
         self._is_told = False
 
     def _open(self, *, make: bool) -> sqlite3.Connection | None:
+        if self._connection is not None and os.lstat(self._path).st_ino != self._inode:
+            self._drop()  # what is kept in a deleted file takes space, and is gone at the end
         if self._connection is not None or self._is_closed or self._max_bytes <= 0:
             return self._connection
         if not make and not os.path.lexists(self._path):
@@ -164,6 +163,7 @@ class ThumbnailCache:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with closing(fd):
             os.fchmod(fd, 0o600)
+            self._inode = os.fstat(fd).st_ino
         self._connection = connection = sqlite3.connect(
             self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )

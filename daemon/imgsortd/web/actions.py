@@ -109,7 +109,7 @@ def action(verb: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         if not _is_json(request.headers.get("content-type", "")):
             raise HTTPException(415, "expected Content-Type: application/json")
         params = _params(model, await request.body())
-        number = await run_in_threadpool(_leave, site_of(request).config, verb, params)
+        number = await run_in_threadpool(leave, site_of(request).config, verb, params)
         return Json({"request": number}, 202)
 
     handler.__name__ = f"post_{verb}"
@@ -163,7 +163,16 @@ def _sentence(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
-def _leave(config: Config, verb: str, params: dict[str, Any]) -> int:
+def leave(config: Config, verb: str, params: dict[str, Any]) -> int:
+    """Leave a request for the daemon; return its number.
+
+    Raises
+    ------
+    HTTPException
+        503: no daemon runs; 429: too many requests wait.
+    StoreError
+        The database cannot be written.
+    """
     if running_pid(config.state_dir) is None or not config.database.exists():
         raise HTTPException(
             503,

@@ -6,8 +6,8 @@ import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
 
-FREE = 5
-"""So many wrong tokens from one address cost nothing."""
+FREE = 20
+"""So many wrong tokens from one address cost nothing: a proxy may bring all people from one."""
 FREE_IN_ALL = 100
 _LEAST_S, _MOST_S = 2.0, 300.0
 _MOST_IN_ALL_S = 10.0  # one who guesses from everywhere must not lock everybody out
@@ -50,8 +50,8 @@ class Attempts:
             record.failures += 1
             record.last_s = now_s
             over = record.failures - free
-            if over >= 0:
-                record.wait_until_s = now_s + min(most_s, _LEAST_S * 2 ** min(over, 20))
+            if over > 0:
+                record.wait_until_s = now_s + min(most_s, _LEAST_S * 2 ** min(over - 1, 20))
             self._records.move_to_end(name)
         while len(self._records) > _MOST_ADDRESSES:
             self._records.popitem(last=False)

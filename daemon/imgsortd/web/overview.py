@@ -25,7 +25,7 @@ from imgsortd.web.plain import key_of, shown
 DAYS = 28
 WEEK = 7
 MOSAIC = 4
-_LEAST_S = 2.0
+_LEAST_S = 0.2
 _COST = 20
 """Looks take a twentieth of the time at most, however large the library."""
 _LATEST_S = 15.0

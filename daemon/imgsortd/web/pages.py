@@ -7,6 +7,7 @@ open to take what has changed.
 
 from __future__ import annotations
 
+import re
 import time
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,7 @@ _COUNTS = (
     ("undone", "Put back into the inbox"),
 )
 _FIRST_TILES = 48  # what a window shows, and some more: the page is there before the rest
+_MOST_DIGITS = 9
 _SCRIPTS = ("api.js", "live.js", "said.js")
 
 
@@ -91,9 +93,12 @@ def clusters(request: Request) -> HTMLResponse:
 
 
 def part_clusters(request: Request) -> HTMLResponse:
-    """Return the tiles alone."""
+    """Return the tiles alone; with ``from``, without so many that one has."""
     site = site_of(request)
     summary = _fill("summary.html", **(grid := _grid(site, request)))
+    start = request.query_params.get("from", "0")
+    if start.isascii() and start.isdecimal() and len(start) < _MOST_DIGITS:
+        grid["grid"]["clusters"] = grid["grid"]["clusters"][int(start) :]
     tiles = _fill("tiles.html", **grid, most=None)
     return HTMLResponse(
         f'<p class="quiet" id="summary">{summary}</p><div id="clusters">{tiles}</div>'
@@ -105,8 +110,10 @@ def _grid(site: Site, request: Request) -> dict[str, Any]:
         grid = site.overview.read(site.config, store)
     order = request.query_params.get("sort", "size")
     order = order if order in _ORDERS else "size"
+    by_name = sorted(grid["clusters"], key=lambda one: (_natural(one["folder"]), one["id"]))
+    placed = [{**one, "place": place} for place, one in enumerate(by_name)]
     return {
-        "grid": {**grid, "clusters": sorted(grid["clusters"], key=_ORDER_BY[order])},
+        "grid": {**grid, "clusters": sorted(placed, key=_ORDER_BY[order])},
         "total": sum(cluster["files"] for cluster in grid["clusters"]),
         "week": sum(cluster["week"] for cluster in grid["clusters"]),
         "orders": _ORDERS.items(),
@@ -120,8 +127,14 @@ _ORDER_BY = {
     "size": lambda c: (-c["files"], c["id"]),
     "newest": lambda c: (-(c["newest"] or 0), c["id"]),
     "loosest": lambda c: (-(c["loose"] or 0), c["id"]),
-    "name": lambda c: (c["folder"].casefold(), c["id"]),
+    "name": lambda c: c["place"],
 }
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what a name is ordered by: cluster_9 comes before cluster_10."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _nothing(grid: dict[str, Any]) -> dict[str, str]:
@@ -131,7 +144,8 @@ def _nothing(grid: dict[str, Any]) -> dict[str, str]:
 
 
 def _next_fit(text: str) -> str:
-    """Make a sentence of what triggers the next fit."""
+    """Make a sentence of what triggers the next fit, without a terminal's quotes."""
+    text = text.replace("`", "")
     return f"{text.capitalize() if text.startswith('first') else f'Next fit {text}'}."
 
 

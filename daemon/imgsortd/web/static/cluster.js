@@ -22,8 +22,6 @@ const onChange = () => {
   none.hidden = wall.total > 0;
 };
 handle(wall, { home, keys: [...KEYS, [['F2'], 'rename the cluster']], onChange });
-wall.addEventListener('loaded', onChange);
-wall.load().catch(complain);
 
 // --- the name ------------------------------------------------------------------------------------
 
@@ -36,15 +34,18 @@ async function rename(name, isUndo = false) {
   heading.textContent = folder;
   title.dataset.name = name;
   document.title = `${folder} · imgsortd`;
+  element.setAttribute('aria-label', `Pictures of ${folder}`);
   tell(`Renamed to ${folder}`, isUndo ? null : () => rename(before, true));
 }
 
 function edit() {
   if (title.querySelector('form')) return;
-  const input = make('input', { class: 'field', name: 'name', type: 'text', value: title.dataset.name, 'aria-label': 'Name of the cluster', maxlength: '200', autocomplete: 'off', spellcheck: false, placeholder: `cluster_${home}` });
+  const input = make('input', { class: 'field', name: 'name', type: 'text', value: title.dataset.name, 'aria-label': 'Name of the cluster', maxlength: '200', autocomplete: 'off', spellcheck: 'false', placeholder: `cluster_${home}` });
   const form = make('form', {}, input, make('button', { class: 'button main' }, 'Save'), make('button', { class: 'button', type: 'button' }, 'Cancel'));
   const rest = [...title.children];
+  let isAsking = false;
   const end = () => {
+    if (!form.isConnected) return;
     form.remove();
     rest.forEach((one) => { one.hidden = false; });
     title.querySelector('[data-do="rename"]').focus();
@@ -59,6 +60,8 @@ function edit() {
     event.preventDefault();
     const name = input.value.trim();
     if (name === title.dataset.name) return end();
+    if (isAsking) return null;
+    isAsking = true;
     try {
       await rename(name);
       end();
@@ -66,6 +69,8 @@ function edit() {
       complain(error);
       input.focus();
     }
+    isAsking = false;
+    return null;
   });
 }
 

@@ -1,20 +1,19 @@
 // The grid of clusters: searched and ordered here, kept up to date while the daemon sorts.
 
-import { count } from './api.js';
-import { morph, refresher } from './live.js';
+import { count, isForPage } from './api.js';
+import { getPart, refresher, update } from './live.js';
 import './said.js';
 
 const form = document.querySelector('form[role="search"]');
 const input = form.querySelector('input');
 const found = document.querySelector('#found');
 const none = document.querySelector('#none');
-const collator = new Intl.Collator(undefined, { numeric: true });
 
 const ORDERS = {
   size: (a, b) => b.dataset.files - a.dataset.files,
   newest: (a, b) => b.dataset.newest - a.dataset.newest,
   loosest: (a, b) => b.dataset.loose - a.dataset.loose,
-  name: (a, b) => collator.compare(a.dataset.title, b.dataset.title),
+  name: (a, b) => a.dataset.place - b.dataset.place,
 };
 const tiles = () => [...document.querySelectorAll('#tiles > li')];
 const order = () => form.querySelector('[aria-pressed="true"]').value;
@@ -27,12 +26,13 @@ function search() {
     shown += !tile.hidden;
   }
   none.hidden = shown > 0 || !words.length;
-  found.textContent = words.length ? `${count(shown, 'cluster')} found` : '';
+  const said = words.length ? `${count(shown, 'cluster')} found` : '';
+  if (found.textContent !== said) found.textContent = said; // it would be read aloud again
 }
 
 function sort() {
   const list = document.querySelector('#tiles');
-  const wanted = tiles().sort((a, b) => ORDERS[order()](a, b) || a.id.localeCompare(b.id, 'en', { numeric: true }));
+  const wanted = tiles().sort((a, b) => ORDERS[order()](a, b) || a.id.slice(1) - b.id.slice(1));
   wanted.forEach((tile, index) => { if (list.children[index] !== tile) list.insertBefore(tile, list.children[index]); });
 }
 
@@ -54,19 +54,35 @@ form.addEventListener('submit', (event) => {
 });
 input.addEventListener('input', () => { search(); keepAddress(); });
 document.addEventListener('keydown', (event) => {
-  if (event.key !== '/' || event.target.closest('input')) return;
+  if (event.key !== '/' || event.ctrlKey || !isForPage(event)) return;
   event.preventDefault();
   input.focus();
 });
 search();
 
+// The first answer holds the first clusters alone; the others follow.
+async function showRest() {
+  const rest = document.querySelector('[data-rest]');
+  if (!rest) return;
+  try {
+    const page = await getPart(`/parts/clusters?sort=${order()}&from=${tiles().length}`);
+    const there = new Set(tiles().map((tile) => tile.id));
+    const list = document.querySelector('#tiles');
+    list.append(...[...page.querySelectorAll('#tiles > li')].filter((tile) => !there.has(tile.id)));
+    rest.remove();
+    sort();
+    search();
+  } catch { /* the next pulse brings all; until then there is the link */ }
+}
+
 let stamp = document.querySelector('[data-stamp]').dataset.stamp;
 const refresh = refresher(() => `/parts/clusters?sort=${order()}`, (page) => {
-  for (const id of ['summary', 'clusters']) morph(document.querySelector(`#${id}`), page.querySelector(`#${id}`));
+  for (const id of ['summary', 'clusters']) update(document.querySelector(`#${id}`), page.querySelector(`#${id}`));
+  sort(); // another order may have been chosen since it was asked for
   search();
 });
 // The first paint does not wait for what is below it.
-if (document.querySelector('[data-rest]')) requestAnimationFrame(() => setTimeout(refresh));
+requestAnimationFrame(() => setTimeout(showRest));
 document.addEventListener('pulse', ({ detail }) => {
   if (detail.stamp === stamp) return;
   stamp = detail.stamp;

@@ -1,6 +1,6 @@
 // The keys of a page, on `?`.
 
-import { CROSS, icon, isForPage, make } from './api.js';
+import { closeOutside, CROSS, icon, isForPage, make } from './api.js';
 
 export function help(keys) {
   const rows = keys.flatMap(([names, text]) => [
@@ -11,7 +11,7 @@ export function help(keys) {
   const dialog = make('dialog', { class: 'help', 'aria-label': 'Keys' },
     make('div', { class: 'title' }, make('h2', { class: 'grow' }, 'Keys'), close), make('dl', {}, ...rows));
   close.addEventListener('click', () => dialog.close());
-  dialog.addEventListener('click', (event) => { if (event.target === dialog) dialog.close(); });
+  closeOutside(dialog);
   document.body.append(dialog);
   const open = () => dialog.showModal();
   document.querySelector('[data-do="help"]')?.addEventListener('click', open);

@@ -1,10 +1,10 @@
 // Chooses a cluster by typing a part of its name.
 
-import { get, make, thumbnail } from './api.js';
+import { closeOutside, get, make, thumbnail } from './api.js';
 
 const RECENT = 'imgsortd.recent';
 const recent = () => { try { return JSON.parse(sessionStorage.getItem(RECENT)) ?? []; } catch { return []; } };
-const remember = (folder) => sessionStorage.setItem(RECENT, JSON.stringify([folder, ...recent().filter((one) => one !== folder)].slice(0, 8)));
+const remember = (folder) => { try { sessionStorage.setItem(RECENT, JSON.stringify([folder, ...recent().filter((one) => one !== folder)].slice(0, 8))); } catch { /* no place for it */ } };
 let number = 0;
 
 function options(grid, home) {
@@ -16,14 +16,22 @@ function options(grid, home) {
   return [...clusters, ...folders].sort((a, b) => rank(a.folder) - rank(b.folder) || b.files - a.files);
 }
 
+// What is called exactly so comes first, then what begins so.
 function matching(all, typed) {
-  const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
+  const wanted = typed.toLowerCase();
+  const words = wanted.split(/\s+/).filter(Boolean);
+  const rank = ({ folder, number }) => {
+    if (folder === typed) return 0;
+    const name = folder.toLowerCase();
+    if (name === wanted || String(number) === wanted) return 1;
+    return name.startsWith(wanted) ? 2 : 3;
+  };
   return all.filter((one) => words.every((word) => one.folder.toLowerCase().includes(word) || String(one.number) === word))
-    .sort((a, b) => Number(b.folder.toLowerCase().startsWith(typed.toLowerCase())) - Number(a.folder.toLowerCase().startsWith(typed.toLowerCase())));
+    .sort((a, b) => rank(a) - rank(b));
 }
 
 function line(one, id) {
-  const shot = one.shot ? make('img', { src: thumbnail(...one.shot), alt: '', width: 40, height: 40 })
+  const shot = one.shot ? make('img', { src: thumbnail(...one.shot), alt: '', width: 40, height: 40, loading: 'lazy' })
     : make('span', { class: 'blank', 'aria-hidden': 'true' }, one.isNew ? '+' : '');
   const text = one.isNew ? make('span', {}, 'New folder ', make('bdi', {}, one.folder)) : make('bdi', {}, one.folder);
   return make('li', { role: 'option', id, 'aria-selected': 'false' }, shot, text,
@@ -34,7 +42,7 @@ function line(one, id) {
 export async function pick(title, { home = null, onlyNew = false, review = false } = {}) {
   const before = document.activeElement;
   const id = `picker-${number += 1}`;
-  const input = make('input', { class: 'field', name: 'cluster', type: 'text', role: 'combobox', 'aria-expanded': 'true', 'aria-controls': id, 'aria-autocomplete': 'list', autocomplete: 'off', spellcheck: false, maxlength: '200', placeholder: onlyNew ? 'Name of the folder' : 'Type a part of its name', 'aria-label': title });
+  const input = make('input', { class: 'field', name: 'cluster', type: 'text', role: 'combobox', 'aria-expanded': 'false', 'aria-controls': id, 'aria-autocomplete': 'list', autocomplete: 'off', spellcheck: 'false', maxlength: '200', placeholder: onlyNew ? 'Name of the folder' : 'Type a part of its name', 'aria-label': title });
   const list = make('ul', { id, role: 'listbox', 'aria-label': title });
   const dialog = make('dialog', { class: 'picker', 'aria-label': title }, make('h2', {}, title), input, list);
   let all = null; // until the server has told; what is typed meanwhile is kept
@@ -45,6 +53,7 @@ export async function pick(title, { home = null, onlyNew = false, review = false
   let failure = null;
 
   const mark = () => {
+    input.setAttribute('aria-expanded', String(shown.length > 0));
     [...list.children].forEach((item, index) => item.setAttribute('aria-selected', String(index === at)));
     list.children[at]?.scrollIntoView({ block: 'nearest' });
     if (shown.length) input.setAttribute('aria-activedescendant', `${id}-${at}`);
@@ -65,6 +74,7 @@ export async function pick(title, { home = null, onlyNew = false, review = false
 
   input.addEventListener('input', fill);
   input.addEventListener('keydown', (event) => {
+    if (event.isComposing) return;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step && shown.length) {
       at = (at + step + shown.length) % shown.length;
@@ -79,7 +89,7 @@ export async function pick(title, { home = null, onlyNew = false, review = false
     const item = event.target.closest('li');
     if (item) take([...list.children].indexOf(item));
   });
-  dialog.addEventListener('click', (event) => { if (event.target === dialog) dialog.close(); });
+  closeOutside(dialog);
   document.body.append(dialog);
   dialog.showModal();
   get('/api/clusters').then((grid) => {

@@ -1,16 +1,11 @@
 // The proposal that waits, and the fits there were.
 
-import { ask, isForPage, make } from './api.js';
-import { morph, refresher } from './live.js';
-import { complain, tell } from './said.js';
+import { ask, isForPage } from './api.js';
+import { refreshed } from './live.js';
+import { once, tell } from './said.js';
 
 const part = document.querySelector('#refits');
-
-const refresh = refresher(() => '/parts/refits', (body) => {
-  const fresh = make('div', { id: 'refits' });
-  fresh.append(...body.childNodes);
-  morph(part, fresh);
-});
+const refresh = refreshed(part, '/parts/refits');
 
 const WORDS = {
   accept: (result) => `Fit ${result.fit_id} is in force${result.moved ? `; ${result.moved.toLocaleString('en')} files moved` : ''}`,
@@ -27,20 +22,18 @@ function body(verb, button) {
   return { fit_id: Number(form.dataset.fit), move };
 }
 
-part.addEventListener('click', async (event) => {
-  const button = event.target.closest('[data-ask]');
+async function decide(verb, asked) {
+  tell(verb === 'refit' ? 'Fitting …' : 'The daemon is at it …');
+  const result = await ask(verb, asked);
+  const batch = result.moved && result.batch;
+  tell(WORDS[verb](result), batch ? async () => { await ask('undo', { batch }); tell('The files are back where they were'); } : null);
+}
+
+part.addEventListener('click', async ({ target }) => {
+  const button = target.closest('[data-ask]');
   if (!button) return;
   const verb = button.dataset.ask;
-  button.disabled = true;
-  tell(verb === 'refit' ? 'Fitting …' : 'The daemon is at it …');
-  try {
-    const result = await ask(verb, body(verb, button));
-    const batch = result.moved && result.batch;
-    tell(WORDS[verb](result), batch ? async () => { await ask('undo', { batch }); tell('The files are back where they were'); } : null);
-  } catch (error) {
-    complain(error);
-  }
-  button.disabled = false;
+  await once(button, () => decide(verb, body(verb, button)));
   refresh();
 });
 document.addEventListener('submit', (event) => event.preventDefault());

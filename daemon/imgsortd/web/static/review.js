@@ -9,7 +9,8 @@ import { complain, place } from './said.js';
 const AHEAD = 3;
 const FEW = 6;
 const page = document.querySelector('#review');
-const image = document.querySelector('#picture');
+const none = document.querySelector('#none');
+const [title, words, again] = none.children;
 const name = document.querySelector('#name');
 const reason = document.querySelector('#reason');
 const told = document.querySelector('#told');
@@ -18,28 +19,39 @@ const doneText = document.querySelector('[data-done]');
 const buttons = [...document.querySelectorAll('[data-answer]')];
 
 let queue = [];
+let skipped = [];
 let next = null;
 let isWhole = false;
-let total = 0;
+let isFirstRound = true;
+let isFilling = false;
+let hasShown = false;
+let total = null;
 let done = 0;
-let busy = null;
 const seen = new Set();
 
+// Reads on before the queue is at its end. Where that fails, the next pulse tries again.
 async function fill() {
-  if (isWhole || queue.length >= FEW || busy) return busy;
-  busy = (async () => {
-    const more = await get(`/api/review?limit=20${next === null ? '' : `&after=${next}`}`);
-    total = next === null ? more.total : total;
-    next = more.next;
-    isWhole = next === null;
-    queue.push(...more.pictures.filter((one) => !seen.has(one.id)));
-    more.pictures.forEach((one) => seen.add(one.id));
-  })();
+  if (isFilling) return;
+  isFilling = true;
   try {
-    await busy;
-  } finally {
-    busy = null;
+    while (!isWhole && queue.length < FEW) await read();
+  } catch (error) {
+    complain(error);
   }
+  isFilling = false;
+  if (page.hidden || !hasShown) show();
+}
+
+async function read() {
+  const more = await get(`/api/review?limit=20${next === null ? '' : `&after=${next}`}`);
+  const fresh = more.pictures.filter((one) => !seen.has(one.id));
+  fresh.forEach((one) => seen.add(one.id));
+  queue.push(...fresh);
+  total = isFirstRound ? total ?? more.total : total + fresh.length;
+  next = more.next;
+  if (next !== null) return;
+  isWhole = true;
+  isFirstRound = false;
 }
 
 function mosaic(shots) {
@@ -48,16 +60,30 @@ function mosaic(shots) {
   return box;
 }
 
+function showNone() {
+  const isMore = isFirstRound; // in later ones there may be more, but hardly ever is
+  title.textContent = isMore ? 'One moment …' : skipped.length ? `${count(skipped.length, 'picture')} skipped` : 'Nothing to review';
+  words.hidden = isMore || skipped.length > 0;
+  again.hidden = isMore || !skipped.length;
+  if (told.textContent !== title.textContent) told.textContent = title.textContent;
+}
+
+function showCounts() {
+  left.textContent = `${count(Math.max(queue.length, total - done), 'picture')} to look at`;
+  doneText.textContent = done ? `, ${done.toLocaleString('en')} answered` : '';
+}
+
 function show() {
   const shot = queue[0];
+  const hadFocus = page.contains(document.activeElement);
   page.hidden = !shot;
-  document.querySelector('#none').hidden = Boolean(shot);
-  left.textContent = `${count(Math.max(0, total - done), 'picture')} to look at`;
-  doneText.textContent = done ? `, ${done.toLocaleString('en')} answered` : '';
+  none.hidden = Boolean(shot);
+  hasShown = isWhole || Boolean(shot);
+  if (!shot) showNone();
+  if (!shot && hadFocus) document.querySelector('#main').focus();
+  showCounts();
   if (!shot) return;
-  image.hidden = false;
-  image.alt = shot.name;
-  image.src = preview(shot.id, shot.key);
+  showPicture(shot);
   name.textContent = shot.name;
   reason.textContent = shot.reason;
   buttons.forEach((button, index) => {
@@ -72,34 +98,49 @@ function show() {
   for (const one of queue.slice(1, 1 + AHEAD)) new Image().src = preview(one.id, one.key);
 }
 
-async function advance() {
-  queue.shift();
+// An element of its own each time: until the next picture has come, the one before would stand there.
+function showPicture(shot) {
+  const image = make('img', { id: 'picture', alt: shot.name, width: 1600, height: 1200 });
+  image.addEventListener('error', () => {
+    if (queue[0] === shot) reason.textContent = `${shot.reason} (the picture cannot be shown)`;
+  });
+  image.src = preview(shot.id, shot.key);
+  document.querySelector('#picture').replaceWith(image);
+}
+
+function advance() {
+  const shot = queue.shift();
   show();
-  try {
-    await fill();
-  } catch (error) {
-    complain(error);
-  }
-  if (!queue.length || page.hidden) show();
+  fill();
+  return shot;
 }
 
 function answer(to, where) {
-  const shot = queue[0];
-  if (!shot) return;
+  if (!queue.length) return;
   done += 1;
-  advance();
+  const shot = advance();
   place([shot], to, where, {
-    back: () => {
+    // What one is about to answer stays: a picture that could not be moved comes after it.
+    back: (_, isUndo) => {
       done -= 1;
-      queue = [shot, ...queue.filter((one) => one.id !== shot.id)];
-      show();
+      queue.splice(isUndo ? 0 : 1, 0, shot);
+      if (queue[0] === shot) show();
+      else showCounts();
     },
   });
 }
 
 function skip() {
-  if (queue[0]) advance();
+  if (queue.length) skipped.push(advance());
+  if (!queue.length) show();
 }
+
+again.addEventListener('click', () => {
+  queue.push(...skipped);
+  skipped = [];
+  show();
+  buttons[0].focus();
+});
 
 async function choose(options) {
   const shot = queue[0];
@@ -140,7 +181,6 @@ document.addEventListener('keydown', (event) => {
   event.preventDefault();
   does[event.key]();
 });
-image.addEventListener('error', () => { reason.textContent = `${queue[0]?.reason ?? ''} (the picture cannot be shown)`; });
 help([
   [['1', '2', '3'], 'the cluster with that number'],
   [['m'], 'another cluster, by its name'],
@@ -150,4 +190,9 @@ help([
   [['l'], 'pictures like it'],
   [['u'], 'undo the last answer; again, the one before'],
 ]);
-fill().then(show, complain);
+// More may have come, or the server can be reached again.
+document.addEventListener('pulse', ({ detail }) => {
+  if (isWhole && detail.review > total - done) isWhole = false;
+  fill();
+});
+fill();

@@ -1,10 +1,10 @@
-// What one does with the pictures of a wall: the same on each page that has one.
+// A wall's pictures and what one does with them: the same on each page that has one.
 
 import { count, icon, CROSS, isForPage, make } from './api.js';
 import { help } from './help.js';
 import { pick } from './picker.js';
 import { openPreview } from './preview.js';
-import { complain, place } from './said.js';
+import { complain, place, showIn } from './said.js';
 
 export const KEYS = [
   [['←', '→', '↑', '↓'], 'go to another picture'],
@@ -34,8 +34,21 @@ export function handle(wall, { home = null, keys = KEYS, onChange = () => {} } =
     if (!chosen) return false;
     wall.take(shots.map((shot) => shot.id));
     onChange();
-    place(shots, chosen.to, chosen.folder, { back: (ids) => { wall.giveBack(ids); onChange(); } });
+    goTo(wall.at);
+    place(shots, chosen.to, chosen.folder, { back: giveBack });
     return true;
+  }
+
+  // Puts the focus onto a picture, unless it is busy elsewhere.
+  function goTo(index) {
+    if (document.querySelector('dialog[open]') || document.activeElement.matches('input')) return;
+    wall.focus(index);
+  }
+
+  function giveBack(ids, isUndo) {
+    wall.giveBack(ids, isUndo);
+    onChange();
+    if (isUndo) goTo(wall.at);
   }
 
   const buttons = [
@@ -47,16 +60,22 @@ export function handle(wall, { home = null, keys = KEYS, onChange = () => {} } =
     button.addEventListener('click', action);
     bar.append(button);
   }
+  wall.addEventListener('loaded', onChange);
+  // A pulse comes when the server can be reached again.
+  const load = () => wall.load().catch(complain);
+  document.addEventListener('pulse', load);
+  load();
   wall.addEventListener('chosen', () => {
     bar.hidden = !wall.chosen.size;
     words.textContent = wall.chosen.size ? `${wall.chosen.size.toLocaleString('en')} selected` : '';
   });
-  const open = () => { if (wall.shots.length) openPreview(wall, { move }); };
+  const open = () => { if (wall.shots.length) openPreview(wall, { move, showIn }); };
   wall.addEventListener('open', open);
 
   document.addEventListener('keydown', (event) => {
     if (!isForPage(event)) return;
     const isOnWall = wall.element.contains(event.target) || event.target === document.body || event.target.id === 'main';
+    if (isOnWall) wall.come();
     if (event.ctrlKey) {
       if (event.key !== 'a' || !isOnWall) return;
       event.preventDefault();

@@ -2,7 +2,6 @@
 
 import { count } from './api.js';
 import './live.js';
-import { complain } from './said.js';
 import { handle } from './shots.js';
 import { Wall } from './wall.js';
 
@@ -19,5 +18,3 @@ const read = ({ pictures, compared }) => {
 const wall = new Wall(element, { read, label: (shot) => `${shot.name}, in ${shot.folder ?? 'the inbox'}` });
 const onChange = () => { document.querySelector('#none').hidden = wall.total > 0; };
 handle(wall, { onChange });
-wall.addEventListener('loaded', onChange);
-wall.load().catch(complain);

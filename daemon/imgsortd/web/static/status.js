@@ -1,28 +1,22 @@
 // The daemon's state, kept up to date; set-aside files are tried again from here.
 
-import { ask, make } from './api.js';
-import { morph, refresher } from './live.js';
-import { complain, tell } from './said.js';
+import { ask } from './api.js';
+import { refreshed } from './live.js';
+import { once, tell } from './said.js';
 
 const part = document.querySelector('#status');
-const refresh = refresher(() => '/parts/status', (body) => {
-  const fresh = make('div', { id: 'status' });
-  fresh.append(...body.childNodes);
-  morph(part, fresh);
-});
+const refresh = refreshed(part, '/parts/status');
 document.addEventListener('pulse', refresh);
 setInterval(() => { if (!document.hidden) refresh(); }, 15000);
 
-part.addEventListener('click', async (event) => {
-  const button = event.target.closest('[data-ask="retry"]');
+async function retry(file) {
+  const result = await ask('retry', { files: [file] });
+  tell(result.retried ? 'It is back in the inbox and is read again' : `Not tried again: ${result.left[0]?.reason}`);
+}
+
+part.addEventListener('click', async ({ target }) => {
+  const button = target.closest('[data-ask="retry"]');
   if (!button) return;
-  button.disabled = true;
-  try {
-    const result = await ask('retry', { files: [Number(button.dataset.file)] });
-    tell(result.retried ? 'It is back in the inbox and is read again' : `Not tried again: ${result.left[0]?.reason}`);
-  } catch (error) {
-    complain(error);
-  }
-  button.disabled = false;
+  await once(button, () => retry(Number(button.dataset.file)));
   refresh();
 });

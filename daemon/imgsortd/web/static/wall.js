@@ -2,15 +2,14 @@
 // thousand scroll like ten; a screen reader is told of each its number and of how many.
 
 import { get, icon, make, thumbnail, TICK } from './api.js';
+import { listenToPointer } from './pointer.js';
+import { Rows } from './rows.js';
 
 const AHEAD = 1.2; // screens above and below that are kept ready
-const WIDEST = 3.2;
-const NARROWEST = 0.45;
 const CHUNK = 5000;
-const FAST = 4; // screens a second: faster, and pictures wait until the scrolling calms
-const LONG_PRESS_MS = 450;
-
-const aspect = (shot) => (shot.w && shot.h ? Math.min(WIDEST, Math.max(NARROWEST, shot.w / shot.h)) : 1);
+const FAST = 4; // screens a second: faster, and pictures wait until the scrolling calms;
+const JUMP = .5; // so they do after a leap of so many screens, which may be the first of many
+const CALM_MS = 100;
 
 export class Wall extends EventTarget {
   constructor(element, { read, label = (shot) => shot.name }) {
@@ -20,12 +19,19 @@ export class Wall extends EventTarget {
     this.label = label;
     this.shots = [];
     this.total = Number(element.dataset.total);
-    this.rows = [];
+    this.rows = new Rows();
     this.nodes = new Map();
     this.chosen = new Set();
     this.at = 0;
-    this.anchor = null;
+    this.anchor = null; // where a range begins,
+    this.before = new Set(); // and what was chosen besides it
+    this.isAllChosen = false;
+    this.known = new Map(); // the place of each that was ever here, by its id
     this.removed = new Map();
+    this.next = undefined; // where the next chunk begins; null after the last one
+    this.isLoading = false;
+    this.isToEnd = false;
+    this.isRefused = false;
     this.lastY = scrollY;
     this.lastAt = 0;
     this.isFast = false;
@@ -34,24 +40,41 @@ export class Wall extends EventTarget {
 
   // --- pictures -------------------------------------------------------------------------------
 
+  // Reads all, chunk by chunk. Where that fails, the next call goes on from there.
   async load() {
-    let path = this.element.dataset.source;
-    let isFirst = true;
-    for (;;) {
-      const { total, shots, next } = this.read(await get(path));
-      this.total = total;
-      const gone = new Set(this.removed.keys());
-      this.shots.push(...shots.filter((shot) => !gone.has(shot.id)));
-      this.layOut();
-      if (isFirst) this.dispatchEvent(new Event('loaded'));
-      isFirst = false;
-      if (!next) break;
-      const url = new URL(this.element.dataset.source, location.href);
-      url.searchParams.set('after', next);
-      url.searchParams.set('limit', CHUNK);
-      path = url.pathname + url.search;
+    if (this.isLoading || this.isRefused) return;
+    this.isLoading = true;
+    try {
+      while (this.next !== null) await this.#loadChunk();
+      if (this.isToEnd) this.#goTo(this.shots.length - 1, this.isRange);
+      this.isToEnd = false;
+    } catch (error) {
+      this.isRefused = !error.isPassing;
+      throw error;
+    } finally {
+      this.isLoading = false;
     }
-    this.dispatchEvent(new Event('whole'));
+  }
+
+  async #loadChunk() {
+    const url = new URL(this.element.dataset.source, location.href);
+    if (this.next) {
+      url.searchParams.set('after', this.next);
+      url.searchParams.set('limit', CHUNK);
+    }
+    const { total, shots, next } = this.read(await get(url.pathname + url.search));
+    for (const shot of shots) {
+      if (this.known.has(shot.id)) continue; // the order may be another since the chunk before
+      this.known.set(shot.id, this.known.size);
+      this.shots.push(shot);
+      if (this.isAllChosen) this.chosen.add(shot.id);
+    }
+    this.next = next;
+    // Some may have left since the server counted, or be moved by the page but not yet by the daemon.
+    this.total = next === null ? this.shots.length : Math.max(this.shots.length, total - (this.known.size - this.shots.length));
+    this.layOut();
+    this.dispatchEvent(new Event('loaded'));
+    if (this.isAllChosen) this.#tell();
   }
 
   picked() {
@@ -61,13 +84,15 @@ export class Wall extends EventTarget {
 
   take(ids) {
     const gone = new Set(ids);
-    this.shots.forEach((shot, index) => { if (gone.has(shot.id)) this.removed.set(shot.id, { shot, index }); });
-    const hadFocus = this.element.contains(document.activeElement);
+    const place = this.#placeInSight();
+    const taken = this.shots.filter((shot) => gone.has(shot.id));
+    taken.forEach((shot) => this.removed.set(shot.id, shot));
     this.at -= this.shots.slice(0, this.at).filter((shot) => gone.has(shot.id)).length;
     this.shots = this.shots.filter((shot) => !gone.has(shot.id));
-    this.total -= gone.size;
-    this.chosen.clear();
-    this.anchor = null;
+    this.at = Math.max(0, Math.min(this.at, this.shots.length - 1));
+    this.total -= taken.length;
+    ids.forEach((id) => this.chosen.delete(id));
+    this.#anchorAt(null);
     for (const id of ids) {
       const node = this.nodes.get(id);
       this.nodes.delete(id);
@@ -76,71 +101,63 @@ export class Wall extends EventTarget {
       node.removeAttribute('tabindex');
       setTimeout(() => node.remove(), 170);
     }
-    this.layOut();
-    if (hadFocus && this.shots.length) this.focus(Math.min(this.at, this.shots.length - 1));
-    this.#tell();
+    this.layOut(place);
+    this.#changed();
   }
 
-  giveBack(ids) {
-    const back = ids.map((id) => this.removed.get(id)).filter(Boolean).sort((a, b) => a.index - b.index);
-    for (const { shot, index } of back) {
-      this.shots.splice(index, 0, shot);
-      this.removed.delete(shot.id);
-    }
+  giveBack(ids, goThere) {
+    const place = this.#placeInSight();
+    const inOrder = (a, b) => this.known.get(a.id) - this.known.get(b.id);
+    const back = ids.map((id) => this.removed.get(id)).filter(Boolean).sort(inOrder);
+    const current = goThere && back.length ? back[0] : this.shots[this.at];
+    back.forEach((shot) => this.removed.delete(shot.id));
+    this.shots = [...this.shots, ...back].sort(inOrder);
+    this.at = Math.max(0, this.shots.indexOf(current));
     this.total += back.length;
-    this.layOut();
-    if (back.length) this.focus(this.shots.indexOf(back[0].shot));
+    this.#anchorAt(null);
+    this.layOut(place);
+    this.#changed();
+  }
+
+  #changed() {
     this.#tell();
+    this.dispatchEvent(new Event('changed'));
   }
 
   // --- layout ---------------------------------------------------------------------------------
 
-  layOut() {
+  layOut(place = this.#placeInSight()) {
     const style = getComputedStyle(this.element);
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-    this.gap = Math.round(parseFloat(style.getPropertyValue('--gap')) * rem);
-    const wanted = parseFloat(style.getPropertyValue('--row')) * rem;
-    const width = this.element.clientWidth;
-    this.width = width;
-    this.rows = [];
-    let y = 0;
-    for (let start = 0; start < this.shots.length;) {
-      let end = start;
-      let sum = 0;
-      while (end < this.shots.length && sum * wanted + this.gap * (end - start) < width) sum += aspect(this.shots[end++]);
-      const room = width - this.gap * (end - start - 1);
-      const isFull = sum * wanted + this.gap * (end - start) >= width;
-      const height = isFull ? room / sum : Math.min(wanted, room / sum);
-      this.rows.push({ start, end, y, height });
-      y += height + this.gap;
-      start = end;
-    }
+    const gap = Math.round(parseFloat(style.getPropertyValue('--gap')) * rem);
+    const height = parseFloat(style.getPropertyValue('--row')) * rem;
+    this.width = this.element.clientWidth;
+    this.rows = new Rows(this.shots, { width: this.width, height, gap });
     const missing = Math.max(0, this.total - this.shots.length);
-    const perPicture = this.shots.length ? y / this.shots.length : wanted / Math.max(1, width / wanted);
-    this.element.style.height = `${Math.ceil(Math.max(0, y - this.gap) + missing * perPicture)}px`;
+    this.element.style.height = `${Math.ceil(this.rows.height + missing * this.rows.perPicture)}px`;
+    this.#keepInSight(place);
     this.render();
   }
 
-  #rowAt(y) {
-    let low = 0;
-    let high = this.rows.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.rows[middle].y <= y) low = middle;
-      else high = middle - 1;
-    }
-    return low;
+  // What stands at the top of the window stays there when the rows become others.
+  #placeInSight() {
+    const top = -this.element.getBoundingClientRect().top;
+    if (top <= 0 || !this.rows.length) return null;
+    const focused = this.rows.row(this.rows.of(this.at));
+    const row = this.#isInSight(focused) ? focused : this.rows.row(this.rows.at(top));
+    return { shot: this.shots[row === focused ? this.at : row.start], y: row.y - top };
   }
 
-  #rowOf(index) {
-    let low = 0;
-    let high = this.rows.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.rows[middle].start <= index) low = middle;
-      else high = middle - 1;
-    }
-    return low;
+  #keepInSight(place) {
+    const index = place ? this.shots.indexOf(place.shot) : -1;
+    if (index < 0) return;
+    const y = this.rows.row(this.rows.of(index)).y + this.element.getBoundingClientRect().top;
+    if (Math.abs(y - place.y) >= 1) scrollBy(0, y - place.y);
+  }
+
+  #isInSight(row) {
+    const { top } = this.element.getBoundingClientRect();
+    return top + row.y + row.height > 0 && top + row.y < innerHeight;
   }
 
   render() {
@@ -151,15 +168,17 @@ export class Wall extends EventTarget {
     }
     const top = -this.element.getBoundingClientRect().top;
     const screen = innerHeight;
-    const first = this.#rowAt(top - AHEAD * screen);
-    const last = this.#rowAt(top + (1 + AHEAD) * screen);
+    const first = this.rows.at(top - AHEAD * screen);
+    const last = this.rows.at(top + (1 + AHEAD) * screen);
     const wanted = new Map();
-    const focused = this.#rowOf(this.at);
+    const focused = this.rows.of(this.at);
     if (focused < first) this.#place(focused, wanted);
     for (let row = first; row <= last; row += 1) this.#place(row, wanted);
     if (focused > last) this.#place(focused, wanted);
     for (const [id, node] of this.nodes) {
       if (wanted.has(id)) continue;
+      const image = node.firstElementChild;
+      if (!image.complete) image.removeAttribute('src'); // what was passed need not come any more
       node.remove();
       this.nodes.delete(id);
     }
@@ -173,14 +192,12 @@ export class Wall extends EventTarget {
   }
 
   #place(number, wanted) {
-    const row = this.rows[number];
-    let x = 0;
-    for (let index = row.start; index < row.end; index += 1) {
+    const row = this.rows.row(number);
+    for (const { index, left, width } of this.rows.boxes(row)) {
       const shot = this.shots[index];
-      const width = aspect(shot) * row.height;
       const node = this.nodes.get(shot.id) ?? this.#make(shot);
       const { style } = node;
-      style.left = `${x}px`;
+      style.left = `${left}px`;
       style.top = `${row.y}px`;
       style.width = `${width}px`;
       style.height = `${row.height}px`;
@@ -190,12 +207,11 @@ export class Wall extends EventTarget {
       node.tabIndex = index === this.at ? 0 : -1;
       this.nodes.set(shot.id, node);
       wanted.set(shot.id, node);
-      x += width + this.gap;
     }
   }
 
   #make(shot) {
-    const image = make('img', { alt: this.label(shot), width: 320, height: 320, decoding: 'async', draggable: false });
+    const image = make('img', { alt: this.label(shot), width: 320, height: 320, decoding: 'async', draggable: 'false' });
     const node = make('div', { class: 'shot', role: 'option' }, image, make('span', { class: 'tick', 'aria-hidden': 'true' }, icon(TICK)));
     if (shot.pinned) node.append(make('span', { class: 'pinned', title: 'Put here by you' }, make('span', { class: 'unseen' }, 'put here by you')));
     if (shot.says) node.append(make('span', { class: 'says' }, shot.says));
@@ -212,18 +228,18 @@ export class Wall extends EventTarget {
     for (const [id, node] of nodes) {
       const image = node.firstElementChild;
       if (image.hasAttribute('src')) continue;
-      image.src = thumbnail(id, this.#shot(node).key);
+      image.src = thumbnail(id, this.shots[this.index(node)].key);
     }
   }
 
-  #shot(node) { return this.shots[Number(node.getAttribute('aria-posinset')) - 1]; }
+  index(node) { return Number(node.getAttribute('aria-posinset')) - 1; }
 
   // --- focus and choice ---------------------------------------------------------------------------
 
   focus(index) {
-    if (!this.shots.length) return;
+    if (!this.shots.length) return document.querySelector('#main').focus();
     this.at = Math.max(0, Math.min(index, this.shots.length - 1));
-    const row = this.rows[this.#rowOf(this.at)];
+    const row = this.rows.row(this.rows.of(this.at));
     const box = this.element.getBoundingClientRect();
     const bar = document.querySelector('.bar')?.offsetHeight ?? 0;
     const top = box.top + row.y - bar - 12;
@@ -231,19 +247,27 @@ export class Wall extends EventTarget {
     if (top < 0) scrollBy(0, top);
     else if (bottom > 0) scrollBy(0, bottom);
     this.render();
-    this.nodes.get(this.shots[this.at].id)?.focus({ preventScroll: true });
+    return this.nodes.get(this.shots[this.at].id)?.focus({ preventScroll: true });
   }
 
   toggle(index) {
     const { id } = this.shots[index];
     if (this.chosen.has(id)) this.chosen.delete(id);
     else this.chosen.add(id);
-    this.anchor = index;
+    this.#anchorAt(index);
     this.#mark();
   }
 
+  #anchorAt(index) {
+    this.anchor = index;
+    this.before = new Set(this.chosen);
+    this.isAllChosen = false;
+  }
+
+  // A range reaches from where it began to here; what it reached before and no longer does is let go.
   chooseTo(index) {
-    this.anchor ??= this.at;
+    if (this.anchor === null || !this.chosen.size) this.#anchorAt(this.at);
+    this.chosen = new Set(this.before);
     const [from, to] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
     for (let one = from; one <= to; one += 1) this.chosen.add(this.shots[one].id);
     this.#mark();
@@ -251,12 +275,14 @@ export class Wall extends EventTarget {
 
   chooseAll() {
     for (const shot of this.shots) this.chosen.add(shot.id);
+    this.#anchorAt(null);
+    this.isAllChosen = true; // also those that are still to come
     this.#mark();
   }
 
   clear() {
     this.chosen.clear();
-    this.anchor = null;
+    this.#anchorAt(null);
     this.#mark();
   }
 
@@ -270,43 +296,40 @@ export class Wall extends EventTarget {
     this.dispatchEvent(new Event('chosen'));
   }
 
-  beside(index, rows) {
-    const number = this.#rowOf(index);
-    const target = this.rows[Math.max(0, Math.min(this.rows.length - 1, number + rows))];
-    if (target === this.rows[number]) return rows < 0 ? 0 : this.shots.length - 1;
-    const middle = this.#middle(index, this.rows[number]);
-    let best = target.start;
-    for (let one = target.start; one < target.end; one += 1) {
-      if (Math.abs(this.#middle(one, target) - middle) < Math.abs(this.#middle(best, target) - middle)) best = one;
-    }
-    return best;
-  }
-
-  #middle(index, row) {
-    let x = 0;
-    for (let one = row.start; one < index; one += 1) x += aspect(this.shots[one]) * row.height + this.gap;
-    return x + (aspect(this.shots[index]) * row.height) / 2;
+  // Whoever has scrolled away with no picture in focus goes on with those in sight.
+  come() {
+    if (!this.rows.length || this.element.contains(document.activeElement)) return;
+    if (this.#isInSight(this.rows.row(this.rows.of(this.at)))) return;
+    this.at = this.rows.row(this.rows.at(innerHeight / 3 - this.element.getBoundingClientRect().top)).start;
+    this.render();
   }
 
   // Moves by a key; returns whether it was one of the wall's.
   go(event) {
-    const page = Math.max(1, Math.floor(innerHeight / (this.rows[0]?.height ?? innerHeight)) - 1);
+    const page = Math.max(1, Math.floor(innerHeight / (this.rows.row(0)?.height ?? innerHeight)) - 1);
     const to = {
       ArrowLeft: () => this.at - 1,
       ArrowRight: () => this.at + 1,
-      ArrowUp: () => this.beside(this.at, -1),
-      ArrowDown: () => this.beside(this.at, 1),
-      PageUp: () => this.beside(this.at, -page),
-      PageDown: () => this.beside(this.at, page),
+      ArrowUp: () => this.rows.beside(this.at, -1),
+      ArrowDown: () => this.rows.beside(this.at, 1),
+      PageUp: () => this.rows.beside(this.at, -page),
+      PageDown: () => this.rows.beside(this.at, page),
       Home: () => 0,
       End: () => this.shots.length - 1,
     }[event.key];
     if (!to || !this.shots.length) return false;
-    const index = Math.max(0, Math.min(to(), this.shots.length - 1));
     this.element.classList.add('by-key');
-    if (event.shiftKey) this.chooseTo(index);
-    this.focus(index);
+    this.#goTo(to(), event.shiftKey);
+    // The very end may still be to come.
+    this.isToEnd = event.key === 'End' && this.next !== null;
+    this.isRange = event.shiftKey;
     return true;
+  }
+
+  #goTo(wanted, isRange) {
+    const index = Math.max(0, Math.min(wanted, this.shots.length - 1));
+    if (isRange) this.chooseTo(index);
+    this.focus(index);
   }
 
   #listen() {
@@ -314,11 +337,11 @@ export class Wall extends EventTarget {
     let calm = null;
     addEventListener('scroll', () => {
       const now = performance.now();
-      const speed = Math.abs(scrollY - this.lastY) / Math.max(1, now - this.lastAt) * 1000 / innerHeight;
+      const screens = Math.abs(scrollY - this.lastY) / innerHeight;
+      this.isFast = screens > JUMP || screens / Math.max(.001, (now - this.lastAt) / 1000) > FAST;
       [this.lastY, this.lastAt] = [scrollY, now];
-      this.isFast = speed > FAST;
       clearTimeout(calm);
-      calm = setTimeout(() => { this.isFast = false; this.render(); }, 90);
+      calm = setTimeout(() => { this.isFast = false; this.render(); }, CALM_MS);
       if (waiting) return;
       waiting = true;
       requestAnimationFrame(() => { waiting = false; this.render(); });
@@ -327,39 +350,12 @@ export class Wall extends EventTarget {
     this.element.addEventListener('focusin', (event) => {
       const node = event.target.closest('.shot');
       if (!node) return;
-      const index = Number(node.getAttribute('aria-posinset')) - 1;
+      const index = this.index(node);
       if (index === this.at) return;
       this.nodes.get(this.shots[this.at]?.id)?.setAttribute('tabindex', '-1');
       this.at = index;
       node.tabIndex = 0;
     });
-    this.#listenToPointer();
-  }
-
-  #listenToPointer() {
-    let press = null;
-    let wasLong = false;
-    this.element.addEventListener('pointerdown', (event) => {
-      this.element.classList.remove('by-key');
-      const node = event.target.closest('.shot');
-      wasLong = false;
-      if (!node || event.pointerType === 'mouse') return;
-      press = setTimeout(() => { wasLong = true; this.toggle(this.shots.indexOf(this.#shot(node))); }, LONG_PRESS_MS);
-    });
-    for (const name of ['pointerup', 'pointercancel', 'pointerleave']) this.element.addEventListener(name, () => clearTimeout(press));
-    this.element.addEventListener('contextmenu', (event) => { if (wasLong) event.preventDefault(); });
-    this.element.addEventListener('click', (event) => {
-      const node = event.target.closest('.shot');
-      if (!node || wasLong) return;
-      const index = this.shots.indexOf(this.#shot(node));
-      if (event.shiftKey) this.chooseTo(index);
-      else if (event.ctrlKey || event.metaKey || event.target.closest('.tick') || (this.chosen.size && event.pointerType !== 'mouse')) this.toggle(index);
-      else {
-        this.focus(index);
-        this.dispatchEvent(new Event('open'));
-        return;
-      }
-      this.focus(index);
-    });
+    listenToPointer(this);
   }
 }
