@@ -11,16 +11,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from chromium import Browser, Page, running_browser
+from chromium import Browser, Page, running_browser, served
 from PIL import Image
 from rich.console import Console
 
@@ -101,26 +98,6 @@ def _write_picture(target: Path, store: Store, file_id: int, chance: np.random.G
     path.write_bytes(data)
 
 
-@contextmanager
-def served(config_file: Path) -> Iterator[str]:
-    """Run ``imgsortd web`` beside the block; yield its address."""
-    command = [sys.executable, "-m", "imgsortd", "web", "-c", str(config_file), "--port", "0"]
-    log_file = config_file.with_name("web.log")
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environ())
-    try:
-        assert process.stdout is not None
-        said = process.stdout.readline().decode().strip()
-        if not said.startswith("open "):
-            raise SystemExit(f"{' '.join(command)}: {said}\n{log_file.read_text()}")
-        yield said.removeprefix("open ").rstrip("/")
-    finally:
-        process.terminate()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
 def load(browser: Browser, address: str) -> dict[str, float]:
     """Load the grid with an empty cache; return its times in seconds and its weight in bytes."""
     page = Page(browser)
@@ -158,7 +135,9 @@ def measure(images: int, loads: int, work: Path, say: Callable[[str], None]) -> 
     gather_cluster(store, wall)
     pictures = make_pictures_real(config, store)
     store.close()
-    with served(config_file) as address, running_browser(work / "profile") as browser:
+    log_file = config_file.with_name("web.log")
+    serving = served(config_file, log_file, environ())
+    with serving as address, running_browser(work / "profile") as browser:
         say(f"web page: {loads} loads")
         rounds = [load(browser, address) for _ in range(loads + 1)]
         say("web page: walls and neighbours")

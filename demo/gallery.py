@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from chromium import Look, Page
 from PIL import Image, ImageColor
-from workspace import Workspace
 
 from imgsortd.errors import ImgsortdError
 
@@ -92,34 +88,3 @@ def _shot(page: Page) -> Image.Image:
     page.run("document.documentElement.style.scrollbarGutter = 'auto'")
     page.wait(_LOADED)
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-
-
-@contextmanager
-def served(workspace: Workspace, config: Path) -> Iterator[str]:
-    """Run ``imgsortd web`` on a free port beside the block; yield its address.
-
-    Raises
-    ------
-    ImgsortdError
-        It does not come up; the text has what it said.
-    """
-    log = workspace.root / "web.log"
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "imgsortd", "web", "-c", str(config), "--port", "0"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=file,
-            start_new_session=True,
-        )
-    try:
-        assert process.stdout is not None
-        said = process.stdout.readline().decode().strip()
-        if not said.startswith("open "):
-            raise ImgsortdError(f"the page does not come up: {said}\n{log.read_text()}")
-        yield said.removeprefix("open ").rstrip("/")
-    finally:
-        process.terminate()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()

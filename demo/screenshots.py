@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from chromium import Browser, BrowserError, Page, find_chromium, running_browser
+from chromium import Browser, BrowserError, Page, find_chromium, running_browser, served
 from daemon_process import listen, running_daemon
-from gallery import DARK, DESK, PHONE, Gallery, served
+from gallery import DARK, DESK, PHONE, Gallery
 from progress import look
 from run import EXIT_INTERRUPTED, get_weights, out, say
 from scenes import crop_of, crops, find_scenes, scene_of
@@ -51,6 +51,7 @@ NAMES = {
 # Of scikit-image's too, and like nothing that is in a cluster.
 ODD = ("moon.png", "ihc.png", "clock_motion.png", "page.png", "horse.png", "cell.png")
 TOKEN = "only-for-this-picture"
+LOG = "web.log"
 _DAY_S = 86_400
 _WAIT_S = 300.0
 _TILES = "document.querySelectorAll('.tile').length"
@@ -243,12 +244,12 @@ class Tour:
 def take_all(workspace: Workspace, browser: Browser, gallery: Gallery) -> None:
     """Sort, look, and take a picture of each page."""
     config = write_config(workspace, CLUSTERS)
-    with running_daemon(workspace), served(workspace, config) as base:
+    with running_daemon(workspace), served(config, workspace.root / LOG) as base:
         dropped = Tour(browser, base, gallery).sorting(workspace)
         wait_placed(workspace, dropped)
     spread_over_weeks(workspace)
     write_config(workspace, CLUSTERS_OF_THE_REFIT)
-    with running_daemon(workspace), served(workspace, config) as base:
+    with running_daemon(workspace), served(config, workspace.root / LOG) as base:
         tour = Tour(browser, base, gallery)
         more = drop_odd(workspace) + drop_crops(workspace, 2, EACH + 1)
         wait_placed(workspace, dropped + more)
@@ -264,7 +265,8 @@ def take_all(workspace: Workspace, browser: Browser, gallery: Gallery) -> None:
     token = workspace.root / "token"
     token.write_text(TOKEN)
     token.chmod(0o600)
-    with served(workspace, write_config(workspace, CLUSTERS, token_file=str(token))) as base:
+    with_token = write_config(workspace, CLUSTERS, token_file=str(token))
+    with served(with_token, workspace.root / LOG) as base:
         Tour(browser, base, gallery).login()
 
 

@@ -198,6 +198,7 @@ def open_store(path: Path) -> Store:
         check_health(connection, path)
         _set_page_size(connection)
         _set_durability(connection)
+        _set_temporary_folder(connection, path.parent)
         store = Store(connection, path)
         _migrate(store)
     return store
@@ -259,6 +260,13 @@ def _set_durability(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
     # With SQLite's usual 2 MB, a commit of thousands of rows writes and syncs half-way.
     connection.execute(f"PRAGMA cache_size={-_CACHE_KB}")
+
+
+def _set_temporary_folder(connection: sqlite3.Connection, folder: Path) -> None:
+    """Let SQLite put a large statement's own journal here: /tmp may be read-only."""
+    with suppress(sqlite3.OperationalError, UnicodeEncodeError):  # not in every SQLite
+        name = str(folder.absolute()).replace("'", "''")
+        connection.execute(f"PRAGMA temp_store_directory='{name}'")
 
 
 def _migrate(store: Store) -> None:
