@@ -169,7 +169,7 @@ def test_the_first_answer_of_a_large_grid_holds_what_a_window_shows(tmp_path: Pa
 
     first, whole, part = web.get("/"), web.get("/?all=1"), web.get("/parts/clusters")
 
-    assert [answer.text.count('class="tile"') for answer in (first, whole, part)] == [48, 100, 100]
+    assert [answer.text.count('class="tile"') for answer in (first, whole, part)] == [24, 100, 100]
     assert "Show all 100 clusters" in first.text
     assert "Show all" not in whole.text
 

@@ -43,7 +43,7 @@ _COUNTS = (
     ("companions", "Companions of pictures"),
     ("undone", "Put back into the inbox"),
 )
-_FIRST_TILES = 48  # what a window shows, and some more: the page is there before the rest
+_FIRST_TILES = 24  # what a window shows, and some more: the page is there before the rest
 _MOST_DIGITS = 9
 _SCRIPTS = ("api.js", "live.js", "said.js")
 
