@@ -65,6 +65,12 @@ def _environment() -> Environment:
     return environment
 
 
+def warm_up() -> None:
+    """Compile the templates, so that who comes first need not wait for it."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+
+
 def _printable(value: Any) -> Any:
     """Show names that could steer a reader's screen as their codes."""
     return printable(value) if type(value) is str else value
