@@ -9,8 +9,9 @@ from typing import Any
 
 from imgsortd.adapters.backups import backups, day_of
 from imgsortd.adapters.int8_checks import newest_check
-from imgsortd.adapters.store import Store, open_read_only
+from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_files import Counts
+from imgsortd.adapters.store_opening import one_state, open_any
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config, Precision
 from imgsortd.core.names import folder_of
@@ -93,16 +94,8 @@ def read_status(config: Config) -> StatusReport:
         The database is there and cannot be read. (Where there is none yet, the
         report says that the daemon has never run.)
     """
-    if not config.database.exists():
-        return _never_ran(config)
-    store = open_read_only(config.database)
-    try:
-        if not store.has_tables():  # for the blink of the first start
-            return _never_ran(config)
-        with store.snapshot():  # one snapshot: counts taken apart would not add up
-            return _report(config, store)
-    finally:
-        store.close()
+    with open_any(config.database) as store, one_state(store):
+        return status_of(config, store)
 
 
 def status_of(config: Config, store: Store | None) -> StatusReport:

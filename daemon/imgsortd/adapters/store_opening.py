@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from imgsortd.adapters.store import Store, open_read_only
@@ -45,3 +45,8 @@ def open_any(path: Path) -> Iterator[Store | None]:
             yield store if store.has_tables() else None
     finally:
         store.close()
+
+
+def one_state(store: Store | None) -> AbstractContextManager[None]:
+    """Let all that is read in a block be of one moment: counts taken apart would not add up."""
+    return nullcontext() if store is None else store.snapshot()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from imgsortd.adapters.store import Store
-from imgsortd.adapters.store_opening import open_any
+from imgsortd.adapters.store_opening import one_state, open_any
 from imgsortd.adapters.store_vitals import SetAside, Vitals
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import Phase
@@ -32,7 +30,7 @@ def read_health(config: Config) -> dict[str, Any]:
         The database is there and cannot be read.
     """
     rate, set_aside, errors = [0] * MINUTES, [], []
-    with open_any(config.database) as store, _one_state(store):
+    with open_any(config.database) as store, one_state(store):
         report = plain(status_of(config, store).as_dict())
         if store is not None:
             rows = Vitals(store.connection)
@@ -50,11 +48,6 @@ def read_health(config: Config) -> dict[str, Any]:
         "set_aside_total": report["counts"]["set_aside"],
         "errors": errors,
     }
-
-
-def _one_state(store: Store | None) -> AbstractContextManager[None]:
-    """Let all that is read be of one moment: the list of files has as many as are counted."""
-    return nullcontext() if store is None else store.snapshot()
 
 
 def _set_aside(file: SetAside) -> dict[str, Any]:

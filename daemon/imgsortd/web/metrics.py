@@ -13,11 +13,12 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from imgsortd import __version__
-from imgsortd.adapters.store_opening import open_any
+from imgsortd.adapters.store import Store
+from imgsortd.adapters.store_opening import one_state, open_any
 from imgsortd.adapters.store_vitals import Vitals
 from imgsortd.config import Config
 from imgsortd.errors import StoreError
-from imgsortd.status import StatusReport, read_status
+from imgsortd.status import StatusReport, status_of
 
 
 def metrics_text(config: Config) -> tuple[bytes, str]:
@@ -43,8 +44,9 @@ class LibraryCollector(Collector):
             "imgsortd_build", "Which imgsortd tells this.", {"version": __version__}
         )
         try:
-            report = read_status(self._config)
-            open_moves, errors = self._counts()
+            with open_any(self._config.database) as store, one_state(store):
+                report = status_of(self._config, store)
+                open_moves, errors = _counts(store)
         except (StoreError, OSError):
             yield _up(False)
             return
@@ -58,12 +60,12 @@ class LibraryCollector(Collector):
             "imgsortd_errors_kept", "Errors that the daemon has kept for the status.", errors
         )
 
-    def _counts(self) -> tuple[int, int]:
-        with open_any(self._config.database) as store:
-            if store is None:
-                return 0, 0
-            rows = Vitals(store.connection)
-            return rows.open_moves(), rows.errors_kept()
+
+def _counts(store: Store | None) -> tuple[int, int]:
+    if store is None:
+        return 0, 0
+    rows = Vitals(store.connection)
+    return rows.open_moves(), rows.errors_kept()
 
 
 def _up(is_up: bool) -> Metric:
