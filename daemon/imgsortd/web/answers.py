@@ -102,9 +102,7 @@ def _number(request: Request, name: str, default: int, *, least: int, most: int)
     given: Any = request.query_params.get(name)
     if given is None:
         return default
-    if not (given.isascii() and given.isdecimal() and len(given) <= 19):
+    is_number = given.isascii() and given.isdecimal() and len(given) <= 19
+    if not (is_number and least <= int(given) <= most):
         raise HTTPException(422, f"{name}: expected a whole number from {least} to {most}")
-    number = int(given)
-    if not least <= number <= most:
-        raise HTTPException(422, f"{name}: expected a whole number from {least} to {most}")
-    return number
+    return int(given)

@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse
 
 from imgsortd.adapters.store_opening import open_if_there
 from imgsortd.core.lifecycle import duration_text
+from imgsortd.outlook import look_ahead
 from imgsortd.page_parts import number_of
 from imgsortd.subjects import open_for_reading
 from imgsortd.terminal import printable
@@ -198,7 +199,8 @@ def _refits(site: Site) -> dict[str, Any]:
         proposal, waiting = None, kept["waiting"]
         if store is not None and waiting is not None:
             proposal = comparing.compare(site.config, store, waiting)
-        next_fit = _next_fit(site.overview.read(site.config, store)["next_fit"])
+        record = None if store is None else store.records.current_record()
+        next_fit = _next_fit(look_ahead(site.config, store, record).text)
     return {"proposal": proposal, "history": kept["history"], "next_fit": next_fit}
 
 

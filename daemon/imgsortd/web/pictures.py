@@ -36,9 +36,7 @@ from imgsortd.web.making import (
     PictureQueue,
     Wanted,
 )
-
-KEY_DIGITS = 8
-"""First hex digits of the SHA-256 that an address carries as ``v``."""
+from imgsortd.web.plain import key_of
 
 _MAX_FILE_ID = 2**63 - 1
 _FOREVER, _ASK_EACH_TIME = "private, max-age=31536000, immutable", "private, no-cache"
@@ -203,10 +201,9 @@ def _file_id(request: Request) -> int:
 
 
 def _headers(request: Request, wanted: Wanted, form: Form) -> dict[str, str]:
-    digits = wanted.sha256.hex()
-    is_right = request.query_params.get("v") == digits[:KEY_DIGITS]
+    is_right = request.query_params.get("v") == key_of(wanted.sha256)
     return {
-        "ETag": f'"{digits}-{form.name}-{form.side_px}"',
+        "ETag": f'"{wanted.sha256.hex()}-{form.name}-{form.side_px}"',
         "Cache-Control": _FOREVER if is_right else _ASK_EACH_TIME,
         "X-Content-Type-Options": "nosniff",
     }

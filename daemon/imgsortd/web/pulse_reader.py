@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -25,15 +24,10 @@ class PulseReader:
     """Looks at the tables only when SQLite says that some commit came.
 
     Not for several threads: its connection belongs to the one that reads.
-
-    Parameters
-    ----------
-    stamp
-        Names the state of the grid of clusters; another name, another state.
     """
 
-    def __init__(self, config: Config, stamp: Callable[[Config, Store], str] | None = None) -> None:
-        self._config, self._stamp = config, stamp
+    def __init__(self, config: Config) -> None:
+        self._config = config
         self._store: Store | None = None
         self._inode = 0
         self._data_version = -1
@@ -65,8 +59,6 @@ class PulseReader:
             if version != self._data_version:
                 self._facts = _facts(store)
                 self._data_version = version
-            if self._stamp is not None:  # it may be another without any commit: a day has passed
-                self._facts["stamp"] = self._stamp(self._config, store)
         return {
             **self._facts,
             "daemon": alive.daemon,

@@ -16,7 +16,7 @@ from imgsortd.web import tokens
 from imgsortd.web.hosts import parse_authority
 from imgsortd.web.paths import safe_next
 from imgsortd.web.replies import error_reply, is_page, plain
-from imgsortd.web.site import SESSION, Site
+from imgsortd.web.site import SESSION, Site, session_of
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ def _foreign_read(request: Request) -> Response | None:
 
 def has_csrf(site: Site, request: Request, value: str) -> bool:
     """Tell whether a request brings the token of a page that was made for its session."""
-    session = str(request.scope.get(SESSION, ""))
+    session = session_of(request)
     if site.wants_token and not session:
         return False
     return tokens.is_csrf(site.keys, value, session, time.time())
