@@ -3,7 +3,7 @@
 A mark is a read lock of one byte, far behind the end of any file, on the folder's own open
 descriptor: it needs no right to write, ends with the process, and bothers nobody who locks
 the folder for another reason. Which byte tells the pid, so that it can be named where
-/proc/locks is not to be seen (``ProcSubset=pid``) and across bind mounts.
+/proc/locks is not to be seen (the unit hides it) and across bind mounts.
 """
 
 from __future__ import annotations
