@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -45,7 +46,7 @@ def install_chromium(run: str = "") -> str | None:
     """
     if find_chromium():
         return None
-    refusal = _why_not()
+    refusal = why_not_install()
     if refusal:
         return f"Chromium is not installed ({refusal}): {_BY_HAND}"
     notes = Path(tempfile.gettempdir(), f"imgsortd-chromium-{os.getuid()}.lock")
@@ -56,7 +57,7 @@ def install_chromium(run: str = "") -> str | None:
             return None
         failed_in, _, why = os.pread(fd, 4096, 0).decode(errors="replace").partition("\n")
         if not run or failed_in != run:
-            why = _install()
+            why = install_packages(*_PACKAGES)
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{run}\n{why}".encode(), 0)
     finally:
@@ -66,7 +67,8 @@ def install_chromium(run: str = "") -> str | None:
     return f"Chromium is not installed, and installing it failed ({why}): {_BY_HAND}"
 
 
-def _why_not() -> str:
+def why_not_install() -> str:
+    """Say why Debian's packages cannot be installed here; nothing where they can."""
     if os.environ.get("IMGSORTD_NO_INSTALL"):
         return "IMGSORTD_NO_INSTALL is set"
     if os.getuid() != 0:
@@ -74,15 +76,16 @@ def _why_not() -> str:
     return "" if shutil.which("apt-get") else "there is no apt-get"
 
 
-def _install() -> str:
-    """Install it; return what went wrong."""
+def install_packages(*packages: str) -> str:
+    """Install Debian's packages; return what went wrong."""
     # Lists that are a little old often do, and lists cannot always be fetched.
-    first = _apt(_INSTALL_S, "install", "--no-install-recommends", *_PACKAGES)
-    if not first:
-        return ""
-    return _apt(_UPDATE_S, "update") or _apt(
-        _INSTALL_S, "install", "--no-install-recommends", *_PACKAGES
-    )
+    install = partial(_apt, _INSTALL_S, "install", "--no-install-recommends", *packages)
+    return install() and (update_lists() or install())
+
+
+def update_lists() -> str:
+    """Fetch the lists of Debian's packages; return what went wrong."""
+    return _apt(_UPDATE_S, "update")
 
 
 def _apt(limit_s: float, *words: str) -> str:

@@ -1,0 +1,182 @@
+"""imgsortd as a service of a systemd that runs, installed as the README says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from debian_tree import PERSON, DebianTree
+from imgsortd.adapters.calibration import FILE_NAME as CALIBRATION
+from support import paint_groups, sums, wait_until
+
+PROJECT = Path(__file__).parents[2]
+UNIT, WEB_UNIT = "imgsortd.service", "imgsortd-web.service"
+VENV = "/usr/lib/imgsortd/venv"
+CONFIG = "/etc/imgsortd/config.yaml"
+# Pictures of three colours, few of them, soon; nothing waits for a person to look.
+_CHANGES: dict[str, Any] = {
+    "settle_s": 0.2,
+    "rescan_s": 2,
+    "clusters": {
+        "n_clusters": 3,
+        "min_images": 30,
+        "review_quantile": "off",
+        "review_margin": "off",
+        "max_share": "off",
+    },
+    "refit": {"growth": "off", "drift": "off", "max_churn": "off"},
+}
+
+
+def readme_lines() -> list[str]:
+    """Return the commands of the README's section on the service, as they stand there."""
+    section = (
+        (PROJECT / "README.md").read_text().partition("\n## As a service, in five minutes\n")[2]
+    )
+    block = re.match(r"\s*```console\n(.*?)```", section, re.S)
+    assert block, "the README's section on the service begins with its commands"
+    return block[1].splitlines()
+
+
+@dataclass
+class RealService:
+    """The service in a tree, and what was put into its inbox since it was last made new."""
+
+    tree: DebianTree
+    dropped: dict[str, int] = field(default_factory=dict)
+    _config: str = ""
+    _seed: int = 0
+
+    def install(self) -> None:
+        """Type the README's lines; pip finds everything but imgsortd itself installed."""
+        for line in readme_lines():
+            self.type(line)
+            if "-m venv" in line:
+                self.tree.lend_packages(VENV)
+
+    def type(self, line: str) -> str:
+        """Type a line, and then what it says to type next."""
+        said = self.tree.type(line)
+        for step in said.partition("now type:\n")[2].splitlines():
+            if not step.strip().startswith("journalctl"):  # which would never end
+                self.tree.type(step.strip())
+        return said
+
+    def renew(self, **changes: Any) -> None:
+        """Start it with an empty library and no settings of anybody's own."""
+        self.tree.run("systemctl", "stop", UNIT, WEB_UNIT)
+        for dropins in self.tree.path("/etc/systemd/system").glob("imgsortd*.service.d"):
+            shutil.rmtree(dropins)
+        if not self.tree.path(f"/etc/systemd/system/{UNIT}").exists():
+            self.type(readme_lines()[-1])
+            self.tree.ask("systemctl", "stop", UNIT)
+        for folder in ("/srv/imgsortd/inbox", "/srv/imgsortd/target", "/var/lib/imgsortd"):
+            for entry in self.tree.path(folder).iterdir():
+                if entry.name == CALIBRATION:
+                    continue
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        self.dropped = {}
+        self.configure(**changes)
+        self.restart()
+
+    def settle(self) -> None:
+        """Leave it as it is where it runs as `renew` starts it, else renew it."""
+        state = self.show("ActiveState", "DropInPaths", "NeedDaemonReload")
+        as_renewed = {"ActiveState": "active", "DropInPaths": "", "NeedDaemonReload": "no"}
+        if state != as_renewed or self.tree.path(CONFIG).read_text() != self._standard():
+            self.renew()
+
+    def restart(self) -> None:
+        """Start it anew; it is ready when this returns."""
+        self.tree.ask("systemctl", "daemon-reload")
+        # Kills and restarts of other tests do not count as failures of this one.
+        self.tree.run("systemctl", "reset-failed", UNIT)
+        self.tree.ask("systemctl", "restart", UNIT)
+
+    def configure(self, **changes: Any) -> None:
+        """Write the README's configuration with the tests' changes and these."""
+        self.tree.path(CONFIG).write_text(self._standard(**changes))
+
+    def _standard(self, **changes: Any) -> str:
+        example = yaml.safe_load((PROJECT / "config.example.yaml").read_text())
+        return yaml.safe_dump(_merged(_merged(example, _CHANGES), changes))
+
+    @contextmanager
+    def drop_in(self, *settings: str) -> Iterator[None]:
+        """Run it with settings of one's own."""
+        folder = self.tree.path(f"/etc/systemd/system/{UNIT}.d")
+        folder.mkdir()
+        (folder / "test.conf").write_text("\n".join(["[Service]", *settings, ""]))
+        try:
+            self.restart()
+            yield
+        finally:
+            shutil.rmtree(folder)
+            self.tree.ask("systemctl", "daemon-reload")
+
+    def drop(self, each: int) -> None:
+        """Let the person put pictures of three colours into the inbox."""
+        made = self.tree.path(f"/home/{PERSON}/pictures")
+        self._seed += 10_000
+        for path in paint_groups(made, each, seed=self._seed):
+            path.rename(path.with_name(f"{self._seed}-{path.name}"))
+        for content, count in sums(made).items():
+            self.dropped[content] = self.dropped.get(content, 0) + count
+        self.tree.type("cp ~/pictures/* /srv/imgsortd/inbox/")
+        shutil.rmtree(made)
+
+    @property
+    def sorted(self) -> dict[str, int]:
+        """How often each content is in target."""
+        return sums(self.tree.path("/srv/imgsortd/target"))
+
+    def wait_sorted(self) -> None:
+        """Wait until every picture dropped has its place and the books are closed."""
+        wait_until(
+            lambda: self.sorted == self.dropped and self.counts()["pending"] == 0,
+            120,
+            f"all sorted\n{self.journal()}",
+        )
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the counts of its own status."""
+        command = ("status", "-c", CONFIG, "--json")
+        said = self.tree.ask(f"{VENV}/bin/imgsortd", *command, user="imgsortd")
+        counts: Mapping[str, int] = json.loads(said)["counts"]
+        return counts
+
+    def show(self, *properties: str) -> dict[str, str]:
+        """Return what systemd knows of it."""
+        said = self.tree.ask("systemctl", "show", UNIT, f"--property={','.join(properties)}")
+        return dict(line.split("=", 1) for line in said.splitlines())
+
+    def journal(self, *, of_this_start: bool = False) -> str:
+        """Return what it, and systemd about it, has logged."""
+        which = [f"--unit={UNIT}"]
+        if of_this_start:
+            which = [f"_SYSTEMD_INVOCATION_ID={self.show('InvocationID')['InvocationID']}"]
+        return self.tree.ask("journalctl", "--no-pager", "--output=cat", *which)
+
+    def wait_back(self, former_pid: str) -> None:
+        """Wait until it is ready again, as another process than before."""
+
+        def is_back() -> bool:
+            state = self.show("ActiveState", "MainPID")
+            return state["ActiveState"] == "active" and state["MainPID"] != former_pid
+
+        wait_until(is_back, 90, f"the service is back\n{self.journal()}")
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        merged[key] = _merged(merged[key], value) if isinstance(value, Mapping) else value
+    return merged
