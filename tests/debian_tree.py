@@ -58,14 +58,14 @@ class DebianTree:
     leader: int
 
     def run(
-        self, *words: str, user: str = "root", timeout_s: float = 120
+        self, *words: str, user: str = "root", timeout_s: float = 150
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in it, in the user's home; both outputs come back as one."""
         home = "/root" if user == "root" else f"/home/{user}"
         environ = [f"{key}={value}" for key, value in {**_ENVIRON, "HOME": home}.items()]
         return subprocess.run(
             [
-                *("nsenter", f"--target={self.leader}", "--all", "--wd=/"),
+                *("nsenter", f"--target={self.leader}", "--all", "--wd"),
                 *("runuser", "-u", user, "--", "env", "-i", *environ, *words),
             ],
             stdin=subprocess.DEVNULL,

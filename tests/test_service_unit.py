@@ -114,7 +114,9 @@ def test_the_page_may_write_its_state_alone_and_is_reached_from_this_machine_alo
     ]
     assert len([line for line in writable if "Mode" not in line]) == 1
     assert all("state" in line.lower() for line in writable)
-    assert len([line for line in settings if "ReadOnlyPaths=" in line]) == 1
+    readable = [line for line in settings if "ReadOnlyPaths=" in line]
+    assert len(readable) == 2
+    assert "ReadOnlyPaths=/run" in readable
     assert {"IPAddressDeny=any", "IPAddressAllow=localhost", "MemoryDenyWriteExecute=yes"} <= set(
         settings
     )

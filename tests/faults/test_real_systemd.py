@@ -69,7 +69,7 @@ def inside(installed: tuple[RealService, str]) -> tuple[dict[str, Any], dict[str
         tree.path(folder).chmod(0o777)
     listener = "import http.server as h; h.HTTPServer(('127.0.0.1', 7), h.SimpleHTTPRequestHandler)"
     tree.ask("systemd-run", "--unit=listener", "python3", "-c", f"{listener}.serve_forever()")
-    within, beyond = "/var/lib/imgsortd/probe.json", "/tmp/probe.json"
+    within, beyond = "/var/lib/imgsortd/probe.json", "/opt/open/probe.json"
     probe = (f"{VENV}/bin/python", "/opt/probe.py", "7")
 
     service.settle()
@@ -97,14 +97,15 @@ def test_the_steps_of_the_readme_end_with_a_service_that_is_ready(
 def test_sixty_pictures_are_sorted_by_vgg16_inside_the_unit(with_sixty: RealService) -> None:
     counts = with_sixty.counts()
 
-    assert sum(with_sixty.sorted.values()) == counts["seen"] == counts["sorted"] == 60
+    assert with_sixty.sorted == with_sixty.dropped
+    assert counts["seen"] == counts["sorted"] == len(with_sixty.dropped) >= 60
     assert "runs_on='vgg16 torch cpu" in with_sixty.journal(of_this_start=True)
 
 
 def test_killed_while_it_sorts_it_is_back_and_everything_is_sorted_once(fresh: RealService) -> None:
     before = fresh.show("MainPID")["MainPID"]
     fresh.drop(20)
-    wait_until(lambda: fresh.sorted, 120, "the first picture is sorted")
+    wait_until(lambda: fresh.placed, 120, "the first picture is sorted")
 
     fresh.tree.ask("systemctl", "kill", "--signal=KILL", UNIT)
     fresh.wait_back(before)
@@ -228,7 +229,8 @@ def test_the_web_unit_answers_those_who_have_its_token(with_sixty: RealService) 
 def _page(service: RealService, token: str) -> tuple[int, str]:
     ask = (
         "import sys, urllib.request as u, urllib.error as e\n"
-        "r = u.Request('http://127.0.0.1:8420/', headers={'Authorization': 'Bearer ' + sys.argv[1]})\n"
+        "h = {'Authorization': 'Bearer ' + sys.argv[1]}\n"
+        "r = u.Request('http://127.0.0.1:8420/', headers=h)\n"
         "try: answer = u.urlopen(r, timeout=30)\n"
         "except e.HTTPError as error: answer = error\n"
         "print(answer.status, answer.read().decode())"
