@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from imgsortd.cli_options import ConfigOption, JsonOption
-from imgsortd.config import Config, ModelConfig, load_config, read_config
+from imgsortd.config import Config, ModelConfig, check_folders, load_config, read_config
 from imgsortd.config_text import example_yaml
 from imgsortd.core.records import Backbone, Layer
 from imgsortd.errors import ConfigError
@@ -145,17 +145,25 @@ def service_install(
     user: Annotated[bool, typer.Option("--user", help="For this user only, no root.")] = False,
     cuda: Annotated[bool, typer.Option("--cuda", help="Let the service reach a GPU.")] = False,
     web: Annotated[bool, typer.Option("--web", help="The web page's unit, too.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Run the commands that follow, and start the service.")
+    ] = False,
     root: RootOption = Path("/"),
 ) -> None:
     """Write the systemd unit with the paths of this configuration."""
-    from imgsortd.adapters.units import install_units, next_steps
+    from imgsortd.adapters.unit_steps import install_steps, run_steps, watch_line
+    from imgsortd.adapters.units import install_units
 
+    if now:
+        _check_now("service install --now", root, user=user)
     settings = read_config(config)  # its folders are made by a later step
-    executable = Path(sys.executable).parent / "imgsortd"
+    if now:
+        _check_startable(settings, config, user=user, web=web)
+    executable, config_file = Path(sys.executable).parent / "imgsortd", config.absolute()
     written = install_units(
         user=user,
         executable=executable,
-        config_file=config.absolute(),
+        config_file=config_file,
         inbox=settings.inbox,
         target=settings.target,
         state_dir=settings.state_dir,
@@ -165,28 +173,81 @@ def service_install(
         web=web,
     )
     for path in written:
-        out.print(f"written  {path}", markup=False)
-    out.print("now type:")
-    for line in next_steps(
-        user=user, executable=executable, config_file=config.absolute(), web=web
-    ):
-        out.print(f"  {line}", markup=False)
+        _show("written", path)
+    steps = install_steps(user=user, executable=executable, config_file=config_file, web=web)
+    watch = watch_line(user=user)
+    if not now:
+        _print_steps(*(step.line for step in steps), watch)
+        return
+    run_steps(steps, show=lambda line: _show("running", line))
+    out.print(f"imgsortd.service runs; put pictures into {settings.inbox}", markup=False)
+    if not user:
+        out.print(
+            "who may do that:  members of the group imgsortd (sudo usermod -aG imgsortd NAME)"
+        )
+    if web:
+        out.print("imgsortd-web.service runs; open http://127.0.0.1:8420")
+    out.print(f"to watch it:  {watch}", markup=False)
 
 
 @service_app.command("uninstall")
 def service_uninstall(
     user: Annotated[bool, typer.Option("--user", help="The unit of this user.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Stop the service first.")] = False,
     root: RootOption = Path("/"),
 ) -> None:
-    """Remove what `service install` wrote; pictures and state stay."""
-    from imgsortd.adapters.units import next_steps_after_uninstall, uninstall_units
+    """Remove what `service install` wrote; pictures, database and weights stay."""
+    from imgsortd.adapters.unit_steps import run_steps, uninstall_steps
+    from imgsortd.adapters.unit_text import WEB_UNIT
+    from imgsortd.adapters.units import find_units, uninstall_units
 
-    removed = uninstall_units(user=user, environ=os.environ, root=root)
-    for path in removed:
-        out.print(f"removed  {path}", markup=False)
-    if not removed:
+    if now:
+        _check_now("service uninstall --now", root, user=user)
+    found = find_units(user=user, environ=os.environ, root=root)
+    if not found:
         out.print("nothing to remove")
         return
+    web = any(path.name == WEB_UNIT for path in found)
+    stop, reload = uninstall_steps(user=user, web=web)
+    if now:  # while systemd still finds the units: without them it may refuse
+        run_steps([stop], show=lambda line: _show("running", line))
+    for path in uninstall_units(user=user, environ=os.environ, root=root):
+        _show("removed", path)
+    if now:
+        run_steps([reload], show=lambda line: _show("running", line))
+    else:
+        _print_steps(stop.line, reload.line)
+
+
+def _check_now(command: str, root: Path, *, user: bool) -> None:
+    """Refuse what cannot be done at once, before anything is changed."""
+    from imgsortd.adapters.unit_steps import require_rights
+
+    if root != Path("/"):
+        raise typer.BadParameter(
+            f"expected no --root, got {root}: services run on this machine, not in a folder; "
+            f"leave one of the two out",
+            param_hint="--now",
+        )
+    require_rights(command, user=user, uid=os.geteuid())
+
+
+def _check_startable(settings: Config, config: Path, *, user: bool, web: bool) -> None:
+    """Refuse here what the started service would refuse, where it can be known before."""
+    from imgsortd.adapters.extras import require_extras, require_web
+
+    if user:  # no step makes a person's folders
+        check_folders(settings, config)
+    require_extras(settings.model)
+    if web:
+        require_web()
+
+
+def _show(what: str, of: Path | str) -> None:
+    out.print(f"{what}  {of}", markup=False)
+
+
+def _print_steps(*lines: str) -> None:
     out.print("now type:")
-    for line in next_steps_after_uninstall(user=user, removed=removed):
+    for line in lines:
         out.print(f"  {line}", markup=False)

@@ -10,8 +10,6 @@ import pytest
 from imgsortd.adapters.units import (
     MARKER,
     install_units,
-    next_steps,
-    next_steps_after_uninstall,
     uninstall_units,
 )
 from imgsortd.errors import ConfigError, ImgsortdError
@@ -95,9 +93,6 @@ def test_the_page_s_unit_is_written_and_removed_with_the_daemon_s(root: Path) ->
 
     assert written == [*SYSTEM_FILES, WEB_UNIT]
     assert sorted(removed) == sorted(written)
-    assert "imgsortd.service imgsortd-web.service" in " ".join(
-        next_steps_after_uninstall(user=False, removed=[Path(name) for name in removed])
-    )
 
 
 def test_a_person_s_page_has_a_unit_beside_the_daemon_s(root: Path) -> None:
@@ -195,38 +190,3 @@ def test_a_venv_whose_python_is_in_a_home_is_refused_too(root: Path) -> None:
 def test_a_configuration_in_a_home_is_refused(root: Path) -> None:
     with pytest.raises(ConfigError, match="put the configuration in /etc/imgsortd"):
         install(root, config_file=Path("/home/ann/config.yaml"))
-
-
-def test_the_next_steps_fetch_the_weights_before_the_start() -> None:
-    system = next_steps(user=False, executable=PROGRAM, config_file=Path("/etc/my config.yaml"))
-    person = next_steps(user=True)
-
-    assert system == [
-        "sudo systemd-sysusers imgsortd.conf",
-        "sudo systemd-tmpfiles --create imgsortd.conf",
-        "sudo -u imgsortd env CACHE_DIRECTORY=/var/cache/imgsortd "
-        f"{PROGRAM} weights fetch --config '/etc/my config.yaml'",
-        "sudo systemctl daemon-reload",
-        "sudo systemctl enable --now imgsortd.service",
-        "journalctl -u imgsortd.service -f",
-    ]
-    assert person[:3] == [
-        "imgsortd weights fetch",
-        "systemctl --user daemon-reload",
-        "systemctl --user enable --now imgsortd.service",
-    ]
-
-
-def test_the_next_steps_start_the_page_too() -> None:
-    steps = [*next_steps(user=False, web=True), *next_steps(user=True, web=True)]
-
-    assert [step for step in steps if "enable --now" in step] == [
-        "sudo systemctl enable --now imgsortd.service imgsortd-web.service",
-        "systemctl --user enable --now imgsortd.service imgsortd-web.service",
-    ]
-
-
-def test_after_the_removal_the_service_is_stopped() -> None:
-    assert next_steps_after_uninstall(user=True)[0] == (
-        "systemctl --user disable --now imgsortd.service"
-    )

@@ -96,9 +96,9 @@ class RealService:
         if (units / WEB_UNIT).exists():
             self.tree.ask("systemctl", "disable", "--now", WEB_UNIT)
             (units / WEB_UNIT).unlink()
+        self.configure()
         if not (units / UNIT).exists():
             self.type(readme_lines()[-1])
-        self.configure()
 
     def restart(self) -> None:
         """Start it anew; it is ready when this returns."""

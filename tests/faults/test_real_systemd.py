@@ -213,11 +213,8 @@ def test_the_web_unit_answers_those_who_have_its_token(with_sixty: RealService) 
     )
     tree.type("sudo chgrp imgsortd /etc/imgsortd/web.token")
     with_sixty.configure(web={"token_file": "/etc/imgsortd/web.token"})
-    with_sixty.restart()
-    tree.type(f"sudo {VENV}/bin/imgsortd service install --web -c {CONFIG}")
-    tree.type("sudo systemctl daemon-reload")
 
-    tree.type(f"sudo systemctl enable --now {WEB_UNIT}")
+    with_sixty.type(f"sudo {VENV}/bin/imgsortd service install --web -c {CONFIG}")
 
     token = tree.path("/etc/imgsortd/web.token").read_text()
     assert _page(with_sixty, token)[0] == 200
@@ -242,7 +239,7 @@ def _page(service: RealService, token: str) -> tuple[int, str]:
 def test_an_uninstall_leaves_pictures_and_database(with_sixty: RealService) -> None:
     counts = with_sixty.counts()
 
-    with_sixty.type(f"sudo {VENV}/bin/imgsortd service uninstall")
+    with_sixty.type(f"sudo {VENV}/bin/imgsortd service uninstall --now")
 
     assert with_sixty.show("LoadState", "ActiveState") == {
         "LoadState": "not-found",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from imgsortd.adapters.unit_text import (
-    SHIPPED_CACHE,
     UNIT,
     WEB_UNIT,
     check_seen,
@@ -96,6 +94,19 @@ def install_units(
     return [places[name] for name in texts]
 
 
+def find_units(*, user: bool, environ: Mapping[str, str], root: Path = Path("/")) -> list[Path]:
+    """Return what is there of what `install_units` writes, the unit first.
+
+    Raises
+    ------
+    ConfigError
+        Somebody else wrote or changed one of the files.
+    """
+    found = [path for path in _places(environ, root, user=user).values() if os.path.lexists(path)]
+    _refuse_foreign(found)
+    return found
+
+
 def uninstall_units(
     *, user: bool, environ: Mapping[str, str], root: Path = Path("/")
 ) -> list[Path]:
@@ -110,51 +121,13 @@ def uninstall_units(
     ImgsortdError
         A file cannot be removed.
     """
-    found = [path for path in _places(environ, root, user=user).values() if os.path.lexists(path)]
-    _refuse_foreign(found)
+    found = find_units(user=user, environ=environ, root=root)
     for path in found:
         try:
             path.unlink()
         except OSError as error:
             raise _failed("remove", path, error) from error
     return found
-
-
-def next_steps(
-    *,
-    user: bool,
-    executable: Path = Path("imgsortd"),
-    config_file: Path | None = None,
-    web: bool = False,
-) -> list[str]:
-    """List the commands that a person types after `install_units`, in order."""
-    config = ["--config", str(config_file)] if config_file else []
-    units = f"{UNIT} {WEB_UNIT}" if web else UNIT
-    fetch = shlex.join([str(executable), "weights", "fetch", *config])
-    if user:
-        return [
-            fetch,
-            "systemctl --user daemon-reload",
-            f"systemctl --user enable --now {units}",
-            'loginctl enable-linger "$USER"',
-            f"journalctl --user -u {UNIT} -f",
-        ]
-    return [
-        "sudo systemd-sysusers imgsortd.conf",
-        "sudo systemd-tmpfiles --create imgsortd.conf",
-        f"sudo -u imgsortd env CACHE_DIRECTORY={SHIPPED_CACHE} {fetch}",
-        "sudo systemctl daemon-reload",
-        f"sudo systemctl enable --now {units}",
-        f"journalctl -u {UNIT} -f",
-    ]
-
-
-def next_steps_after_uninstall(*, user: bool, removed: Iterable[Path] = ()) -> list[str]:
-    """List the commands that stop the services whose units have just been removed."""
-    systemctl = "systemctl --user" if user else "sudo systemctl"
-    web = any(path.name == WEB_UNIT for path in removed)
-    units = f"{UNIT} {WEB_UNIT}" if web else UNIT
-    return [f"{systemctl} disable --now {units}", f"{systemctl} daemon-reload"]
 
 
 def _places(environ: Mapping[str, str], root: Path, *, user: bool) -> dict[str, Path]:
