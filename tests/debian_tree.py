@@ -252,8 +252,9 @@ def _booted(folder: Path) -> Iterator[DebianTree]:
     with open(log, "wb") as output:
         process = subprocess.Popen(
             [
-                # Should the tests be killed, it goes with them.
-                *("setpriv", "--pdeathsig", "KILL", "systemd-nspawn", "--quiet", "--boot"),
+                # Should the tests be killed, it is shut down; killed itself it would leave its
+                # number 1 alive.
+                *("setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--quiet", "--boot"),
                 *(f"--directory={folder}", f"--machine=imgsortd-{os.getpid()}", *scope, *binds),
                 *("--register=no", "--private-network", "--resolv-conf=off", "--timezone=off"),
                 *("--link-journal=no", "--console=pipe"),
