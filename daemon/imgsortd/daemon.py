@@ -82,6 +82,9 @@ class Daemon:
             while not (self._stopped_by or self._is_done):
                 setup = self._work(setup, locks)
                 locks.only(setup.locked)
+        # Nothing is left to stop: Python's own end must not die of a second Ctrl-C.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         self._notifier.stopping()
         why = signal.Signals(self._stopped_by).name if self._stopped_by else "none, all is done"
         log.info("daemon stopped signal=%s", why)
