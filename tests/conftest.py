@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,35 +14,106 @@ from chromium import Browser, Page, running_browser
 from chromium.finding import install_chromium
 from hypothesis import settings
 
-from imgsortd.adapters import leases
+import warm
+from imgsortd.adapters import decoding, leases
 from inboxes import Inbox
 from killed_line import KillServer
-from mounts import tmpfs
+from made_once import made_once
+from mounts import folder_in_memory, tmpfs
+from pace import hurry
+from process_state import changes, process_state
 from support import DaemonProcess
 
+# Tests run side by side: a thread that waits for another's share of a product is not to
+# spin on a CPU that a third could use. Read by OpenMP when it is loaded, also in daemons.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # A busy machine is no failure: pytest-timeout ends what hangs.
-settings.register_profile("imgsortd", deadline=None)
+# The same examples in every run; --hypothesis-profile=explore looks for others.
+settings.register_profile("imgsortd", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
 settings.load_profile("imgsortd")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was skipped by the reason, each with its tests."""
+    skips: dict[str, list[str]] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        if isinstance(report.longrepr, tuple):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            skips.setdefault(reason, []).append(report.nodeid)
+    if skips:
+        terminalreporter.section("skipped, by reason", sep="-")
+    for reason, tests in sorted(skips.items()):
+        terminalreporter.write_line(f"{len(tests)} x {reason}")
+        for test in sorted(tests):
+            terminalreporter.write_line(f"    {test}")
+
+
+def _given_back() -> Iterator[None]:
+    before = process_state()
+    yield
+    left = changes(before, process_state())
+    assert not left, "the process is not as it was before: " + "; ".join(left)
+
+
+# What a test changes, the fixture that changed it gives back; so do fixtures of a module.
+test_gives_back = pytest.fixture(autouse=True)(_given_back)
+module_gives_back = pytest.fixture(autouse=True, scope="module")(_given_back)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _decoders_are_forked() -> Iterator[None]:
+    """Fork decoding processes from a warm parent: most tests start one, few are about it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "subprocess", warm.forking_decoders())
+        yield
+
+
+@pytest.fixture
+def started_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start decoding processes as a user's are."""
+    monkeypatch.setattr(decoding, "subprocess", subprocess)
 
 
 @pytest.fixture(scope="session")
 def conv_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a file of seeded random VGG16 convolutions (59 MB): real shapes, no download."""
-    import torch
-    from safetensors.torch import save_file
-    from torchvision.models import vgg16
 
-    with torch.device("meta"):
-        shapes = {name: t.shape for name, t in vgg16().features.state_dict().items()}
-    generator = torch.Generator().manual_seed(0)
-    tensors = {}
-    for name, shape in shapes.items():
-        fan_in = torch.Size(shape[1:]).numel()
-        scale = (2 / fan_in) ** 0.5 if name.endswith("weight") else 0.0
-        tensors[f"features.{name}"] = torch.randn(shape, generator=generator) * scale
-    path = tmp_path_factory.mktemp("weights") / "conv.safetensors"
-    save_file(tensors, path)
-    return path
+    def write(folder: Path) -> None:
+        import torch
+        from safetensors.torch import save_file
+        from torchvision.models import vgg16
+
+        with torch.device("meta"):
+            shapes = {name: t.shape for name, t in vgg16().features.state_dict().items()}
+        generator = torch.Generator().manual_seed(0)
+        tensors = {}
+        for name, shape in shapes.items():
+            fan_in = torch.Size(shape[1:]).numel()
+            scale = (2 / fan_in) ** 0.5 if name.endswith("weight") else 0.0
+            tensors[f"features.{name}"] = torch.randn(shape, generator=generator) * scale
+        save_file(tensors, folder / "conv.safetensors")
+
+    return made_once(tmp_path_factory, "random-convolutions", write) / "conv.safetensors"
+
+
+@pytest.fixture
+def threads_given_back() -> Iterator[None]:
+    """Take back what `limit_threads` sets for the whole process, as building an extractor does.
+
+    A program computes to its end with the threads it has been limited to; a test is
+    followed by others.
+    """
+    import torch
+
+    before, threads = os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    if before is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    else:
+        os.environ["OMP_NUM_THREADS"] = before
 
 
 @pytest.fixture
@@ -72,6 +143,12 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Inbox]]:
 
 
 @pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the product's intervals in this process to those of a quick daemon."""
+    hurry(monkeypatch.setattr)
+
+
+@pytest.fixture
 def leases_allowed() -> Iterator[None]:
     """Let the kernel be asked for open writers, as the daemon does, and take that back."""
     before = signal.getsignal(signal.SIGIO)
@@ -88,12 +165,10 @@ def server() -> Iterator[KillServer]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder() -> Iterator[Path]:
     """Return a folder in memory, where there is one: an fsync costs nothing there."""
-    memory = Path("/dev/shm")
-    where = memory if os.access(memory, os.W_OK) else tmp_path
-    with TemporaryDirectory(prefix="imgsortd-test-", dir=where) as folder:
-        yield Path(folder)
+    with folder_in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -111,7 +186,7 @@ def has_chromium() -> None:
         pytest.skip(missing)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(has_chromium: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Return a running Chromium."""
     with running_browser(tmp_path_factory.mktemp("profile")) as browser:

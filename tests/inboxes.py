@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import warm
 from imgsortd.adapters.watching import SENTINEL
 from imgsortd.config import Config
 from imgsortd.status import StatusReport, read_status
 from support import DaemonProcess, make_config, paint_groups, sums, wait_until
 
-QUICK = (str(Path(__file__).with_name("quick_imgsortd.py")),)
+QUICK = (warm.QUICK,)
 
 
 class Inbox:
@@ -84,11 +84,7 @@ def sums_of(path: Path) -> dict[str, int]:
 
 
 def quick_cli(command: str, one: Inbox, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that would load VGG16, without it."""
-    return subprocess.run(
-        [sys.executable, *QUICK, command, "-c", str(one.folder / "config.yaml"), *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    """Run a command in a process without VGG16, which it may need or not."""
+    config = str(one.folder / "config.yaml")
+    words = [*QUICK, command, "-c", config, *options]
+    return warm.run(words, {"COLUMNS": "120"}, timeout_s=60)

@@ -1,13 +1,24 @@
-"""Small filesystems of their own, where this machine permits mounting them."""
+"""Small filesystems of their own, where this machine permits mounting them; folders in memory."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+
+
+@contextmanager
+def folder_in_memory() -> Iterator[Path]:
+    """Make a folder in memory, where there is one, and remove it at the end."""
+    memory = "/dev/shm"
+    where = memory if os.access(memory, os.W_OK) else None
+    with TemporaryDirectory(prefix="imgsortd-test-", dir=where) as folder:
+        yield Path(folder)
 
 
 @contextmanager

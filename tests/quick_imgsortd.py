@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
-from imgsortd.adapters import decoding
+from imgsortd.adapters import decoding, reading
 from imgsortd.config import ModelConfig
 from imgsortd.core.records import Vectors
 from imgsortd.core.routing import nearest
+from killed_line import DecoderInProcess
+from pace import hurry
 from support import ColourExtractor
 
 
@@ -43,19 +46,25 @@ def stand_in(name: str, **contents: object) -> None:
     vars(sys.modules[name]).update(contents)
 
 
+def obey(environ: Mapping[str, str]) -> None:
+    """Do what a test asks by the environment."""
+    if clock := environ.get("IMGSORTD_TEST_CLOCK"):
+        # A file with the seconds by which the wall clock is wrong; it may change at any time.
+        real_time = time.time
+        time.time = lambda: real_time() + float(Path(clock).read_text())
+    if worker := environ.get("IMGSORTD_TEST_DECODER"):
+        decoding.PROGRAM = (worker,)
+    if environ.get("IMGSORTD_TEST_DECODES_IN_PROCESS"):
+        reading.Decoder = DecoderInProcess  # type: ignore[misc,assignment]
+
+
 stand_in("imgsortd.adapters.features", build_extractor=build_extractor)
 stand_in("sklearn.cluster", KMeans=KMeans, MiniBatchKMeans=KMeans)
 stand_in("sklearn.exceptions", ConvergenceWarning=Warning)
-
-if worker := os.environ.get("IMGSORTD_TEST_DECODER"):
-    decoding.PROGRAM = (worker,)
-
-if clock := os.environ.get("IMGSORTD_TEST_CLOCK"):
-    # A file with the seconds by which the wall clock is wrong; it may change at any time.
-    real_time = time.time
-    time.time = lambda: real_time() + float(Path(clock).read_text())
+hurry()
 
 if __name__ == "__main__":
     from imgsortd.cli import main
 
+    obey(os.environ)
     main()

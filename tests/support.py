@@ -6,10 +6,8 @@ import hashlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+import warm
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store import Store, open_store
 from imgsortd.config import Config, parse_config
@@ -166,7 +165,7 @@ class DaemonProcess:
     """``imgsortd run`` as a process of its own, with real VGG16."""
 
     folder: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: warm.Process | subprocess.Popen[bytes] | None = None
     environ: dict[str, str] = field(default_factory=dict)
     program: Sequence[str] = ("-m", "imgsortd")
 
@@ -175,15 +174,11 @@ class DaemonProcess:
         """All that every run in this folder has logged."""
         return (self.folder / "daemon.log").read_text(errors="replace")
 
-    def start(self, **environ: str) -> None:
+    def start(self, *options: str, **environ: str) -> None:
         """Start it; ``environ`` is added to the environment."""
+        command = [*self.program, "run", "-c", str(self.folder / "config.yaml"), *options]
         with open(self.folder / "daemon.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *self.program, "run", "-c", str(self.folder / "config.yaml")],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self.environ, **environ},
-            )
+            self.process = warm.start(command, log, environ={**self.environ, **environ})
 
     def wait_ready(self, times: int = 1) -> None:
         """Wait for the ``times``-th "daemon ready" line in the log."""
@@ -205,8 +200,7 @@ class DaemonProcess:
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 60) -> int:
         """Send a signal and return the exit status."""
         assert self.process is not None
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        self.process.send_signal(number)
         return self.process.wait(timeout_s)
 
 
@@ -214,14 +208,8 @@ def run_cli(
     *arguments: str | Path, environ: dict[str, str] | None = None, timeout_s: float = 180
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line as a person would."""
-    return subprocess.run(
-        [sys.executable, "-m", "imgsortd", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        env={**os.environ, "COLUMNS": "120", **(environ or {})},
-        check=False,
-    )
+    environ = {"COLUMNS": "120", **(environ or {})}
+    return warm.run(["-m", "imgsortd", *map(str, arguments)], environ, timeout_s)
 
 
 def read_all(reader: PictureReader, candidates: Sequence[Candidate]) -> list[ReadResult]:

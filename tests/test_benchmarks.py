@@ -56,13 +56,26 @@ from rich.console import Console
 from imgsortd.adapters.images import decode
 from imgsortd.adapters.weight_sources import AUTO
 from imgsortd.core.routing import nearest
+from made_once import made_once
 from support import BLUE, GREEN, RED, paint, tree
 
 
-def text_of(parts: list[Part]) -> str:
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what the benchmarks say of this machine; torch is asked in a process of its own."""
+
+    def describe(folder: Path) -> None:
+        (folder / "machine.json").write_text(json.dumps(describe_machine()))
+
+    made = made_once(tmp_path_factory, "machine", describe) / "machine.json"
+    read: dict[str, Any] = json.loads(made.read_text())
+    return read
+
+
+def text_of(parts: list[Part], machine: dict[str, Any]) -> str:
     console = Console(width=WIDTH, color_system=None)
     with console.capture() as capture:
-        console.print(render(parts, describe_machine()))
+        console.print(render(parts, machine))
     return capture.get()
 
 
@@ -84,12 +97,14 @@ def test_a_figure_is_met_only_on_its_targets_side() -> None:
     assert Figure("model alone", 1.0, Unit.RATIO).is_met is None
 
 
-def test_the_table_shows_each_figure_beside_its_target() -> None:
+def test_the_table_shows_each_figure_beside_its_target(machine: dict[str, Any]) -> None:
     ratio = figure_of("whole sort", [3.0, 2.9, 3.4], Unit.RATIO, Target(Goal.AT_LEAST, 3.3))
     stage = figure_of("decode", [2.0], Unit.MILLISECONDS, ratios=[99.0, 80.0, 100.0])
     share = Figure("largest cluster", 0.4, Unit.SHARE, target=LARGEST_TARGET)
 
-    table = text_of([Part("throughput", [ratio, stage]), Part("quality", [share], ["22 classes"])])
+    table = text_of(
+        [Part("throughput", [ratio, stage]), Part("quality", [share], ["22 classes"])], machine
+    )
 
     assert line_with("whole sort", table) == "whole sort 3.00 × 2.90 … 3.40 ≥ 3.30 not met"
     assert line_with("decode", table) == "decode 2.00 ms/image 99.00 ×"
@@ -97,7 +112,7 @@ def test_the_table_shows_each_figure_beside_its_target() -> None:
     assert line_with("22 classes", table) == "22 classes"
 
 
-def test_no_line_of_the_widest_table_is_cut_or_folded() -> None:
+def test_no_line_of_the_widest_table_is_cut_or_folded(machine: dict[str, Any]) -> None:
     lite = Subject("efficientnet_lite0", "openvino")
     contest = Contest(Kind.PHOTOS, PictureSet(Path(), 10, "made"))
     runs = [round_of(slow) for slow in (1e3, 1e4)]
@@ -116,7 +131,9 @@ def test_no_line_of_the_widest_table_is_cut_or_folded() -> None:
         for value in [1.41 if f.unit is Unit.SHARE else 1234.5]
     ]
 
-    lines = text_of([Part("throughput, " + Kind.PHOTOS + ", " + lite.name, wide)]).splitlines()
+    lines = text_of(
+        [Part("throughput, " + Kind.PHOTOS + ", " + lite.name, wide)], machine
+    ).splitlines()
 
     assert max(map(len, lines)) <= WIDTH
     assert any(line.endswith("how many times as long its script takes") for line in lines)
@@ -159,11 +176,13 @@ REFIT_VALUES: dict[str, Any] = {
 }
 
 
-def test_the_json_file_holds_machine_options_figures_and_raw_numbers(tmp_path: Path) -> None:
+def test_the_json_file_holds_machine_options_figures_and_raw_numbers(
+    tmp_path: Path, machine: dict[str, Any]
+) -> None:
     part = latency.summarise([2.1, 2.2, 2.3], [2.4], rest_s=45)
 
     options = plain(parse_options(["--images", "8"]))
-    write_json(tmp_path / "bench.json", [part], describe_machine(), options)
+    write_json(tmp_path / "bench.json", [part], machine, options)
 
     read = json.loads((tmp_path / "bench.json").read_text())
     assert set(read) == {"machine", "options", "parts"}
@@ -492,6 +511,7 @@ def test_synthetic_features_are_unit_vectors_near_their_centers() -> None:
     assert np.array_equal(nearest(features, centers)[0], labels)
 
 
+@pytest.mark.faults  # nobody's pictures depend on it, and it takes long
 def test_a_synthetic_store_is_as_a_library_leaves_it_and_can_be_refitted(tmp_path: Path) -> None:
     config_file = write_config(tmp_path, clusters={"n_clusters": 10, "min_images": 10})
     processes.run_module("benchmarks.synthetic", config_file, "-n", "1000")
@@ -508,6 +528,7 @@ def test_a_synthetic_store_is_as_a_library_leaves_it_and_can_be_refitted(tmp_pat
     assert read_status(config_file)["last_fit"]["trigger"] == "request"
 
 
+@pytest.mark.faults  # nobody's pictures depend on it, and it takes long
 def test_every_stage_is_measured_and_leaves_the_pictures_where_they_are(
     tmp_path: Path, conv_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -526,6 +547,7 @@ def test_every_stage_is_measured_and_leaves_the_pictures_where_they_are(
     assert len(picture_paths(tmp_path / "in")) == 3
 
 
+@pytest.mark.faults  # nobody's pictures depend on it, and it takes long
 def test_bare_loop_and_sort_are_timed_over_whole_batches_of_the_same_pictures(
     tmp_path: Path, conv_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -597,6 +619,7 @@ def test_made_photographs_are_500_px_and_camera_files_10_megapixels(tmp_path: Pa
     assert camera.getexif()
 
 
+@pytest.mark.faults  # nobody's pictures depend on it, and it takes long
 def test_the_articles_script_copies_every_picture_into_a_cluster(tmp_path: Path) -> None:
     source, target = tmp_path / "in", tmp_path / "out"
     for number, colour in enumerate((RED, GREEN, BLUE)):

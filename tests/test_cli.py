@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import warm
 from imgsortd.cli import app
 from support import make_config, paint_groups, run_cli, tree, wait_until
 
@@ -114,20 +113,16 @@ def test_sort_with_vgg16_sorts_and_reports(tmp_path: Path, conv_weights: Path) -
 
 def test_sort_stops_on_ctrl_c_and_says_how_to_go_on(tmp_path: Path, conv_weights: Path) -> None:
     paint_groups(tmp_path / "in", each=40)
-    command = [sys.executable, "-m", "imgsortd", "sort", tmp_path / "in", tmp_path / "out"]
+    command = ["-m", "imgsortd", "sort", str(tmp_path / "in"), str(tmp_path / "out")]
     state = tmp_path / "out" / ".imgsortd" / "imgsortd.db"
 
-    process = subprocess.Popen(
-        [*map(str, command), "-k", "3", "--weights", str(conv_weights)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with open(tmp_path / "said", "wb") as said:
+        process = warm.start([*command, "-k", "3", "--weights", str(conv_weights)], said)
     wait_until(state.exists, what="sorting begun")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
 
-    assert process.returncode == 1
-    assert "the same command carries on from here" in errors
+    assert process.wait(120) == 1
+    assert "the same command carries on from here" in (tmp_path / "said").read_text()
 
 
 def test_logits_with_convolutions_only_is_refused(tmp_path: Path, conv_weights: Path) -> None:

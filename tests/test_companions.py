@@ -7,8 +7,6 @@ import logging
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from imgsortd.sort_job import SortJob
 from imgsortd.sorting import sort_folder
 from imgsortd.undo_job import UndoChoice
 from imgsortd.undoing import undo
-from inboxes import QUICK, Inbox
+from inboxes import Inbox, quick_cli
 from line import Line, files_below
 from mounts import tmpfs
 from support import (
@@ -35,7 +33,6 @@ from support import (
     make_config,
     paint,
     paint_groups,
-    run_cli,
     sums,
     wait_until,
 )
@@ -631,19 +628,18 @@ def test_a_daemon_killed_once_keeps_groups_together_and_undo_brings_all_back(
     assert one.status().counts["companions"] == 90
     assert {len(folders) for folders in groups(one).values()} == {1}
     assert len(groups(one)) == 30
-    done = run_cli("undo", "-c", one.folder / "config.yaml", "--since", "1h", "--json")
+    done = quick_cli("undo", one, "--since", "1h", "--json")
     assert json.loads(done.stdout)["left"] == []
     assert sums(one.inbox) == one.dropped
     assert one.status().counts["undone"] == 120
-    run_cli("undo", "-c", one.folder / "config.yaml", "--since", "1h")
+    quick_cli("undo", one, "--since", "1h")
 
 
 def test_one_run_from_cron_brings_companions_along(make: Callable[..., Inbox]) -> None:
     one = make()
     drop_groups(one, 3, random.Random(6))
 
-    run = [sys.executable, *QUICK, "run", "--once", "-c", str(one.folder / "config.yaml")]
-    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=120)
+    done = quick_cli("run", one, "--once")
 
     assert done.returncode == 0, done.stderr
     one.check()

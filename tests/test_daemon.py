@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import warm
 from imgsortd.adapters.store import open_read_only
 from inboxes import QUICK, Inbox, quick_cli, sums_of
 from mounts import remount, tmpfs
@@ -36,17 +37,12 @@ from support import (
     wait_until,
 )
 
-WRAPPED = str(Path(__file__).with_name("wrapped_imgsortd.py"))
-
 # One life with real VGG16
 
 
 @pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory, conv_weights: Path) -> Iterator[Inbox]:
-    """Return an inbox whose daemon, with VGG16, died while it moved the second of 6 pictures.
-
-    Its second life goes on through the tests below.
-    """
+def one_that_died(tmp_path_factory: pytest.TempPathFactory, conv_weights: Path) -> Iterator[Inbox]:
+    """Return an inbox whose daemon, with VGG16, died while it moved the second of 6 pictures."""
     folder = tmp_path_factory.mktemp("life")
     one = Inbox(folder, ("-m", "imgsortd"), model={"weights": str(conv_weights)})
     one.drop(2)
@@ -61,16 +57,28 @@ def life(tmp_path_factory: pytest.TempPathFactory, conv_weights: Path) -> Iterat
         one.daemon.stop(9)
 
 
+@pytest.fixture
+def life(one_that_died: Inbox) -> Inbox:
+    """Return it in its second life, or in a later one where a test has ended that."""
+    one = one_that_died
+    if not one.daemon.is_alive():
+        lives = one.daemon.log.count("daemon ready")
+        one.daemon.start()
+        one.daemon.wait_ready(lives + 1)
+    return one
+
+
 def test_pictures_that_were_there_before_the_start_are_sorted_once(life: Inbox) -> None:
     life.wait_sorted(120)
 
     life.check()
     assert "recovered moves=6 errors=0" in life.daemon.log
-    assert sorted(path.name for path in life.target.iterdir()) == [
+    folders = {path.name for path in life.target.iterdir()}
+    assert {name for name in folders if name.startswith("cluster_")} == {
         "cluster_0",
         "cluster_1",
         "cluster_2",
-    ]
+    }
 
 
 def test_a_burst_while_it_runs_is_sorted(life: Inbox) -> None:
@@ -401,7 +409,7 @@ def test_systemd_is_told_of_every_change_and_pinged_between(make: Callable[..., 
 def test_systemd_is_not_pinged_while_the_model_hangs_and_status_says_so(
     make: Callable[..., Inbox],
 ) -> None:
-    one, systemd = make(program=(WRAPPED, "model-hangs")), Systemd()
+    one, systemd = make(program=(warm.WRAPPED, "model-hangs")), Systemd()
     one.daemon.start(NOTIFY_SOCKET=systemd.address, WATCHDOG_USEC="400000")
     systemd.waits_for("WATCHDOG=1", times=3)
 
@@ -428,7 +436,7 @@ def _beat_at(one: Inbox) -> float:
 def test_with_memory_for_two_pictures_a_batch_is_halved_and_all_are_sorted(
     make: Callable[..., Inbox],
 ) -> None:
-    one = make(program=(WRAPPED, "memory-for=2"))
+    one = make(program=(warm.WRAPPED, "memory-for=2"))
     one.drop(8)
 
     one.daemon.start()
@@ -442,7 +450,7 @@ def test_with_memory_for_two_pictures_a_batch_is_halved_and_all_are_sorted(
 def test_without_memory_for_any_picture_it_pauses_and_says_what_to_do(
     make: Callable[..., Inbox],
 ) -> None:
-    one = make(program=(WRAPPED, "memory-for=0"))
+    one = make(program=(warm.WRAPPED, "memory-for=0"))
     one.drop(2)
 
     one.daemon.start()
@@ -461,7 +469,7 @@ def test_an_error_of_the_system_that_nobody_foresaw_pauses_and_does_not_end_it(
     make: Callable[..., Inbox], tmp_path: Path
 ) -> None:
     fails = tmp_path / "fails"
-    one = make(program=(WRAPPED, f"disk-fails={fails}"))
+    one = make(program=(warm.WRAPPED, f"disk-fails={fails}"))
     one.drop(2)
     one.daemon.start()
     one.wait_sorted()
@@ -527,7 +535,7 @@ def test_a_full_or_read_only_target_is_waited_for_and_said(
         wait_until(lambda: one.status().phase == "paused", 30, "paused")
         assert "no space: cannot move" in one.status().note
         assert len(one.status().open_moves) == 3
-        assert len([p for p in one.inbox.iterdir() if p.is_file()]) == 3
+        assert len(list(one.inbox.glob("*.png"))) == 3
         filler.unlink()
         one.wait_sorted()
         one.check()

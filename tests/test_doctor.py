@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import warm
 from imgsortd.checkups import (
     Verdict,
     check_clock,
@@ -26,13 +27,14 @@ from imgsortd.checkups import (
 from imgsortd.doctoring import examine, repair
 from imgsortd.errors import LockedError
 from inboxes import Inbox
+from killed_line import sort_all
 from line import Line
 from mounts import tmpfs
 from support import make_config, nest, paint_groups, run_cli, sums, tree
 
 
 @pytest.fixture
-def line(tmp_path: Path, conv_weights: Path) -> Line:
+def line(tmp_path: Path, conv_weights: Path, hurried: None) -> Line:
     """Return a line that has sorted nine pictures and is closed."""
     line = Line(tmp_path, model={"weights": str(conv_weights)})
     paint_groups(line.config.inbox, 3)
@@ -166,22 +168,7 @@ def test_rights_that_let_others_read_the_state_are_told_and_mended(line: Line) -
 def test_unfinished_moves_are_told_and_finished(line: Line) -> None:
     config = line.config
     paint_groups(config.inbox, 1, seed=99)
-    killed = subprocess.run(
-        [
-            os.sys.executable,  # type: ignore[attr-defined]
-            "-c",
-            "import sys; from pathlib import Path\n"
-            "sys.path.insert(0, sys.argv[2])\n"
-            "from line import Line\n"
-            "Line(Path(sys.argv[1]), model={'weights': sys.argv[3]}).run()\n",
-            str(config.inbox.parent),
-            str(Path(__file__).parent),
-            config.model.weights,
-        ],
-        env={**os.environ, "IMGSORTD_FAULT_POINT": "renamed:2"},
-        check=False,
-        timeout=60,
-    )
+    killed = warm.call(sort_all, config, environ={"IMGSORTD_FAULT_POINT": "renamed:2"})
     assert killed.returncode == -9
 
     assert verdicts(line) == {"moves": "note"}

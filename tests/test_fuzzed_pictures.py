@@ -1,7 +1,7 @@
 """Valid pictures, mutated at random: pixels or a reason, never a crash, a hang or a flood.
 
 Each goes through a real decoding process with its limits. ``IMGSORTD_FUZZ_EXAMPLES`` sets
-how many of each format (1,000 by default), ``IMGSORTD_FUZZ_SEED`` makes a run again, and
+how many of each format `make faults` tries, ``IMGSORTD_FUZZ_SEED`` makes its run again, and
 ``IMGSORTD_PILLOW_IMAGES`` names the ``Tests/images`` of a source tree of Pillow's.
 """
 
@@ -17,17 +17,18 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import SEED, few_and_many, fuzzed
 from imgsortd.adapters.decode_limits import DecodeLimits
 from imgsortd.adapters.decoding import Decoder
 from imgsortd.adapters.formats import HEAD_BYTES, sniff
 from imgsortd.errors import PictureError
 from picture_seeds import KINDS, seeds_of
 
-EXAMPLES = int(os.environ.get("IMGSORTD_FUZZ_EXAMPLES", "1000"))
-SEED = int(os.environ.get("IMGSORTD_FUZZ_SEED", random.randrange(2**32)))
+pytestmark = pytest.mark.usefixtures("started_decoders")
+
 MAX_S, MAX_MEMORY_MB = 10.0, 1024
 MAX_KEPT_MB = 256  # after a thousand pictures of some kB: what a leak would exceed
 PILLOW_IMAGES = os.environ.get("IMGSORTD_PILLOW_IMAGES", "")
@@ -84,9 +85,11 @@ def memory_mb(decoder: Decoder) -> float:
     return float(psutil.Process(decoder._worker._process.pid).memory_info().rss / 1e6)
 
 
+@few_and_many
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_mutated_picture_gives_pixels_or_a_reason(decoder: Decoder, kind: str) -> None:
-    print(f"IMGSORTD_FUZZ_SEED={SEED}")
+def test_a_mutated_picture_gives_pixels_or_a_reason(
+    decoder: Decoder, kind: str, examples: int
+) -> None:
     seeds = seeds_of(kind)
     if not seeds:
         pytest.skip(f"this Pillow has no {kind}")
@@ -95,12 +98,7 @@ def test_a_mutated_picture_gives_pixels_or_a_reason(decoder: Decoder, kind: str)
     before_mb = memory_mb(decoder)
     outcomes: Counter[str] = Counter()
 
-    @seed(SEED)
-    @settings(
-        max_examples=EXAMPLES,
-        database=None,  # nothing of another run: the seed alone decides
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
+    @fuzzed(examples)
     @given(mutations(list(seeds.values())))
     def check(data: bytes) -> None:
         outcomes[check_decodes_or_says_why(decoder, data)] += 1
@@ -111,6 +109,7 @@ def test_a_mutated_picture_gives_pixels_or_a_reason(decoder: Decoder, kind: str)
     assert memory_mb(decoder) < before_mb + MAX_KEPT_MB
 
 
+@pytest.mark.faults
 def test_pillows_own_test_pictures_give_pixels_or_a_reason_whole_and_mutated(
     decoder: Decoder,
 ) -> None:

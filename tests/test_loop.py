@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from imgsortd import fitting
+from imgsortd import fitting, intake, loop
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_control import Heartbeat
@@ -29,6 +29,9 @@ from imgsortd.loop import Loop
 from imgsortd.pausing import Pause
 from killed_line import fit_colours
 from support import ColourExtractor, make_config, make_library, paint_groups, sums, wait_until
+
+WATCHED_S = 0.4
+"""How long a loop is watched that should rest: one tick; spinning it makes dozens of rounds."""
 
 
 class Scene:
@@ -76,7 +79,7 @@ class Scene:
 
 
 @pytest.fixture
-def make_scene(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
+def make_scene(tmp_path: Path, hurried: None) -> Iterator[Callable[..., Scene]]:
     made: list[Scene] = []
 
     def make(**changes: Any) -> Scene:
@@ -228,7 +231,10 @@ def test_a_pause_is_in_the_heartbeat_at_once(scene: Scene) -> None:
     assert scene.beat().note == ""
 
 
-def test_while_it_is_paused_new_files_wait_and_nothing_spins(scene: Scene) -> None:
+def test_while_it_is_paused_new_files_wait_and_nothing_spins(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_TICK_S", WATCHED_S)
     scene.target.rename(scene.target.with_name("away"))
     paint_groups(scene.inbox, 2)
     scene.go(lambda: scene.ticks[-1:] and scene.ticks[-1][0] is Phase.PAUSED, "paused")
@@ -236,7 +242,7 @@ def test_while_it_is_paused_new_files_wait_and_nothing_spins(scene: Scene) -> No
     rounds = len(scene.ticks)
     begun = time.monotonic()
 
-    scene.go(lambda: time.monotonic() - begun > 1, "a second")
+    scene.go(lambda: time.monotonic() - begun > WATCHED_S, "a tick")
 
     assert len(scene.ticks) - rounds < 8
     assert scene.counts()[0] <= 6
@@ -245,9 +251,11 @@ def test_while_it_is_paused_new_files_wait_and_nothing_spins(scene: Scene) -> No
 
 
 def test_files_waiting_for_a_broken_folder_do_not_make_the_loop_spin(
-    make_scene: Callable[..., Scene], tmp_path: Path
+    make_scene: Callable[..., Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "_TICK_S", WATCHED_S)
     scene = make_scene()
+    fit_colours(scene.library)
     paint_groups(scene.inbox, 30)
     for number in range(3):
         (scene.target / f"cluster_{number}").symlink_to(tmp_path)
@@ -256,7 +264,7 @@ def test_files_waiting_for_a_broken_folder_do_not_make_the_loop_spin(
     rounds = len(scene.ticks)
     begun = time.monotonic()
 
-    scene.go(lambda: time.monotonic() - begun > 1, "a second")
+    scene.go(lambda: time.monotonic() - begun > WATCHED_S, "a tick")
 
     assert len(scene.ticks) - rounds < 10
     assert scene.ticks[-1][0] is not Phase.PAUSED
@@ -296,7 +304,7 @@ def test_a_file_that_is_open_for_writing_is_taken_when_it_is_closed(
     scene.go(lambda: scene.counts() == (3, 3, 0), "sorted")
 
     assert caplog.text.count("batch routed") <= 3
-    assert busy[-1] - busy[-2] > 0.9
+    assert busy[-1] - busy[-2] > 0.9 * intake._BUSY_RETRY_S
 
 
 def test_a_name_taken_away_while_it_was_queued_is_sorted_when_it_comes_again(

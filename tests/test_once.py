@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from support import make_config, paint_groups, tree
-
-QUICK = str(Path(__file__).with_name("quick_imgsortd.py"))
+import warm
+from support import DaemonProcess, make_config, paint_groups, tree
 
 
 def run_once(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the program once on ``folder``'s configuration, with quick stand-ins for the model."""
-    command = [sys.executable, QUICK, "run", "--once", "-c", str(folder / "config.yaml")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return warm.run([warm.QUICK, "run", "--once", "-c", str(folder / "config.yaml")])
 
 
 def test_what_is_there_is_fitted_sorted_and_the_program_ends(tmp_path: Path) -> None:
@@ -88,34 +85,28 @@ def test_a_target_that_takes_no_file_is_exit_code_1_with_the_reason(tmp_path: Pa
     assert len(os.listdir(config.inbox)) == 12
 
 
-def test_a_second_one_is_refused_while_a_daemon_runs(tmp_path: Path) -> None:
+def test_a_second_one_is_refused_while_a_daemon_runs(daemon: DaemonProcess, tmp_path: Path) -> None:
     make_config(tmp_path)
-    command = [sys.executable, QUICK, "run", "-c", str(tmp_path / "config.yaml")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
-        assert daemon.stderr is not None
-        for line in daemon.stderr:
-            if "daemon ready" in line:
-                break
-        try:
-            refused = run_once(tmp_path)
-        finally:
-            daemon.send_signal(signal.SIGTERM)
+    daemon.program = (warm.QUICK,)
+    daemon.start()
+    daemon.wait_ready()
 
+    refused = run_once(tmp_path)
+
+    assert daemon.process is not None
     assert refused.returncode == 1
-    assert str(daemon.pid) in refused.stderr
+    assert str(daemon.process.pid) in refused.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_early(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it_early(
+    daemon: DaemonProcess, tmp_path: Path, number: signal.Signals
+) -> None:
     make_config(tmp_path, settle_s=600)
-    command = [sys.executable, QUICK, "run", "--once", "-c", str(tmp_path / "config.yaml")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as once:
-        assert once.stderr is not None
-        for line in once.stderr:
-            if "daemon ready" in line:
-                break
-        once.send_signal(number)
-        rest = once.stderr.read()
+    daemon.program = (warm.QUICK,)
+    daemon.start("--once")
+    daemon.wait_ready()
 
-    assert once.returncode == 0
-    assert f"daemon stopped signal={number.name}" in rest
+    assert daemon.stop(number) == 0
+
+    assert f"daemon stopped signal={number.name}" in daemon.log

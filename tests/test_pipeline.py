@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,6 +22,7 @@ from imgsortd.errors import MixedFeaturesError
 from imgsortd.fits import compute_fit, fit_source
 from imgsortd.pipeline import process_batch, recover, route_waiting
 from line import Line, files_below
+from mounts import folder_in_memory
 from support import BLUE, GREEN, RED, ColourExtractor, make_library, paint_groups, sums, tree
 
 MakeLine = Callable[..., Line]
@@ -576,9 +576,9 @@ ROUNDS = st.lists(
 def test_no_picture_is_lost_whatever_comes(
     rounds: list[dict[bytes, bytes | None]], op: str, duplicates: str, restarts: bool
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with folder_in_memory() as folder:
         line = Line(
-            Path(folder),
+            folder,
             op=op,
             duplicates=duplicates,
             clusters={"n_clusters": 2, "min_images": 3},

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import warm
 from imgsortd.adapters.store import open_read_only
 from imgsortd.by_hand import place, retry
 from imgsortd.errors import RequestError
@@ -25,26 +24,6 @@ from imgsortd.undoing import undo
 from inboxes import Inbox
 from line import Line
 from support import BLUE, RED, make_config, paint, paint_groups, sums, wait_until
-
-KILLED = """
-import json, sys
-from pathlib import Path
-import yaml
-from imgsortd.adapters.store import open_read_only
-from imgsortd.by_hand import place, retry
-from imgsortd.config import parse_config
-from imgsortd.undo_job import UndoChoice
-from imgsortd.undoing import undo
-path, verb = Path(sys.argv[1]), sys.argv[2]
-ids, to = map(json.loads, sys.argv[3:])
-config = parse_config(yaml.safe_load(path.read_text()), path)
-if verb == "place":
-    place(config, ids, to)
-elif verb == "retry":
-    retry(config, ids)
-else:
-    undo(config, UndoChoice(), dry_run=False)
-"""
 
 
 class Bench:
@@ -534,16 +513,11 @@ def test_with_no_daemon_the_same_is_done_under_the_lock(make: Callable[..., Benc
 # ---- killed
 
 
-def killed(bench: Bench, fault: str, verb: str, ids: list[int], to: dict[str, Any]) -> bool:
+def killed(bench: Bench, fault: str, function: Callable[..., Any], *arguments: Any) -> bool:
     """Do it in a process that dies at a fault point; return whether it did."""
     bench.line.close()
-    file = bench.line.config.inbox.parent / "config.yaml"
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(file), verb, json.dumps(ids), json.dumps(to)],
-        env={**os.environ, "IMGSORTD_FAULT_POINT": fault},
-        check=False,
-        timeout=60,
-    )
+    environ = {"IMGSORTD_FAULT_POINT": fault}
+    done = warm.call(function, bench.line.config, *arguments, environ=environ)
     bench.line._open()
     return done.returncode == -signal.SIGKILL
 
@@ -566,7 +540,7 @@ def test_killed_while_it_places_the_next_start_has_it_there_and_pinned(
     bench.line.run()
     before, file_id = sorted(bench.line.files().values()), bench.id("red-1.png")
 
-    assert killed(bench, fault, "place", [file_id], {"folder": "Mine"})
+    assert killed(bench, fault, place, [file_id], {"folder": "Mine"})
     bench.line.run()
     bench.begin()
 
@@ -586,7 +560,7 @@ def test_killed_while_a_placing_is_undone_the_next_start_has_it_back_and_its_pin
     pinned, before = bench.row("red-1.png"), sums(bench.target)
     bench.place("red-1.png", folder="Mine")
 
-    assert killed(bench, fault, "undo", [], {})
+    assert killed(bench, fault, partial(undo, choice=UndoChoice(), dry_run=False))
     bench.line.run()
     bench.begin()
 
@@ -751,7 +725,7 @@ def test_killed_while_it_retries_the_next_start_reads_the_file_again(
     bench.line.put("large.xmp", b"<xmp/>")
     bench.drop_large("large.png")
 
-    assert killed(bench, fault, "retry", [bench.id("large.png")], {})
+    assert killed(bench, fault, retry, [bench.id("large.png")])
     bench.allow(50)
     bench.line.run()
 

@@ -34,7 +34,7 @@ class TurnedColours(ColourExtractor):
 
 
 @pytest.fixture
-def sorted_line(tmp_path: Path) -> Iterator[Line]:
+def sorted_line(tmp_path: Path, hurried: None) -> Iterator[Line]:
     """Return a library of twelve pictures in three clusters, sorted by the first backbone."""
     line = Line(tmp_path)
     paint_groups(line.config.inbox, each=4)

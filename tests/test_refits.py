@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import warm
 from imgsortd.adapters.kmeans import Fit
 from imgsortd.adapters.store_proposals import KeptFit
 from imgsortd.adoption import FitSummary, adopt_fit, propose_change, settle_fit
@@ -655,11 +655,5 @@ def test_killed_while_it_accepts_the_next_start_finishes_the_moves(
 
 def accept_process(line: Line, fault: str) -> subprocess.CompletedProcess[str]:
     config = line.config.inbox.parent / "config.yaml"
-    return subprocess.run(
-        [sys.executable, *QUICK, "refits", "accept", "--move", "-c", str(config)],
-        env={**os.environ, "IMGSORTD_FAULT_POINT": fault},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    command = [*QUICK, "refits", "accept", "--move", "-c", str(config)]
+    return warm.run(command, {"IMGSORTD_FAULT_POINT": fault})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
+import warm
 from imgsortd.adapters.store import open_read_only
 from imgsortd.adapters.store_proposals import KeptFit
 from inboxes import QUICK, Inbox
-from support import BLUE, GREEN, RED, paint, run_cli, sums, wait_until
+from support import BLUE, GREEN, RED, paint, sums, wait_until
 
 CYAN = (30, 200, 200)
 PALE = {"a": (200, 160, 160), "b": (160, 200, 160), "c": (160, 160, 200)}
@@ -23,7 +23,8 @@ WAITS = {
 
 
 def cli(one: Inbox, *words: str) -> subprocess.CompletedProcess[str]:
-    return run_cli(*words, "-c", one.folder / "config.yaml")
+    config = str(one.folder / "config.yaml")
+    return warm.run([*QUICK, *words, "-c", config], {"COLUMNS": "120"})
 
 
 def answer(one: Inbox, *words: str) -> Any:
@@ -156,13 +157,7 @@ def test_without_a_daemon_the_commands_do_it_themselves(make: Callable[..., Inbo
 
 
 def run_quick(one: Inbox, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *QUICK, *words, "-c", str(one.folder / "config.yaml")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return warm.run([*QUICK, *words, "-c", str(one.folder / "config.yaml")])
 
 
 def test_killed_while_it_accepts_the_daemon_finishes_the_moves_at_its_next_start(

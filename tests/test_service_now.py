@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from support import make_config, run_cli
+import warm
+from support import make_config
 
 NAME = pwd.getpwuid(os.getuid()).pw_name
 STARTED = [
@@ -56,7 +57,7 @@ class Machine:
     def type(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Type ``imgsortd service`` and the words; only the stand-ins are found."""
         environ = {"XDG_CONFIG_HOME": str(self.home / "conf"), "PATH": str(self.home / "bin")}
-        return run_cli("service", *words, environ=environ)
+        return warm.run([warm.QUICK, "service", *map(str, words)], {"COLUMNS": "120", **environ})
 
     def calls(self) -> list[str]:
         """How the programs were called, in order."""
@@ -77,41 +78,19 @@ def with_weights(machine: Machine, weights: Path) -> None:
     make_config(machine.home, model={"weights": str(weights)})
 
 
-def test_install_now_runs_the_steps_that_it_else_prints(
+def test_install_now_runs_the_steps_that_it_else_prints_up_to_the_first_that_fails(
     machine: Machine, conv_weights: Path
 ) -> None:
     with_weights(machine, conv_weights)
+    machine.put_program("systemctl", fails_at="restart")
 
     printed = machine.type("install", "--user", "-c", machine.config)
     calls_before = machine.calls()
-    done = machine.type("install", "--user", "--now", "-c", machine.config)
-
-    assert done.returncode == 0, done.stderr
-    assert calls_before == []
-    assert machine.calls() == STARTED
-    to_type = [line.strip() for line in printed.stdout.partition("now type:\n")[2].splitlines()]
-    run = [
-        line.removeprefix("running  ")
-        for line in done.stdout.splitlines()
-        if line.startswith("running")
-    ]
-    assert run == to_type[:-1]
-    assert run[1:] == STARTED
-    assert f"from file {conv_weights}" in done.stdout
-    assert done.stdout.splitlines()[-2:] == [
-        f"imgsortd.service runs; put pictures into {machine.home / 'inbox'}",
-        f"to watch it:  {to_type[-1]}",
-    ]
-
-
-def test_install_now_stops_at_the_step_that_fails(machine: Machine, conv_weights: Path) -> None:
-    with_weights(machine, conv_weights)
-    machine.put_program("systemctl", fails_at="restart")
-
     failed = machine.type("install", "--user", "--now", "-c", machine.config)
     machine.put_program("systemctl")
     again = machine.type("install", "--user", "--now", "-c", machine.config)
 
+    assert calls_before == []
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-4:] == [
         "systemctl is not content",
@@ -125,6 +104,19 @@ def test_install_now_stops_at_the_step_that_fails(machine: Machine, conv_weights
     assert "imgsortd.service runs" not in failed.stdout
     assert again.returncode == 0, again.stderr
     assert machine.calls() == [*STARTED[:3], *STARTED]
+    to_type = [line.strip() for line in printed.stdout.partition("now type:\n")[2].splitlines()]
+    run = [
+        line.removeprefix("running  ")
+        for line in again.stdout.splitlines()
+        if line.startswith("running")
+    ]
+    assert run == to_type[:-1]
+    assert run[1:] == STARTED
+    assert f"from file {conv_weights}" in again.stdout
+    assert again.stdout.splitlines()[-2:] == [
+        f"imgsortd.service runs; put pictures into {machine.home / 'inbox'}",
+        f"to watch it:  {to_type[-1]}",
+    ]
 
 
 def test_weights_that_are_not_there_stop_it_before_systemd(machine: Machine) -> None:

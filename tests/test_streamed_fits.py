@@ -257,6 +257,7 @@ def test_pictures_that_are_all_taken_away_meanwhile_make_no_fit(shelf: Shelf) ->
         compute_fit(source, GROUPS, 42, take_away)
 
 
+@pytest.mark.faults
 def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
     n_images, whole_mb = 40_000, 40_000 * 512 * 4 / 2**20
     program = Path(__file__).with_name("memory_of_a_fit.py")

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from imgsortd.adapters.leases import allow_leases
 from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Picture
@@ -510,11 +509,12 @@ def test_a_file_renamed_in_its_folder_is_no_correction(make: Callable[..., Hand]
     assert hand.pins() == {}
 
 
-def test_a_file_that_is_still_written_is_not_judged(make: Callable[..., Hand]) -> None:
+def test_a_file_that_is_still_written_is_not_judged(
+    make: Callable[..., Hand], leases_allowed: None
+) -> None:
     hand = make()
     green, source = hand.folder("green"), hand.folder("red") / "red-1.png"
     data = source.read_bytes()
-    allow_leases()
     with open(green / "red-1.png", "wb") as file:
         file.write(data)
         file.flush()

@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import warm
 from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.core.lifecycle import FitTrigger
@@ -20,10 +21,10 @@ from imgsortd.errors import WatchError
 from imgsortd.fits import compute_fit, fit_source
 from imgsortd.undo_job import UndoChoice
 from imgsortd.undoing import undo
-from inboxes import QUICK, Inbox
+from inboxes import Inbox, quick_cli
 from line import Line, files_below
 from mounts import tmpfs
-from support import BLUE, RED, paint, paint_groups, run_cli, sums, wait_until
+from support import BLUE, RED, paint, paint_groups, sums, wait_until
 
 
 @pytest.fixture
@@ -338,27 +339,15 @@ def _kill_undos(line: Line, how: str) -> None:
 
 
 def _undo_process(line: Line, fault: str) -> subprocess.CompletedProcess[str]:
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom imgsortd.config import load_config\n"
-        "from imgsortd.undo_job import UndoChoice\nfrom imgsortd.undoing import undo\n"
-        "undo(load_config(Path(sys.argv[1])), UndoChoice(), dry_run=False)\n"
-    )
-    config = line.config.inbox.parent / "config.yaml"
-    return subprocess.run(
-        [sys.executable, "-c", code, str(config)],
-        env={**os.environ, "IMGSORTD_FAULT_POINT": fault},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    by_hand = partial(undo, choice=UndoChoice(), dry_run=False)
+    return warm.call(by_hand, line.config, environ={"IMGSORTD_FAULT_POINT": fault})
 
 
 # --- with the daemon --------------------------------------------------------------------
 
 
 def cli(one: Inbox, *options: str) -> subprocess.CompletedProcess[str]:
-    return run_cli("undo", "-c", one.folder / "config.yaml", *options)
+    return quick_cli("undo", one, *options)
 
 
 def test_a_running_daemon_undoes_and_leaves_the_files_alone(make: Callable[..., Inbox]) -> None:
@@ -403,7 +392,6 @@ def test_the_command_tells_what_it_did_and_how_to_undo_it(make: Callable[..., In
     assert cli(one, "--since", "yesterday").returncode == 2
     nothing = cli(one, "--since", "0.001s")
     assert (nothing.returncode, "there is nothing to undo" in nothing.stderr) == (1, True)
-    assert QUICK
 
 
 # --- several steps ----------------------------------------------------------------------

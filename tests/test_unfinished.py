@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import warm
 from inboxes import Inbox, sums_of
 from line import Line
 from support import RED, paint, paint_groups, wait_until
@@ -140,15 +138,7 @@ def test_a_run_for_cron_leaves_what_has_just_changed_and_sets_aside_what_has_not
 
 
 def run_once(one: Inbox, clock: Path) -> dict[str, int]:
-    command = [sys.executable, *one.daemon.program, "run", "--once"]
-    environ = {**os.environ, "IMGSORTD_TEST_CLOCK": str(clock)}
-    done = subprocess.run(
-        [*command, "-c", str(one.folder / "config.yaml")],
-        env=environ,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    command = [*one.daemon.program, "run", "--once", "-c", str(one.folder / "config.yaml")]
+    done = warm.run(command, {"IMGSORTD_TEST_CLOCK": str(clock)})
     assert done.returncode == 0, done.stderr
     return one.status().counts

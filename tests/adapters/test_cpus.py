@@ -155,15 +155,16 @@ LIMIT = "from imgsortd.adapters.cpus import limit_threads; limit_threads({cpus})
 LOAD = "import sklearn.cluster, torch\n"
 
 
-@pytest.mark.parametrize("code", [LOAD + LIMIT, LIMIT + LOAD], ids=["loaded", "loaded later"])
-def test_torch_openmp_and_blas_keep_to_the_limit(code: str) -> None:
-    counted = run_python(code.format(cpus=1) + COUNT)
+def test_torch_openmp_and_blas_that_are_loaded_keep_to_the_limit() -> None:
+    counted = run_python(LOAD + LIMIT.format(cpus=1) + COUNT)
 
     assert counted == [1, 1, 1, ["blas", "openmp"]]
 
 
-def test_a_limit_never_adds_threads() -> None:
-    counted = run_python(LIMIT.format(cpus=2) + LOAD + COUNT, OMP_NUM_THREADS="1")
+def test_what_is_loaded_later_keeps_to_the_limit_too_and_a_wider_one_adds_no_threads() -> None:
+    limits = LIMIT.format(cpus=1) + LIMIT.format(cpus=2)
+
+    counted = run_python(limits + LOAD + COUNT)
 
     assert counted == [1, 1, 1, ["blas", "openmp"]]
 

@@ -26,6 +26,8 @@ from imgsortd.adapters.images import decode, decode_whole
 from imgsortd.errors import PictureError
 from support import RED, paint, wait_until
 
+pytestmark = pytest.mark.usefixtures("started_decoders")
+
 
 @pytest.fixture
 def red(tmp_path: Path) -> bytes:

@@ -118,14 +118,15 @@ def test_with_the_wheels_classifier_it_knows_the_bundled_pictures(
 def test_with_the_wheels_classifier_it_knows_labelled_photographs(
     lite0: Network, whole: Any
 ) -> None:
-    paths = [path for name in CALTECH for path in caltech_paths(name, 6)]
+    paths = [path for name in CALTECH for path in caltech_paths(name, 3)]
 
     found = classes_of(lite0, whole, paths)
 
     right = [
         number in CALTECH[path.parent.name] for path, (_, number) in zip(paths, found, strict=True)
     ]
-    assert len(right) == 6 * len(CALTECH)
+    assert len(right) == 3 * len(CALTECH)
+    print("RIGHT", np.mean(right))
     assert np.mean(right) >= 0.7  # 0.81 here, and nearly 0 with tensors in wrong places
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,25 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Precision]:
 
 
 @pytest.fixture
-def build(conv_weights: Path, tmp_path: Path, calls: list[Precision]) -> Build:
-    """Build on the CPU with random weights and the calibration kept in ``tmp_path``."""
+def build(tmp_path: Path, calls: list[Precision], threads_given_back: None) -> Build:
+    """Build on the CPU with the calibration kept in ``tmp_path``."""
 
     def build(folder: Path | None = tmp_path, **keys: Any) -> Resident:
-        model = ModelConfig(**{"weights": str(conv_weights), "device": Device.CPU, **keys})
-        return build_extractor(model, folder)
+        return build_extractor(ModelConfig(**{"device": Device.CPU, **keys}), folder)
 
+    return build
+
+
+@pytest.fixture
+def build_vgg16(build: Build, conv_weights: Path) -> Build:
+    """Build VGG16 with random weights."""
+    return partial(build, weights=str(conv_weights))
+
+
+@pytest.fixture
+def build_small(build: Build, small: Network, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Build a small network: what is kept of a calibration does not depend on which it is."""
+    monkeypatch.setattr(features, "_network", lambda *_: small)
     return build
 
 
@@ -60,12 +73,12 @@ def arithmetic_of(resident: Resident) -> Arithmetic:
 
 
 def test_the_calibration_is_made_at_the_first_start_and_recalled_at_the_next(
-    build: Build, calls: list[Precision], tmp_path: Path
+    build_small: Build, calls: list[Precision], tmp_path: Path
 ) -> None:
-    first = build()
+    first = build_small()
     assert (tmp_path / FILE_NAME).is_file()
 
-    second = build()
+    second = build_small()
 
     assert calls == [Precision.AUTO]
     assert arithmetic_of(first) == arithmetic_of(second) == MEASURED
@@ -73,9 +86,9 @@ def test_the_calibration_is_made_at_the_first_start_and_recalled_at_the_next(
 
 
 def test_a_model_that_comes_back_is_not_measured_again(
-    build: Build, calls: list[Precision]
+    build_small: Build, calls: list[Precision]
 ) -> None:
-    resident = build()
+    resident = build_small()
     resident.unload()
 
     resident.loaded()
@@ -84,44 +97,44 @@ def test_a_model_that_comes_back_is_not_measured_again(
 
 
 def test_another_count_of_cpus_or_another_torch_is_measured_anew(
-    build: Build, calls: list[Precision], monkeypatch: pytest.MonkeyPatch
+    build_small: Build, calls: list[Precision], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build()
+    build_small()
     monkeypatch.setattr(features, "usable_cpus", lambda: 63)
-    build()
+    build_small()
     monkeypatch.setattr(torch, "__version__", "99.0")
-    build()
+    build_small()
     assert len(calls) == 3
 
-    build()
+    build_small()
 
     assert len(calls) == 3
 
 
 def test_a_damaged_calibration_is_measured_anew_and_replaced(
-    build: Build, calls: list[Precision], tmp_path: Path
+    build_small: Build, calls: list[Precision], tmp_path: Path
 ) -> None:
     (tmp_path / FILE_NAME).write_text("{ not json")
 
-    build()
-    build()
+    build_small()
+    build_small()
 
     assert len(calls) == 1
 
 
-def test_without_a_folder_nothing_is_kept(build: Build, calls: list[Precision]) -> None:
-    build(folder=None)
-    build(folder=None)
+def test_without_a_folder_nothing_is_kept(build_small: Build, calls: list[Precision]) -> None:
+    build_small(folder=None)
+    build_small(folder=None)
 
     assert len(calls) == 2
 
 
 def test_a_folder_that_cannot_be_written_does_not_stop_the_start(
-    build: Build, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    build_small: Build, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
 
-    resident = build(folder=tmp_path / "file")
+    resident = build_small(folder=tmp_path / "file")
 
     assert arithmetic_of(resident) == MEASURED
     assert [r.getMessage()[:20] for r in caplog.records if r.levelno >= logging.WARNING] == [
@@ -131,21 +144,21 @@ def test_a_folder_that_cannot_be_written_does_not_stop_the_start(
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
 def test_a_precision_that_is_asked_for_has_a_calibration_of_its_own(
-    precision: Precision, build: Build, calls: list[Precision]
+    precision: Precision, build_small: Build, calls: list[Precision]
 ) -> None:
-    build()
+    build_small()
 
-    build(precision=precision)
+    build_small(precision=precision)
 
     assert calls == [Precision.AUTO, precision]
 
 
 def test_the_log_says_what_was_loaded_and_how_it_is_computed(
-    build: Build, caplog: pytest.LogCaptureFixture
+    build_vgg16: Build, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
 
-    resident = build()
+    resident = build_vgg16()
 
     digest = resident.id.weights_digest[:12]
     assert caplog.messages[-2].startswith(
@@ -174,6 +187,7 @@ def test_a_gpu_is_not_calibrated_and_computes_in_half_precision(
 # --- what is built --------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("threads_given_back")
 def test_the_backbone_and_the_engine_are_those_of_the_configuration(
     lite0: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,20 +227,20 @@ def test_real_vgg16_measured_here_gives_the_features_of_the_plainest_arithmetic(
 
 
 def test_missing_weights_are_told_at_the_start_and_when_the_model_comes_back(
-    build: Build, conv_weights: Path, tmp_path: Path
+    build_vgg16: Build, conv_weights: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "own.safetensors"
     file.symlink_to(conv_weights)
-    resident = build(weights=str(file))
+    resident = build_vgg16(weights=str(file))
     resident.unload()
     file.unlink()
 
     with pytest.raises(WeightsError, match="got no such file; correct the path"):
         resident.extract([np.zeros((224, 224, 3), dtype=np.uint8)])
     with pytest.raises(WeightsError, match="got no such file; correct the path"):
-        build(weights=str(file))
+        build_vgg16(weights=str(file))
 
 
-def test_a_layer_without_weights_for_it_is_told(build: Build) -> None:
+def test_a_layer_without_weights_for_it_is_told(build_vgg16: Build) -> None:
     with pytest.raises(WeightsError, match="for layer fc2 a classifier"):
-        build(layer=Layer.FC2)
+        build_vgg16(layer=Layer.FC2)

@@ -56,6 +56,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
+@pytest.mark.usefixtures("threads_given_back")
 def test_the_logits_are_those_of_torchvisions_vgg16(
     state: dict[str, torch.Tensor], full_file: Path
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,13 @@ from imgsortd.adapters.networks import Network
 from imgsortd.config import Precision
 from imgsortd.core.records import Pixels, Vectors
 from imgsortd.errors import EXIT_CONFIG, ConfigError
+from made_once import made_once
 from networks import small_network
 from photographs import bundled_paths, caltech_paths, cosines, look_at
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
+from imgsortd.adapters import openvino_engine
 from imgsortd.adapters.openvino_engine import OpenVinoExtractor
 
 needs_nncf = pytest.mark.skipif(
@@ -39,8 +43,24 @@ def noise(count: int) -> list[Pixels]:
     return [rng.integers(0, 256, (224, 224, 3), dtype=np.uint8) for _ in range(count)]
 
 
-def mirrored(pictures: list[Pixels]) -> list[Pixels]:
-    return [np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]
+@pytest.fixture(scope="module", autouse=True)
+def converted_once() -> Iterator[None]:
+    """Convert each network once: what is made of it by OpenVINO is only read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_engine, "_convert", functools.cache(openvino_engine._convert))
+        yield
+
+
+@pytest.fixture(scope="module")
+def small() -> Network:
+    """Return the same small network to all tests, so that it is converted once."""
+    return small_network()
+
+
+@pytest.fixture(scope="module")
+def small_exact(small: Network) -> OpenVinoExtractor:
+    """Return the small network in float32."""
+    return OpenVinoExtractor(small, Precision.FP32, 2)
 
 
 @pytest.fixture(scope="module")
@@ -50,25 +70,26 @@ def exact(vgg16: Network) -> OpenVinoExtractor:
 
 
 @pytest.fixture(scope="module")
-def int8(vgg16: Network, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a folder with real VGG16's int8 model, made of 24 pictures, and its file."""
+def int8(exact: OpenVinoExtractor, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a folder with real VGG16's int8 model, made of 12 pictures, and its file."""
     pytest.importorskip("nncf", reason="nncf (the extra: openvino) is not installed")
-    folder = tmp_path_factory.mktemp("int8")
-    maker = OpenVinoExtractor(vgg16, Precision.INT8, 2, folder)
-    made_of = look_at(bundled_paths()[6:])
-    path = maker.int8_file(folder)
-    maker.make_int8([*made_of, *mirrored(made_of)], path)
-    return folder, path
+
+    def make(folder: Path) -> None:
+        exact.make_int8(look_at(bundled_paths()[6:]), exact.int8_file(folder))
+
+    folder = made_once(tmp_path_factory, "vgg16-int8", make)
+    return folder, exact.int8_file(folder)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(small_exact: OpenVinoExtractor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the int8 file of the small network, made once."""
     pytest.importorskip("nncf", reason="nncf (the extra: openvino) is not installed")
-    maker = OpenVinoExtractor(small_network(), Precision.FP32, 2)
-    path = maker.int8_file(tmp_path_factory.mktemp("made"))
-    maker.make_int8(noise(4), path)
-    return path
+
+    def make(folder: Path) -> None:
+        small_exact.make_int8(noise(4), small_exact.int8_file(folder))
+
+    return small_exact.int8_file(made_once(tmp_path_factory, "small-int8", make))
 
 
 @pytest.fixture
@@ -103,18 +124,20 @@ def test_efficientnet_lite0_gives_the_features_of_torch(
 
     expected = TorchExtractor(lite0, torch.device("cpu"), Arithmetic(Precision.FP32))
 
-    ours = OpenVinoExtractor(lite0, Precision.FP32, 2).extract(photographs)
+    ours = OpenVinoExtractor(lite0, Precision.FP32, 2).extract(photographs[:3])
 
-    assert cosines(ours, expected.extract(photographs)).min() > 0.9999
+    assert cosines(ours, expected.extract(photographs[:3])).min() > 0.9999
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 7])
-def test_any_number_of_pictures_gives_as_many_rows_in_order(count: int, small: Network) -> None:
-    extractor, pictures = OpenVinoExtractor(small, Precision.FP32, 2), noise(count)
+def test_any_number_of_pictures_gives_as_many_rows_in_order(
+    count: int, small_exact: OpenVinoExtractor
+) -> None:
+    pictures = noise(count)
 
-    together = extractor.extract(pictures)
+    together = small_exact.extract(pictures)
 
-    alone = [extractor.extract([picture])[0] for picture in pictures]
+    alone = [small_exact.extract([picture])[0] for picture in pictures]
     assert together.shape == (count, 16)
     assert together.dtype == np.float32
     np.testing.assert_allclose(together, np.reshape(alone, (count, 16)), atol=1e-6)
@@ -133,6 +156,7 @@ def test_bf16_on_a_cpu_without_it_is_told_with_what_to_do(small: Network) -> Non
     assert OpenVinoExtractor(small, Precision.AUTO, 2).describe().endswith("cpu fp32")
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(not has_bf16(), reason="this CPU has no bf16")
 def test_bf16_keeps_the_direction_of_the_features(
     vgg16: Network, photographs: list[Pixels], vgg16_features: Vectors
@@ -144,9 +168,10 @@ def test_bf16_keeps_the_direction_of_the_features(
     assert cosines(extractor.extract_exactly(photographs), vgg16_features).min() > 0.9999
 
 
-# --- int8 -----------------------------------------------------------------------------
+# --- int8; VGG16's is made in half a minute of both CPUs ------------------------------
 
 
+@pytest.mark.faults
 def test_int8_keeps_the_direction_of_the_features_of_other_pictures(
     int8: tuple[Path, Path],
     exact: OpenVinoExtractor,
@@ -162,17 +187,19 @@ def test_int8_keeps_the_direction_of_the_features_of_other_pictures(
     np.testing.assert_array_equal(exact.extract(photographs), exact_now)  # and is not in use
 
 
+@pytest.mark.faults
 def test_int8_keeps_the_direction_of_the_features_of_photographs_of_other_kinds(
     int8: tuple[Path, Path], exact: OpenVinoExtractor
 ) -> None:
     names = ("Faces", "airplanes", "bonsai", "umbrella")
-    pictures = look_at([path for name in names for path in caltech_paths(name, 2)])
+    pictures = look_at([path for name in names for path in caltech_paths(name, 1)])
 
     ours = exact.extract_int8(int8[1], pictures)
 
     assert cosines(ours, exact.extract(pictures)).min() >= 0.99
 
 
+@pytest.mark.faults
 def test_a_checked_int8_model_is_used_from_the_start_and_says_so(
     int8: tuple[Path, Path], vgg16: Network, photographs: list[Pixels]
 ) -> None:
@@ -189,6 +216,7 @@ def test_a_checked_int8_model_is_used_from_the_start_and_says_so(
     assert np.abs(exactly - extractor.extract(pictures)).max() > 1e-5
 
 
+@pytest.mark.faults
 def test_an_int8_model_is_two_files_and_nothing_half_made(int8: tuple[Path, Path]) -> None:
     folder, path = int8
 
@@ -254,27 +282,20 @@ def test_a_missing_int8_model_leaves_the_model_in_use(small: Network, tmp_path: 
 
 
 @needs_nncf
-def test_a_model_that_cannot_be_written_leaves_no_files(small: Network, tmp_path: Path) -> None:
-    maker, path = OpenVinoExtractor(small, Precision.FP32, 2), tmp_path / "int8.xml"
+def test_a_model_that_cannot_be_written_leaves_no_files(
+    small_exact: OpenVinoExtractor, tmp_path: Path
+) -> None:
+    path = tmp_path / "int8.xml"
     path.write_text("an older one")
     path.with_suffix(".bin").mkdir()  # in the way
 
     with pytest.raises(OSError, match="directory"):
-        maker.make_int8(noise(4), path)
+        small_exact.make_int8(noise(4), path)
 
     assert os.listdir(tmp_path) == ["int8.bin"]  # no .xml that would go with another .bin
 
 
-@needs_nncf
-def test_making_int8_writes_nothing_to_the_terminal(
-    small: Network, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    OpenVinoExtractor(small, Precision.FP32, 2).make_int8(noise(4), tmp_path / "x.xml")
-
-    assert capfd.readouterr().out == ""
-
-
-# --- nothing is sent anywhere ---------------------------------------------------------
+# --- nothing is sent anywhere, nor written to the terminal ------------------------------
 
 SENDS_NOTHING = """
 import socket, sys
@@ -303,7 +324,9 @@ assert not tried, tried
 
 
 @needs_nncf
-def test_converting_and_quantising_sends_nothing_and_keeps_nothing_at_home(tmp_path: Path) -> None:
+def test_converting_and_quantising_sends_and_says_nothing_and_keeps_nothing_at_home(
+    tmp_path: Path,
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     environ = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD")}
@@ -318,5 +341,6 @@ def test_converting_and_quantising_sends_nothing_and_keeps_nothing_at_home(tmp_p
     )
 
     assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
     assert not [path for path in home.rglob("*") if "telemetry" in str(path).lower()]
     assert not [path for path in home.rglob("*") if path.name == "openvino_ga_cid"]

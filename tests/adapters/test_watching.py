@@ -217,6 +217,8 @@ def test_an_event_that_is_not_understood_asks_for_a_scan_and_ends_no_thread(
 
 def test_every_watched_folder_is_counted(tmp_path: Path, watch: Callable[..., Watcher]) -> None:
     (tmp_path / "inbox" / "a" / "b").mkdir(parents=True)
+    # All of the process are counted, and those of a test before may just be ending.
+    wait_until(lambda: Watcher.count_watches() == 0, TIMEOUT_S, "no watch but ours")
 
     watcher = watch()
 

@@ -11,23 +11,16 @@ from pathlib import Path
 
 import pytest
 
+import warm
 from faults.books import check_books, check_kept
 from faults.figures import Figure
-from forked_daemon import DaemonForks
 from inboxes import QUICK, Inbox
 from mounts import tmpfs
 from support import wait_until
 
 STOPS_WITHIN_S = 10  # the promise
-TERMS = 20
 MakeOne = Callable[[str], Inbox]
-SLOW_COPIES = (str(Path(__file__).parents[1] / "wrapped_imgsortd.py"), "slow-copies")
-
-
-@pytest.fixture
-def forks() -> Iterator[DaemonForks]:
-    with DaemonForks() as forks:
-        yield forks
+SLOW_COPIES = (warm.WRAPPED, "slow-copies")
 
 
 @pytest.fixture
@@ -43,9 +36,9 @@ def make_one(folder: Path) -> Iterator[MakeOne]:
         yield make
 
 
-def start(one: Inbox, forks: DaemonForks, lives: int) -> None:
+def start(one: Inbox, lives: int) -> None:
     """Start it and wait until it listens to signals."""
-    forks.start(one.folder)
+    one.daemon.start()
     logged(one, "daemon starting", lives)
 
 
@@ -56,53 +49,52 @@ def logged(one: Inbox, text: str, times: int = 1) -> None:
     )
 
 
+@pytest.mark.parametrize("lives", [3, pytest.param(10, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("where", ["here", "across"])
 def test_sigterm_at_any_moment_ends_it_in_time_with_closed_books(
-    make_one: MakeOne, forks: DaemonForks, figure: Figure, where: str
+    make_one: MakeOne, figure: Figure, where: str, lives: int
 ) -> None:
     one = make_one(where)
     draw = random.Random(where)
-    for life in range(TERMS // 2):
+    for life in range(lives):
         one.drop(4)
-        start(one, forks, life + 1)
+        start(one, life + 1)
         one.drop(1)
         # Any moment of the work is the right one.
         time.sleep(draw.uniform(0, 1.2))
 
-        assert forks.stop(signal.SIGTERM, STOPS_WITHIN_S) == 0
+        assert one.daemon.stop(signal.SIGTERM, STOPS_WITHIN_S) == 0
 
         check_kept(one, most=1)
         assert one.status().open_moves == []
-    start(one, forks, TERMS // 2 + 1)
+    start(one, lives + 1)
     one.wait_sorted()
 
     check_books(one)
-    figure("SIGTERM", TERMS // 2)
+    figure("SIGTERM", lives)
 
 
 @pytest.mark.parametrize("where", ["here", "across"])
-def test_stopped_or_reloaded_at_any_moment_it_goes_on(
-    make_one: MakeOne, forks: DaemonForks, where: str
-) -> None:
+def test_stopped_or_reloaded_at_any_moment_it_goes_on(make_one: MakeOne, where: str) -> None:
     one = make_one(where)
     draw = random.Random(where)
-    start(one, forks, 1)
+    start(one, 1)
     logged(one, "daemon ready")
     for _ in range(6):
         one.drop(4)
         # Any moment of the work is the right one, and any length of a stop.
         time.sleep(draw.uniform(0, 0.6))
-        forks.send(signal.SIGSTOP)
+        one.daemon.send(signal.SIGSTOP)
         time.sleep(draw.uniform(0, 0.3))
-        forks.send(signal.SIGCONT)
+        one.daemon.send(signal.SIGCONT)
         time.sleep(draw.uniform(0, 0.3))
-        forks.send(signal.SIGHUP)
+        one.daemon.send(signal.SIGHUP)
     one.wait_sorted()
 
     check_books(one)
     logged(one, "daemon ready", 2)
     assert "refused" not in one.daemon.log
-    assert forks.stop(signal.SIGTERM, STOPS_WITHIN_S) == 0
+    assert one.daemon.stop(signal.SIGTERM, STOPS_WITHIN_S) == 0
 
 
 def test_sigterm_in_the_middle_of_slow_copies_ends_it_in_time(tmp_path: Path) -> None:
@@ -123,22 +115,22 @@ def test_sigterm_in_the_middle_of_slow_copies_ends_it_in_time(tmp_path: Path) ->
         check_books(one)
 
 
-def test_ctrl_c_twice_ends_it_once(make_one: MakeOne, forks: DaemonForks) -> None:
+def test_ctrl_c_twice_ends_it_once(make_one: MakeOne) -> None:
     one = make_one("across")
     draw = random.Random(2)
     lives = 5
     for life in range(lives):
         one.drop(4)
-        start(one, forks, life + 1)
+        start(one, life + 1)
         # Any moment of the work is the right one; the second comes while it ends.
         time.sleep(draw.uniform(0, 0.8))
 
-        forks.send(signal.SIGINT)
+        one.daemon.send(signal.SIGINT)
         time.sleep(draw.uniform(0, 0.1))
-        assert forks.stop(signal.SIGINT, STOPS_WITHIN_S) == 0
+        assert one.daemon.stop(signal.SIGINT, STOPS_WITHIN_S) == 0
 
         check_kept(one, most=1)
-    start(one, forks, lives + 1)
+    start(one, lives + 1)
     one.wait_sorted()
 
     check_books(one)

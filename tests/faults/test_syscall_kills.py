@@ -16,24 +16,28 @@ TWO = ("red.png", "broken.jpg")
 ONE = ("red.png",)  # copies of one batch are synced by threads, which have counts of their own
 
 
-def check_kills(server: KillServer, scene: Scene) -> int:
-    """Die before each durable call, recover each time; return the number of deaths."""
+def check_kills(server: KillServer, scene: Scene, every: int = 1) -> int:
+    """Die before every so many-th durable call, and recover; return the number of deaths.
+
+    The first of each kind is always among them.
+    """
     scene.reset()
     calls = calls_of(server, scene)
     scene.check_end()
-    for call, count in calls.items():
-        for number in range(1, count + 1):
-            scene.reset()
+    deaths = [(call, n) for call, count in calls.items() for n in range(1, count + 1, every)]
+    for call, number in deaths:
+        scene.reset()
 
-            answer = inject(server, scene, f"{call}:signal=SIGKILL:when={number}")
+        answer = inject(server, scene, f"{call}:signal=SIGKILL:when={number}")
 
-            assert answer["killed"], (call, number, answer)
-            scene.check_alive()
-            scene.sort(server)
-            scene.check_end()
-    return calls.total()
+        assert answer["killed"], (call, number, answer)
+        scene.check_alive()
+        scene.sort(server)
+        scene.check_end()
+    return len(deaths)
 
 
+@pytest.mark.faults
 def test_killed_at_every_call_of_a_first_start_each_file_ends_in_one_place(
     folder: Path, server: KillServer, figure: Figure
 ) -> None:
@@ -45,6 +49,7 @@ def test_killed_at_every_call_of_a_first_start_each_file_ends_in_one_place(
     assert kills > 200
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("op", "names"), [("move", TWO), ("copy", ONE)])
 def test_killed_at_every_call_between_filesystems_each_file_ends_in_one_place(
     folder_across: Path, server: KillServer, figure: Figure, op: str, names: tuple[str, ...]
@@ -57,15 +62,16 @@ def test_killed_at_every_call_between_filesystems_each_file_ends_in_one_place(
     assert kills > 20
 
 
-def test_killed_at_every_call_of_a_copy_each_file_ends_in_one_place(
-    folder: Path, server: KillServer, figure: Figure
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.faults)])
+def test_killed_at_calls_of_a_copy_each_file_ends_in_one_place(
+    folder: Path, server: KillServer, figure: Figure, every: int
 ) -> None:
     scene = Scene(folder, "copy", names=ONE).with_clusters(server)
 
-    kills = check_kills(server, scene)
+    kills = check_kills(server, scene, every)
 
     figure("kills", kills)
-    assert kills > 20
+    assert kills > 20 / every
 
 
 # Which call fails how, on the way that makes it
@@ -83,8 +89,14 @@ FAULTS = {
     ],
     "copy": ["fallocate:error=EDQUOT", "write:error=EIO", "linkat:error=EIO"],
 }
+LAB, MOVES = pytest.mark.faults, ("move", "across")
 WAYS = {"move": ("move", TWO), "across": ("move", TWO), "copy": ("copy", ONE)}
-EACH_FAULT = [(way, fault) for way, faults in FAULTS.items() for fault in faults]
+EACH_FAULT = [
+    # The first of each way is tried with every `make test`.
+    pytest.param(way, fault, marks=[pytest.mark.faults] if number else [])
+    for way, faults in FAULTS.items()
+    for number, fault in enumerate(faults)
+]
 
 
 @pytest.mark.parametrize(("way", "fault"), EACH_FAULT)
@@ -104,10 +116,16 @@ def test_a_call_that_fails_always_costs_no_byte_and_all_is_sorted_when_it_works_
     scene.check_end()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["copy", *(pytest.param(way, marks=LAB) for way in MOVES)])
 @pytest.mark.parametrize(
     "fault",
-    ["fsync:error=EIO", "fdatasync:error=EIO", "ftruncate:error=EIO", "pwrite64:error=ENOSPC"],
+    [
+        "fsync:error=EIO",
+        *(
+            pytest.param(fault, marks=LAB)
+            for fault in ("fdatasync:error=EIO", "ftruncate:error=EIO", "pwrite64:error=ENOSPC")
+        ),
+    ],
 )
 def test_a_sync_or_write_that_fails_once_costs_no_byte(
     request: pytest.FixtureRequest, server: KillServer, way: str, fault: str

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import warm
 from faults.books import check_books
 from inboxes import QUICK, Inbox
 
@@ -64,13 +63,8 @@ def test_sort_is_refused_on_the_inbox_of_a_daemon(make: MakeInbox, tmp_path: Pat
     assert one.daemon.process is not None
 
     for folder in (one.inbox, one.folder / "inbox" / "."):
-        done = subprocess.run(
-            [sys.executable, *QUICK, "sort", str(folder), str(tmp_path / "sorted"), "--op", "copy"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = warm.run([*QUICK, "sort", str(folder), str(tmp_path / "sorted"), "--op", "copy"])
+
         assert done.returncode == 1
         assert f"(pid {one.daemon.process.pid})" in " ".join(done.stderr.split())
 

@@ -33,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
     with running_website(tmp_path_factory.mktemp("site"), 8) as site:
         for number, group in enumerate(GROUPS):
             site.drop(group, number)
-        site.wait_sorted()
+            site.wait_sorted()  # the newest of each group is of another time
         config = site.folder / "config.yaml"
         done = run_cli("rename", str(site.cluster_of("blue")), "Sea and sky", "-c", config)
         assert done.returncode == 0, done.stderr

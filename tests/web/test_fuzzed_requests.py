@@ -11,19 +11,19 @@ from tempfile import TemporaryDirectory
 from urllib.parse import quote_from_bytes
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from starlette.routing import Route
 
 import imgsortd
+from fuzzing import few_and_many, fuzzed
 from imgsortd.web.actions import VERBS
 from imgsortd.web.security import HEADERS
 from line import Line
 from support import paint_groups
 from web_asking import HOST, TOKEN, Answer, Header, Web, as_if_running, make_web
 
-EXAMPLES = 400
 MEANT = (503,)
 SOURCE = str(Path(imgsortd.__file__).parent)
 
@@ -216,42 +216,51 @@ def check(web: Web, answer: Answer) -> None:
             assert str(web.config.state_dir.parent).encode() not in answer.body
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
+@few_and_many
 def test_no_request_breaks_anything_or_changes_anything_without_a_token(
-    web: Web, data: st.DataObject
+    web: Web, examples: int
 ) -> None:
-    method = data.draw(st.sampled_from(["GET", "GET", "HEAD", "POST", "POST", "PUT", "TRACE"]))
-    target = data.draw(targets(web))
-    sent = data.draw(headers)
-    body = data.draw(bodies_for(target)) if method in ("POST", "PUT") else b""
-    if method == "POST" and data.draw(st.booleans()):
-        sent = [("Content-Type", "application/json"), *sent]
-    before = web.requests()
+    @fuzzed(examples)
+    @given(data=st.data())
+    def ask(data: st.DataObject) -> None:
+        method = data.draw(st.sampled_from(["GET", "GET", "HEAD", "POST", "POST", "PUT", "TRACE"]))
+        target = data.draw(targets(web))
+        sent = data.draw(headers)
+        body = data.draw(bodies_for(target)) if method in ("POST", "PUT") else b""
+        if method == "POST" and data.draw(st.booleans()):
+            sent = [("Content-Type", "application/json"), *sent]
+        before = web.requests()
 
-    answer = web.ask(method, target, *sent, body=[body])
+        answer = web.ask(method, target, *sent, body=[body])
 
-    check(web, answer)
-    if ("Authorization", f"Bearer {TOKEN}") not in sent:
-        assert web.requests() == before
+        check(web, answer)
+        if ("Authorization", f"Bearer {TOKEN}") not in sent:
+            assert web.requests() == before
+
+    ask()
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_whoever_is_let_in_breaks_nothing_either(web: Web, data: st.DataObject) -> None:
+@few_and_many
+def test_whoever_is_let_in_breaks_nothing_either(web: Web, examples: int) -> None:
     """The same with the token and a page's token for changes: the handlers themselves."""
-    method = data.draw(st.sampled_from(["GET", "GET", "HEAD", "POST"]))
-    target = data.draw(targets(web))
-    body = data.draw(bodies_for(target)) if method == "POST" else b""
-    sent = [*let_in(web), ("Content-Type", "application/json")]
-    before = web.requests()
 
-    answer = web.ask(method, target, *sent, body=[body])
+    @fuzzed(examples)
+    @given(data=st.data())
+    def ask(data: st.DataObject) -> None:
+        method = data.draw(st.sampled_from(["GET", "GET", "HEAD", "POST"]))
+        target = data.draw(targets(web))
+        body = data.draw(bodies_for(target)) if method == "POST" else b""
+        sent = [*let_in(web), ("Content-Type", "application/json")]
+        before = web.requests()
 
-    check(web, answer)
-    assert web.requests() - before == (1 if answer.status == 202 else 0)
-    if web.requests() > 100:
-        forget_requests(web)
+        answer = web.ask(method, target, *sent, body=[body])
+
+        check(web, answer)
+        assert web.requests() - before == (1 if answer.status == 202 else 0)
+        if web.requests() > 100:
+            forget_requests(web)
+
+    ask()
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -291,6 +291,7 @@ def fill(store: Store, count: int, n_clusters: int) -> None:
         )
 
 
+@pytest.mark.faults
 def test_100_000_pictures_are_counted_right(tmp_path: Path) -> None:
     config: Config = make_config(tmp_path)
     store = open_store(config.database)

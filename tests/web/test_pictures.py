@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +33,8 @@ from imgsortd.web.making import CrowdedError
 from imgsortd.web.pictures import NotShownError, Pictures
 from line import Line
 from support import RED, make_config, paint, paint_groups
+
+pytestmark = pytest.mark.usefixtures("started_decoders")
 
 PLENTY = 64 << 20
 SORTED = "red-0.png"
@@ -142,11 +144,12 @@ async def until(predicate: Callable[[], object]) -> None:
 
 def decoders() -> set[psutil.Process]:
     """Return the decoding processes that this process has."""
-    return {
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "imgsortd.adapters.decode_worker" in process.cmdline()
-    }
+    found = set()
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):  # it ends in this instant
+            if "imgsortd.adapters.decode_worker" in process.cmdline():
+                found.add(process)
+    return found
 
 
 # --- what is shown

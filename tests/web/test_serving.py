@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import warm
 from imgsortd.adapters.store import open_store
 from imgsortd.web.security import HEADERS
 from support import make_config, run_cli, wait_until
@@ -29,24 +30,10 @@ class WebProcess:
     def __init__(self, folder: Path, *options: str, **environ: str) -> None:
         self.folder = folder
         with open(folder / "web.log", "wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "imgsortd",
-                    "web",
-                    "-c",
-                    str(folder / "config.yaml"),
-                    "--port",
-                    "0",
-                    *options,
-                ],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, **environ},
-            )
-        assert self.process.stdout is not None
-        self.said = self.process.stdout.readline().decode().strip()
+            config = str(folder / "config.yaml")
+            command = [warm.QUICK, "web", "-c", config, "--port", "0", *options]
+            self.process, self.stdout = warm.start_to_read(command, log, environ)
+        self.said = self.stdout.readline().decode().strip()
 
     @property
     def log(self) -> str:
@@ -95,8 +82,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., WebProcess]]:
     for process in made:
         process.process.kill()
         process.process.wait(20)
-        assert process.process.stdout is not None
-        process.process.stdout.close()
+        process.stdout.close()
 
 
 @pytest.fixture
@@ -318,8 +304,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebProcess]:
     yield web
     assert web.stop() == 0
     assert web.log.count("\n") == 2, web.log
-    assert web.process.stdout is not None
-    web.process.stdout.close()
+    web.stdout.close()
 
 
 @pytest.mark.parametrize("kind", ODD)

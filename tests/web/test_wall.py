@@ -117,7 +117,7 @@ def test_the_newest_comes_first_and_of_one_instant_the_highest_number(
     assert found == [fourth, second, third, first, sixth, fifth]
 
 
-@pytest.mark.parametrize("n_pictures", [40_000, 20])
+@pytest.mark.parametrize("n_pictures", [pytest.param(40_000, marks=pytest.mark.faults), 20])
 def test_a_large_cluster_has_the_same_order_as_if_it_were_read_at_once(
     tmp_path: Path, n_pictures: int
 ) -> None:

@@ -90,9 +90,17 @@ def test_a_similar_picture_can_be_moved_from_where_it_is_seen(page: Page, site: 
 # --- status ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def busy(tmp_path: Path) -> Iterator[Website]:
+    """Return a website to which something is added."""
+    with running_website(tmp_path, 6) as site:
+        yield site
+
+
 def test_the_status_counts_what_is_there_and_tries_a_set_aside_file_again(
-    page: Page, site: Website
+    page: Page, busy: Website
 ) -> None:
+    site = busy
     site.drop_bytes("torn.jpg", b"no picture at all")
     site.wait_sorted()
     page.open(f"{site.base}/status")
