@@ -6,14 +6,16 @@ PHOTOS ?=
 BENCH ?=
 # More for `make soak`, such as SOAK="--minutes 5 --seed 7".
 SOAK ?=
-# Tests at a time; most of them wait for a daemon rather than compute.
+# Tests at a time; many of them wait for a daemon rather than compute.
 JOBS ?= 3
+# More for `make test` and `make faults`, such as TESTS="--randomly-seed=7 tests/web".
+TESTS ?=
 # What `make quality` measures: folders with one folder a class.
 DIR ?=
 # What `make plots` draws: files that `make bench` wrote; the plots go to docs/.
 JSON ?=
 
-.PHONY: demo screenshots test check fix bench quality plots soak clean
+.PHONY: demo screenshots test faults check fix bench quality plots soak clean
 
 # One stamp for the whole environment: it is made anew when pyproject.toml changes.
 .venv/.installed: pyproject.toml
@@ -29,8 +31,17 @@ demo: .venv/.installed
 screenshots: .venv/.installed
 	PYTHONPATH=. $(BIN)/python demo/screenshots.py
 
+# Hundreds of processes of ours are started: none is to compile our modules anew.
+PYTEST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX='$(CURDIR)/.venv/pycache' \
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# Every promise, in some minutes; in another order each time, by the seed that is printed.
 test: .venv/.installed
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(PYTEST) $(TESTS)
+
+# The fault laboratory: every system call, every fault point twice over, a real systemd.
+faults: .venv/.installed
+	$(PYTEST) -m faults $(TESTS)
 
 check: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -91,7 +91,8 @@ class KillServer:
         if strace:
             order["strace"] = strace
         answer = self._order(**order, stop=True)
-        assert "stopped" in answer, answer
+        there = [(str(path), path.lstat()) for path in sorted(folder.rglob("*"))]
+        assert "stopped" in answer, (fault, answer, there)
         try:
             yield
         finally:

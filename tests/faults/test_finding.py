@@ -146,7 +146,13 @@ def test_folders_without_a_watch_are_listed_and_the_number_to_set_is_said(
     assert "raise fs.inotify.max_user_watches; listing it every 5 s instead" in one.daemon.log
 
 
-@pytest.mark.parametrize("thread", ["reader", "emitter", "dispatcher"])
+@pytest.mark.parametrize(
+    "thread",
+    [
+        "reader",
+        *(pytest.param(name, marks=pytest.mark.faults) for name in ("emitter", "dispatcher")),
+    ],
+)
 def test_a_watch_whose_thread_dies_is_made_anew_and_that_is_said(
     make: Callable[..., Inbox], thread: str
 ) -> None:

@@ -33,7 +33,7 @@ def live(one: Inbox, draw: random.Random, life_s: float) -> None:
     assert one.daemon.stop(signal.SIGKILL) == -signal.SIGKILL, "it ended by itself"
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("where", ["same filesystem", "two filesystems"])
 def test_killed_at_random_moments_every_file_ends_in_one_place(
     folder: Path, figure: Figure, where: str, kills: int

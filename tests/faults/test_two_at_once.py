@@ -25,7 +25,14 @@ def is_refused(two: Inbox, first: Inbox, text: str) -> None:
     assert f"(pid {first.daemon.process.pid})" in said
 
 
-@pytest.mark.parametrize("op", ["move", "copy", "hardlink", "symlink"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        "move",
+        "copy",
+        *(pytest.param(op, marks=pytest.mark.faults) for op in ("hardlink", "symlink")),
+    ],
+)
 def test_a_second_daemon_on_the_inbox_is_refused_for_every_op(make: MakeInbox, op: str) -> None:
     one = make(op=op)
     one.drop(3)

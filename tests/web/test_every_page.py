@@ -120,7 +120,7 @@ OPENED: dict[str, Callable[[Page], None]] = {
 }
 
 
-@pytest.mark.parametrize("look", ["desktop", "dark", "small phone"])
+@pytest.mark.parametrize("look", ["desktop", pytest.param("dark", marks=LAB), "small phone"])
 @pytest.mark.parametrize("what", OPENED)
 def test_what_opens_over_a_cluster_can_be_read_and_fits_and_has_names(
     page: Page, site: Website, what: str, look: str
