@@ -12,7 +12,7 @@ import warm
 from imgsortd.adapters.watching import SENTINEL
 from imgsortd.config import Config
 from imgsortd.status import StatusReport, read_status
-from support import DaemonProcess, make_config, paint_groups, sums, wait_until
+from support import DaemonProcess, each_file_below, make_config, paint_groups, sums, wait_until
 
 QUICK = (warm.QUICK,)
 
@@ -56,8 +56,7 @@ class Inbox:
         wait_until(lambda: self._is_empty() and self._is_done(), timeout_s, "all sorted")
 
     def _is_empty(self) -> bool:
-        files = (path for path in self.inbox.rglob("*") if path.is_file())
-        return all(path.name.startswith(SENTINEL) for path in files)
+        return all(path.name.startswith(SENTINEL) for path in each_file_below(self.inbox))
 
     def _is_done(self) -> bool:
         counts = self.status().counts

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,14 +57,21 @@ def paint_groups(folder: Path, each: int, suffix: str = ".png", seed: int = 0) -
     ]
 
 
+def each_file_below(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder, while a daemon may take some away, and folders too."""
+    for where, _, names in os.walk(folder):  # unlike rglob, it goes on where a folder is gone
+        yield from (path for path in map(Path(where).joinpath, names) if path.is_file())
+
+
 def sums(*folders: Path) -> dict[str, int]:
     """Return how often each content (sha256) is there, below the folders; state is left out."""
     found: dict[str, int] = {}
     for folder in folders:
-        for path in folder.rglob("*"):
-            if path.is_file() and not path.is_symlink() and ".imgsortd/" not in str(path) + "/":
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                found[digest] = found.get(digest, 0) + 1
+        for path in each_file_below(folder):
+            if not path.is_symlink() and ".imgsortd/" not in str(path) + "/":
+                with suppress(FileNotFoundError):  # moved meanwhile
+                    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                    found[digest] = found.get(digest, 0) + 1
     return found
 
 

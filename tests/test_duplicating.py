@@ -393,6 +393,7 @@ def test_a_running_daemon_keeps_and_forgets_and_hashes_come_in_beside_it(
 
 
 @pytest.mark.usefixtures("threads_given_back")
+@pytest.mark.faults
 def test_photographs_of_vgg16_are_told_from_their_copies(tmp_path: Path) -> None:
     from imgsortd.adapters.features import build_extractor
     from imgsortd.adapters.weight_sources import default_cache_dir, describe_model_weights

@@ -529,7 +529,10 @@ STEPS = ["planned", "folder_made", "opened", "renamed", "verified", "moves_synce
     ("op", "fault"),
     [
         *(("move", fault) for fault in STEPS),
-        *(("symlink", fault) for fault in ("planned", "renamed", "moves_synced", "closed")),
+        *(
+            pytest.param("symlink", fault, marks=pytest.mark.faults)
+            for fault in ("planned", "renamed", "moves_synced", "closed")
+        ),
     ],
 )
 def test_killed_while_it_places_the_next_start_has_it_there_and_pinned(
@@ -715,7 +718,10 @@ def test_without_an_inbox_a_retry_fails_and_a_picture_is_placed(make: Callable[.
     ("op", "fault"),
     [
         *(("move", fault) for fault in STEPS),
-        *(("copy", fault) for fault in ("planned", "claimed", "claim_dropped", "closed")),
+        *(
+            pytest.param("copy", fault, marks=pytest.mark.faults)
+            for fault in ("planned", "claimed", "claim_dropped", "closed")
+        ),
     ],
 )
 def test_killed_while_it_retries_the_next_start_reads_the_file_again(

@@ -231,7 +231,7 @@ def held(one: Inbox, kind: str) -> Iterator[None]:
         holder.communicate(b"")
 
 
-@pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
+@pytest.mark.parametrize("kind", [pytest.param("IMMEDIATE", marks=pytest.mark.faults), "EXCLUSIVE"])
 def test_a_lock_of_another_program_pauses_sorting_until_it_is_gone(
     make: Callable[..., Inbox], kind: str
 ) -> None:

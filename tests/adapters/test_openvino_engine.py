@@ -115,6 +115,7 @@ def test_float32_gives_the_features_of_torch(
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.faults
 def test_efficientnet_lite0_gives_the_features_of_torch(
     lite0: Network, photographs: list[Pixels]
 ) -> None:

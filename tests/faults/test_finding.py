@@ -302,6 +302,7 @@ def test_folders_nested_without_end_keep_no_daemon_from_starting(
     subprocess.run(["rm", "-rf", one.inbox], check=True)  # pytest's clean-up would recurse
 
 
+@pytest.mark.faults
 def test_trees_that_are_copied_in_side_by_side_are_sorted_whole(
     make: Callable[..., Inbox],
 ) -> None:

@@ -101,7 +101,7 @@ def make_disks(server: KillServer, folder: Path) -> MakeDisks:
 
 # Disks, op, and how many of the steps: every so many-th
 WAYS = [
-    (2, "move", 3),
+    (2, "move", 5),
     *(
         pytest.param(count, op, 1, marks=pytest.mark.faults)
         for count, op in ((1, "move"), (2, "move"), (1, "copy"), (2, "copy"))

@@ -62,7 +62,7 @@ def test_killed_at_every_call_between_filesystems_each_file_ends_in_one_place(
     assert kills > 20
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.faults)])
 def test_killed_at_calls_of_a_copy_each_file_ends_in_one_place(
     folder: Path, server: KillServer, figure: Figure, every: int
 ) -> None:

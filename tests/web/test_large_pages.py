@@ -97,6 +97,7 @@ def open_wall(page: Page, site: Website) -> None:
     page.wait(f"({NODES}) > 0")
 
 
+@pytest.mark.faults
 def test_few_of_ten_thousand_pictures_are_in_the_page_wherever_one_scrolls_and_none_is_missing(
     long: Website, page: Page
 ) -> None:
@@ -165,6 +166,7 @@ def test_what_is_asked_of_all_before_the_last_ones_have_come_is_done_when_they_h
     page.wait(f"document.querySelector('.chosen').innerText.includes('{PICTURES:,} selected')")
 
 
+@pytest.mark.faults
 def test_a_range_of_thousands_is_selected_at_once(long: Website, page: Page) -> None:
     open_wall(page, long)
 
