@@ -13,6 +13,7 @@ import re
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +51,7 @@ def process_state() -> State:
         },
         "logger": {name: _logger(name) for name in ("", _OURS)},
         "torch": _torch(),
+        "watching thread": _watching_threads(),
         "module": dict(sys.modules),
     }
     for kind, attributes in _watched(len(sys.modules)):
@@ -135,6 +137,12 @@ def _stands_in(name: str, module: ModuleType) -> bool:
 def _leases(pid: int) -> list[str]:
     locks = Path("/proc/locks").read_text().splitlines()
     return [" ".join(line.split()[1:]) for line in locks if "LEASE" in line and f" {pid} " in line]
+
+
+def _watching_threads() -> dict[str, object]:
+    """The threads of watches: one reader serves all of a process, and outlives none of them."""
+    threads = [each for each in threading.enumerate() if "watchdog" in type(each).__module__]
+    return {f"{type(each).__name__} {each.ident}": "alive" for each in threads}
 
 
 def _logger(name: str) -> tuple[object, ...]:

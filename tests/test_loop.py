@@ -312,7 +312,7 @@ def test_a_name_taken_away_while_it_was_queued_is_sorted_when_it_comes_again(
 ) -> None:
     painted = paint_groups(scene.inbox, 1)
     kept = {path: path.read_bytes() for path in painted}
-    scene.loop._lookout.start()
+    scene.loop._intake.scan(time.monotonic())
     scene.loop._intake.settle(time.monotonic())
     for path in painted:
         path.unlink()

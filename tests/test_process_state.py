@@ -40,6 +40,8 @@ LEFT = {
     "os.link = os.rename": "attribute of os link",
     "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))": "limit RLIMIT_CORE",
     "logging.getLogger('imgsortd').setLevel(1)": "logger imgsortd",
+    "from watchdog.observers import Observer; watch = Observer(); "
+    "watch.schedule(None, '.'); watch.start()": "watching thread",
     "del sys.modules['imgsortd.core.routing']": "module imgsortd.core.routing",
     "globals().setdefault('kept', open(__file__)); "
     "signal.signal(signal.SIGIO, signal.SIG_IGN); "
