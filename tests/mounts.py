@@ -44,11 +44,16 @@ def make_ext4(image: Path, size_mb: int) -> None:
 
 @contextmanager
 def loop_ext4(image: Path, folder: Path) -> Iterator[None]:
-    """Mount an image; it writes back nothing by itself that nobody has asked to be synced."""
+    """Mount an image; it writes back nothing by itself that nobody has asked to be synced.
+
+    At the end all of it is in the image. Unmounted alone it might not be: a container that was
+    begun meanwhile has a copy of the mount, and the filesystem lives as long as that.
+    """
     _mount("-t", "ext4", "-o", "loop,commit=300", str(image), str(folder))
     try:
         yield
     finally:
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
         subprocess.run(["umount", str(folder)], check=True)
 
 

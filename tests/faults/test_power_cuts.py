@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from faults.tracing import calls_of
 from killed_line import KillServer
 from mounts import loop_ext4, make_ext4
 from scene import Scene, points
-from support import sums
+from support import sums, wait_until
 
 NAMES = ("red.png", "sub/same.png", "broken.jpg")
 STOPPABLE = ("renameat2", "linkat", "unlinkat", "mkdirat", "fsync", "fdatasync", "ftruncate")
@@ -50,6 +51,8 @@ class Disks:
 
     def _copy(self, kind: str, to: str) -> None:
         for number in range(len(self._mounts)):
+            # A new file: a container begun meanwhile may still hold the former one mounted.
+            self._image(to, number).unlink(missing_ok=True)
             shutil.copyfile(self._image(kind, number), self._image(to, number))
 
     @contextmanager
@@ -175,3 +178,26 @@ def recovers(scene: Scene, server: KillServer) -> bool:
     except AssertionError:
         return False
     return True
+
+
+def test_an_unmounted_disk_is_whole_in_its_image_though_another_namespace_still_holds_it(
+    tmp_path: Path,
+) -> None:
+    image, mount = tmp_path / "disk.img", tmp_path / "mount"
+    mount.mkdir()
+    make_ext4(image, 8)
+    with ExitStack() as stack:
+        with loop_ext4(image, mount):
+            # As every container begun meanwhile does, it keeps a copy of each mount.
+            holder = stack.enter_context(
+                subprocess.Popen(["unshare", "--mount", "sleep", "60"], stdout=subprocess.PIPE)
+            )
+            stack.callback(holder.kill)
+            ours = os.readlink("/proc/self/ns/mnt")
+            wait_until(lambda: os.readlink(f"/proc/{holder.pid}/ns/mnt") != ours, what="held")
+            (mount / "written.txt").write_text("not synced by anybody")
+
+        shutil.copyfile(image, tmp_path / "copy.img")
+
+        with loop_ext4(tmp_path / "copy.img", mount):
+            assert (mount / "written.txt").read_text() == "not synced by anybody"
