@@ -19,7 +19,7 @@ from imgsortd.following import Following
 from imgsortd.intake import Intake
 from imgsortd.pipeline import process_batch, recover, route_waiting
 from imgsortd.reviewing import route_review
-from support import ColourExtractor, make_config, make_library, read_all
+from support import ColourExtractor, each_file_below, make_config, make_library, read_all
 
 
 class Line:
@@ -132,6 +132,6 @@ def files_below(folder: Path) -> dict[str, bytes]:
     """Return the bytes of every file below a folder, by name; ours left out."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".imgsortd")
+        for path in sorted(each_file_below(folder))
+        if not path.name.startswith(".imgsortd")
     }

@@ -18,6 +18,7 @@ from imgsortd.core.routing import nearest
 from killed_line import DecoderInProcess
 from pace import hurry
 from support import ColourExtractor
+from warm import IN_PROCESS
 
 
 def build_extractor(config: ModelConfig, folder: Path | None = None) -> ColourExtractor:
@@ -54,7 +55,7 @@ def obey(environ: Mapping[str, str]) -> None:
         time.time = lambda: real_time() + float(Path(clock).read_text())
     if worker := environ.get("IMGSORTD_TEST_DECODER"):
         decoding.PROGRAM = (worker,)
-    if environ.get("IMGSORTD_TEST_DECODES_IN_PROCESS"):
+    if environ.get(IN_PROCESS):
         reading.Decoder = DecoderInProcess  # type: ignore[misc,assignment]
 
 

@@ -29,6 +29,8 @@ from inboxes import QUICK, Inbox, quick_cli
 from mounts import tmpfs_or_none
 from support import BLUE, GREEN, RED, paint, sums, wait_until
 
+# Started as a user's daemon is, not forked: its decoders are its own children, and are measured.
+STARTED = ("-u", *QUICK)
 QUIET_SHARE = 0.3  # of the time, at the end: no kills, so that growth can be seen
 SAMPLE_EVERY_S = 2.0
 MAX_GROWTH = 1.25
@@ -285,7 +287,7 @@ def main() -> int:
         if not tmpfs_or_none(stack, folder / "target", f"{disk_mb}m"):
             print("soak: mounts are not permitted here, so no disk is filled", flush=True)
             disk_mb = 0
-        one = Inbox(folder, QUICK, settle_s=0.2, clusters={"n_clusters": 3, "min_images": 12})
+        one = Inbox(folder, STARTED, settle_s=0.2, clusters={"n_clusters": 3, "min_images": 12})
         soak = Soak(one, random.Random(arguments.seed), disk_mb)
         begun = time.monotonic()
         try:

@@ -144,20 +144,16 @@ def test_without_a_daemon_the_commands_do_it_themselves(make: Callable[..., Inbo
     one.wait_sorted()
     assert one.daemon.stop() == 0
 
-    proposed = run_quick(one, "refit", "-k", "1", "--json")
-    accepted = run_quick(one, "refits", "accept", "--move")
-    rolled = run_quick(one, "rollback", "--move")
+    proposed = cli(one, "refit", "-k", "1", "--json")
+    accepted = cli(one, "refits", "accept", "--move")
+    rolled = cli(one, "rollback", "--move")
 
     assert json.loads(proposed.stdout)["state"] == "proposed"
     assert "8 files moved; to return them: imgsortd undo --batch 2" in accepted.stdout
     assert "8 files moved; to return them: imgsortd undo --batch 3" in rolled.stdout
-    first = run_quick(one, "rollback")
+    first = cli(one, "rollback")
     assert (first.returncode, "fit 1 is the first one" in first.stderr) == (1, True)
     one.check()
-
-
-def run_quick(one: Inbox, *words: str) -> subprocess.CompletedProcess[str]:
-    return warm.run([*QUICK, *words, "-c", str(one.folder / "config.yaml")])
 
 
 def test_killed_while_it_accepts_the_daemon_finishes_the_moves_at_its_next_start(

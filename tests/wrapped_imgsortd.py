@@ -16,7 +16,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import runpy
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -154,8 +153,3 @@ def change_world() -> None:
     """Take HOW from the arguments, and do it."""
     how, _, value = sys.argv.pop(1).partition("=")
     WORLDS[how](value)
-
-
-if __name__ == "__main__":
-    change_world()
-    runpy.run_path(str(Path(__file__).with_name("quick_imgsortd.py")), run_name="__main__")

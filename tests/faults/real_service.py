@@ -15,7 +15,7 @@ import yaml
 
 from debian_tree import PERSON, DebianTree
 from imgsortd.adapters.calibration import FILE_NAME as CALIBRATION
-from support import paint_groups, sums, wait_until
+from support import each_file_below, paint_groups, sums, wait_until
 
 PROJECT = Path(__file__).parents[2]
 UNIT, WEB_UNIT = "imgsortd.service", "imgsortd-web.service"
@@ -147,8 +147,8 @@ class RealService:
     @property
     def placed(self) -> int:
         """How many files are in target."""
-        files = self.tree.path("/srv/imgsortd/target").rglob("*")
-        return sum(path.is_file() and ".imgsortd" not in str(path) for path in files)
+        files = each_file_below(self.tree.path("/srv/imgsortd/target"))
+        return sum(".imgsortd" not in str(path) for path in files)
 
     def wait_sorted(self) -> None:
         """Wait until every picture dropped has its place and the books are closed."""

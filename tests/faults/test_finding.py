@@ -52,9 +52,8 @@ def test_thousands_of_files_at_once_are_sorted_in_bounded_memory(
         path.rename(one.inbox / path.name)
     while one.status().counts["sorted"] < files:
         most_mb = max(most_mb, process.memory_info().rss / 1e6)
-        if (
-            one.status().counts["sorted"] > files // 10
-        ):  # the decoders are there, and all that opens once
+        # From here on the decoders are there, and all that opens once.
+        if one.status().counts["sorted"] > files // 10:
             fds.append(process.num_fds())
         assert one.daemon.is_alive(), one.daemon.log[-2000:]
     one.wait_sorted()
