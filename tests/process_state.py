@@ -26,8 +26,13 @@ State: TypeAlias = dict[str, dict[Any, Any]]
 # Of these modules every attribute is looked at, and of their classes: they are what tests patch.
 _OURS = "imgsortd"
 _PATCHED = ("os", "os.path", "time", "shutil", "socket", "subprocess", "sqlite3")
-# Set by pytest for each test, and by torch and threadpoolctl when they are imported.
-_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK")
+# Set by pytest for each test, and by torch, threadpoolctl and scikit-learn when they are imported.
+_OTHERS = (
+    "PYTEST_CURRENT_TEST",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
+)
 _LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 _GONE = object()
 

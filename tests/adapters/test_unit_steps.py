@@ -206,8 +206,11 @@ def test_the_service_s_command_has_its_user_s_rights_and_nothing_of_root_s(
 @needs_root
 def test_ctrl_c_reaches_the_service_s_command_and_is_waited_for() -> None:
     script = "trap 'echo tidied; exit 1' INT; echo begun; for _ in $(seq 400); do sleep 0.05; done"
+    # In the background of a script, as tests may run, Ctrl-C is ignored, and that is inherited.
     program = (
+        "import signal\n"
         "from imgsortd.adapters.unit_steps import Step, run_step\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"run_step(Step(('sh', '-c', {script!r}), '', 'nobody'))"
     )
     with subprocess.Popen(
