@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.arrival_orders import QUIET_S, measure_orders
 from benchmarks.figures import Figure, Goal, Part, Target, Unit, figure_of
 from benchmarks.labelled import CLOSE, Labelled, read_labelled
 from benchmarks.quality import largest_share, purity
 from benchmarks.shelf import Labels, Shelf
-from imgsortd.core.records import KRange, Vectors
+from imgsortd.core.lifecycle import PARTIAL
+from imgsortd.core.records import Vectors
 
-AUTO = KRange(4, 200)
 _FIRST_SHARE, _GROWTH = 0.3, 0.25
 _PINS = (1, 3, 10)
 _TARGETS = {
@@ -50,10 +52,8 @@ def measure_ways(labelled: Labelled, work: Path) -> Part:
         part.figures += way("their means, KMeans", labelled, _kmeans(pooled, k))
         part.notes.append("last maps: the article's way as far as weights without classifier allow")
     part.figures += way("of length 1, KMeans", labelled, _kmeans(labelled.features, k))
-    ways: dict[str, int | KRange] = {"k given": k, "k auto": AUTO}
-    for name, wanted in ways.items():
-        shelf = _shelf(labelled, work / name.replace(" ", "-"))
-        shelf.fit(wanted)
+    for name, wanted in (("k given", k), ("k auto", "auto")):
+        shelf = sorted_shelf(labelled, work / name.replace(" ", "-"), wanted)
         clusters = shelf.clusters_of(labelled.features)
         shelf.close()
         target = _TARGETS[name] if labelled.name == "caltech22" else None
@@ -83,9 +83,13 @@ def _kmeans(features: Vectors, k: int) -> Labels:
     return labels
 
 
-def _shelf(labelled: Labelled, folder: Path) -> Shelf:
-    shelf = Shelf(folder, labelled.extractor)
-    shelf.add(range(len(labelled.classes)), labelled.features)
+def sorted_shelf(labelled: Labelled, folder: Path, wanted: int | str) -> Shelf:
+    """Return a library into which the set was dropped at once."""
+    n = len(labelled.classes)
+    clusters = {"n_clusters": wanted, "min_images": n, "max_share": "off"}
+    shelf = Shelf(folder, labelled.extractor, labelled.features, clusters=clusters)
+    shelf.drop(range(n))
+    shelf.work(QUIET_S)
     return shelf
 
 
@@ -99,30 +103,23 @@ class Growth:
 
 
 def grow(labelled: Labelled, folder: Path, seed: int) -> Growth:
-    """Fit 30 % of the pictures; let the rest come in random order, with refits at growth 0.25."""
+    """Drop 30 % of the pictures, then in random order a quarter more each time."""
     order = np.random.default_rng(seed).permutation(len(labelled.classes))
-    shelf, k, here = Shelf(folder, labelled.extractor), len(labelled.names), 0
-    stands = np.full(len(order), -1)
-    changed = np.zeros(len(order), dtype=bool)
-    churns: list[float] = []
-    until = max(k, round(_FIRST_SHARE * len(order)))
-    while True:
-        new = order[here:until]
-        shelf.add(new.tolist(), labelled.features[new])
-        if here:
-            stands[new] = shelf.clusters_of(labelled.features[new])
-        summary = shelf.fit(k)
-        churns += [] if summary.churn is None else [summary.churn]
-        known, here = order[:until], until
-        now = shelf.clusters_of(labelled.features[known])
-        changed[known] |= (stands[known] >= 0) & (stands[known] != now)
-        stands[known] = now
-        if here == len(order):
-            break
-        until = min(len(order), int(np.ceil(here * (1 + _GROWTH))))
+    n, k = len(order), len(labelled.names)
+    until, here = max(k, round(_FIRST_SHARE * n)), 0
+    clusters = {"n_clusters": k, "min_images": until, "max_share": "off"}
+    shelf = Shelf(folder, labelled.extractor, labelled.features, clusters=clusters)
+    while here < n:
+        shelf.drop(order[here:until].tolist())
+        shelf.work(QUIET_S)
+        here, until = until, min(n, math.ceil(until * (1 + _GROWTH)))
+    churns = tuple(
+        fit.churn for fit in shelf.fits if fit.churn is not None and fit.trigger not in PARTIAL
+    )
+    nmi, _ = scores(labelled.classes, shelf.folders(n))
+    changed = float(np.mean(shelf.moves(n) > 0))
     shelf.close()
-    nmi, _ = scores(labelled.classes, stands.astype(np.intp))
-    return Growth(nmi, tuple(churns), float(changed.mean()))
+    return Growth(nmi, churns, changed)
 
 
 def measure_growth(labelled: Labelled, work: Path, rounds: int, one_go: float) -> Part:
@@ -133,7 +130,7 @@ def measure_growth(labelled: Labelled, work: Path, rounds: int, one_go: float) -
     greatest = [max(one.churns) for one in grown]
     nmi, changed = [one.nmi for one in grown], [one.changed for one in grown]
     return Part(
-        f"{labelled.name}: 30 % first, the rest in random order, refits at growth 0.25",
+        f"{labelled.name}: 30 % first, then in random order a quarter more each time",
         [
             _spread("NMI at the end", nmi, Unit.INDEX),
             _spread("  below the fit in one go", lost, Unit.INDEX, _TARGETS["lost"]),
@@ -141,7 +138,7 @@ def measure_growth(labelled: Labelled, work: Path, rounds: int, one_go: float) -
             _spread("  the greatest", greatest, Unit.SHARE),
             _spread("folder ever changed", changed, Unit.SHARE),
         ],
-        [f"{len(grown[0].churns)} refits; every file follows its cluster; {rounds} orders"],
+        [f"{len(grown[0].churns)} refits, at most; files follow new clusters; {rounds} orders"],
     )
 
 
@@ -192,8 +189,8 @@ def _pinned(
 ) -> tuple[tuple[float, float], ...]:
     """Return NMI and ARI of the rest: without pins, at once, after a refit."""
     rng = np.random.default_rng(seed)
-    shelf, k = _shelf(labelled, folder), len(labelled.names)
-    shelf.fit(k)
+    k = len(labelled.names)
+    shelf = sorted_shelf(labelled, folder, k)
     before = shelf.clusters_of(labelled.features)
     own = clusters_of_classes(labelled.classes, before, shelf)
     rest = np.ones(len(before), dtype=bool)
@@ -217,7 +214,8 @@ def measure(labelled: Labelled, work: Path, rounds: int, say: Callable[[str], No
     say(f"{labelled.name}: growing")
     growth = measure_growth(labelled, work, rounds, one_go)
     say(f"{labelled.name}: pins")
-    return [ways, growth, measure_pins(labelled, work, rounds)]
+    pins = measure_pins(labelled, work, rounds)
+    return [ways, growth, pins, measure_orders(labelled, work, say)]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

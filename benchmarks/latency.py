@@ -56,7 +56,7 @@ def measure(
     """Let a daemon sort and fit the first pictures, then drop the others."""
     paths = picture_paths(pictures.folder)
     first, later = paths[: drops.first], paths[drops.first : drops.images - drops.burst]
-    clusters = {"n_clusters": N_CLUSTERS, "min_images": len(first)}
+    clusters = {"n_clusters": N_CLUSTERS, "min_images": len(first), "quiet_s": 0}
     # A refit in the middle would be measured as latency; it is counted in no promise.
     refit = {"interval": "off", "growth": "off"}
     folder = work / f"latency-{subject.file_name}"

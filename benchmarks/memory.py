@@ -34,7 +34,7 @@ def measure(
     """Start daemons; give the last a burst with its first fit, rest, and one picture more."""
     *paths, last = picture_paths(pictures.folder)
     settings = {
-        "clusters": {"n_clusters": 4, "min_images": max(4, len(paths) // 2)},
+        "clusters": {"n_clusters": 4, "min_images": max(4, len(paths) // 2), "quiet_s": 0},
         "model": subject.settings,
     }
     folder = work / f"memory-{subject.file_name}"

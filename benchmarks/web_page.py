@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,8 +29,10 @@ from benchmarks.report import WIDTH, render, write_json
 from benchmarks.running import write_config
 from benchmarks.targets import FIRST_PAINT_TARGET, PAGE_WEIGHT_TARGET
 from imgsortd.adapters.store import Store, open_store
+from imgsortd.adapters.store_web import WebRows
 from imgsortd.config import Config, load_config
-from imgsortd.web.overview import Overview
+from imgsortd.web.cluster_facts import Middles, day_edges, look_at
+from imgsortd.web.overview import FIRST_SAMPLE, SAMPLE
 
 IMAGES, LOADS, WALL = 100_000, 9, 10_000
 _SIZE = (640, 480)
@@ -68,14 +71,17 @@ def gather_cluster(store: Store, pictures: int) -> None:
 
 def make_pictures_real(config: Config, store: Store) -> int:
     """Write the JPEG of every picture that the grid shows; return how many these are."""
-    shown = [
+    rows = WebRows(store.connection)
+    middles, edges = Middles(rows), day_edges(time.time())
+    shown = {
         file_id
-        for cluster in Overview().read(config, store)["clusters"]
-        for file_id, _ in cluster["mosaic"]
-    ]
+        for cluster in rows.clusters()
+        for sample in (SAMPLE, FIRST_SAMPLE)
+        for file_id, _ in look_at(rows, cluster.cluster_id, edges, middles, sample).mosaic
+    }
     chance = np.random.default_rng(0)
     with store.atomic():
-        for file_id in shown:
+        for file_id in sorted(shown):
             _write_picture(config.target, store, file_id, chance)
     return len(shown)
 

@@ -10,7 +10,7 @@ from typing import Any
 from imgsortd.adapters.decode_limits import decode_limits
 from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.reading import PictureReader
-from imgsortd.adoption import FitSummary, adopt_fit
+from imgsortd.adoption import FitSummary, adopt_fit, make_following, settle_fit
 from imgsortd.batch_report import BatchReport
 from imgsortd.core.lifecycle import FitTrigger, RefitRule, fit_due
 from imgsortd.core.records import ReadResult
@@ -102,9 +102,18 @@ class Line:
         return [self.learn(report) for report in self.following.run()]
 
     def fit(self, n_clusters: int | None = None, random_state: int = 42) -> FitSummary:
+        """Make a fit and put it in force; files stay where they stand."""
         number = n_clusters or self.config.clusters.n_clusters
         fitted = compute_fit(fit_source(self.library), number, random_state)
         return adopt_fit(self.library, fitted, FitTrigger.REQUEST)
+
+    def refit(self, n_clusters: int, random_state: int = 1) -> BatchReport:
+        """Make a fit that a person has accepted beforehand: files follow it."""
+        library = self.library
+        fitted = compute_fit(fit_source(library), n_clusters, random_state)
+        trigger, basis = FitTrigger.REQUEST, library.model
+        settled = settle_fit(library, fitted, trigger, basis=basis, accept=True)
+        return make_following(library, settled.following)
 
     def counts(self) -> dict[str, int]:
         """Return the counts that are not 0."""

@@ -150,6 +150,7 @@ def make_config(folder: Path, **changes: Any) -> Config:
             "review_quantile": "off",
             "review_margin": "off",
             "max_share": "off",
+            "quiet_s": 0,
         },
         "refit": {"max_churn": "off", "drift": "off"},
     }
@@ -166,6 +167,27 @@ def make_library(config: Config, extractor: ColourExtractor | None = None) -> tu
     """Open a library on a configuration, with the quick extractor."""
     store = open_store(config.database)
     return open_library(config, store, extractor or ColourExtractor()), store
+
+
+def make_grown(store: Store) -> None:
+    """Let the last whole fit be the second calm refit of a library: what changes much is asked.
+
+    The first fit, and the first calm refit, get numbers below those that are there.
+    """
+    with store.atomic():
+        last = store.proposals.adopted()[-1]
+        fit_id, images = last.fit_id, last.n_images
+        (least,) = store.connection.execute("SELECT min(id) FROM fits").fetchone()
+        before = int(images / 1.25)
+        for number, count, churn in ((-2, int(before / 1.25), None), (-1, before, 0.0)):
+            store.connection.execute(
+                "INSERT INTO fits(id, extractor_id, fit_trigger, algorithm, n_clusters, n_images, "
+                "random_state, inertia, churn, fit_s, created_at) SELECT ?, extractor_id, "
+                "'growth', algorithm, n_clusters, ?, random_state, inertia, ?, fit_s, created_at "
+                "FROM fits WHERE id = ?",
+                (min(least, 1) + number, count, churn, fit_id),
+            )
+        store.connection.execute("UPDATE fits SET churn = 0 WHERE id = ?", (fit_id,))
 
 
 @dataclass

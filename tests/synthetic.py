@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from imgsortd.adapters.store import Store
-from imgsortd.core.records import ExtractorId, Vectors
+from imgsortd.core.records import ExtractorId, Model, Vectors
+from imgsortd.fits import Fitted
 
 
 def groups(each: int, n_groups: int, dims: int, seed: int = 0) -> Vectors:
@@ -20,21 +21,59 @@ def groups(each: int, n_groups: int, dims: int, seed: int = 0) -> Vectors:
     return vectors.astype(np.float32)
 
 
+def mix(sizes: Sequence[int], dims: int = 48, spread: float = 0.9, seed: int = 0) -> Vectors:
+    """Return unit vectors of kinds that touch, and some that look alike, one kind after the other.
+
+    Every third kind lies half way to the one before it, as two sorts of one thing do.
+    """
+    rng = np.random.default_rng(seed)
+    middles = rng.normal(size=(len(sizes), dims))
+    middles /= np.linalg.norm(middles, axis=1, keepdims=True)
+    middles[2::3] += middles[1::3][: len(middles[2::3])]
+    middles /= np.linalg.norm(middles, axis=1, keepdims=True)
+    vectors = np.repeat(middles, sizes, axis=0)
+    vectors += rng.normal(0, spread / np.sqrt(dims), vectors.shape)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32)
+
+
 def name_of(number: int) -> bytes:
     """Return the file name of a made-up picture."""
     return b"%06d.jpg" % number
 
 
-def fill(store: Store, extractor: ExtractorId, vectors: Vectors, numbers: Sequence[int]) -> None:
-    """Keep each vector as that of a sorted file, which is named after its number."""
+def fill(
+    store: Store,
+    extractor: ExtractorId,
+    vectors: Vectors,
+    numbers: Sequence[int],
+    *,
+    waiting: bool = False,
+) -> None:
+    """Keep each vector as that of a sorted file, which is named after its number.
+
+    All stand in ``cluster_0``, or are ``waiting`` in the inbox to be routed.
+    """
     hashes = [hashlib.sha256(name_of(number)).digest() for number in numbers]
+    place = ("pending", None, None) if waiting else ("sorted", 0, b"cluster_0/")
     with store.atomic():
         store.connection.executemany(
             "INSERT INTO files(src, inode, size_bytes, mtime_ns, sha256, state, cluster_id, dst, "
-            "seen_at) VALUES (?, 1, 1, 1, ?, 'sorted', 0, ?, 0)",
+            "seen_at) VALUES (?, 1, 1, 1, ?, ?, ?, ?, 0)",
             [
-                (name_of(number), sha256, b"cluster_0/" + name_of(number))
+                (name_of(number), sha256, *place[:2], place[2] and place[2] + name_of(number))
                 for number, sha256 in zip(numbers, hashes, strict=True)
             ],
         )
         store.fits.put_features(extractor, hashes, vectors)
+
+
+def stand_by(store: Store, model: Model, fitted: Fitted) -> None:
+    """Let each file stand in the folder of the cluster that a fit has put it into."""
+    labels = zip(fitted.file_ids.tolist(), fitted.fit.labels.tolist(), strict=True)
+    with store.atomic():
+        store.connection.executemany(
+            "UPDATE files SET state = 'sorted', cluster_id = ?1, "
+            "dst = CAST('cluster_' || ?1 || '/' || src AS BLOB) WHERE id = ?2",
+            [(model.cluster_ids[label], file_id) for file_id, label in labels],
+        )

@@ -12,9 +12,9 @@ from benchmarks.cluster_quality import (
     measure_pins,
     measure_ways,
     parse,
+    sorted_shelf,
 )
 from benchmarks.labelled import Labelled
-from benchmarks.shelf import Shelf
 
 from imgsortd.core.records import ExtractorId, Layer
 from synthetic import groups
@@ -49,9 +49,10 @@ def test_a_library_that_grows_ends_like_one_that_was_whole(
 ) -> None:
     grown = grow(labelled, tmp_path, 0)
 
-    assert grown.nmi == pytest.approx(1)
-    assert (set(grown.churns), grown.changed) == ({0.0}, 0.0)
-    assert len(grown.churns) == 6  # 24 → 30 → 38 → 48 → 60 → 75 → 80
+    assert grown.nmi == pytest.approx(1, abs=0.03)  # some of the farthest are in review
+    assert max(grown.churns) <= 0.03
+    assert grown.changed <= 0.03
+    assert len(grown.churns) == 5  # 24 → 30 → 38 → 48 → 60 → 75, and 80 is no quarter more
 
 
 def test_pins_are_measured_on_what_is_not_pinned(labelled: Labelled, tmp_path: Path) -> None:
@@ -63,9 +64,7 @@ def test_pins_are_measured_on_what_is_not_pinned(labelled: Labelled, tmp_path: P
 def test_a_class_that_is_the_commonest_of_no_cluster_gets_a_folder_of_its_own(
     labelled: Labelled, tmp_path: Path
 ) -> None:
-    shelf = Shelf(tmp_path, labelled.extractor)
-    shelf.add(range(len(labelled.classes)), labelled.features)
-    shelf.fit(3)
+    shelf = sorted_shelf(labelled, tmp_path, 3)
     clusters = np.array([7] * 5 + [9] * 3)
 
     own = clusters_of_classes(np.array([0, 0, 0, 1, 1, 2, 2, 2]), clusters, shelf)

@@ -13,11 +13,8 @@ from typing import Any
 
 import pytest
 
-from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.auditing import adopt, audit
-from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Op
-from imgsortd.fits import compute_fit, fit_source
 from imgsortd.sort_job import SortJob
 from imgsortd.sorting import sort_folder
 from imgsortd.undo_job import UndoChoice
@@ -491,10 +488,8 @@ def test_a_refit_that_moves_pictures_moves_their_companions_and_undo_both(
         line.put(f"{name}.xmp", XMP + name.encode())
     line.run()
     before = line.files()
-    fitted = compute_fit(fit_source(line.library), 1, 1)
-    adopt_fit(line.library, fitted, FitTrigger.REQUEST)
 
-    report = move_sorted(line.library, fitted)
+    report = line.refit(1)
 
     assert report.companions == 2
     assert len({Path(name).parent for name in line.files()}) == 1
@@ -516,10 +511,8 @@ def test_a_moved_group_finds_a_name_that_is_free_for_all_of_it(
         line.put(f"{name}/IMG_1.xmp", XMP + name.encode())
     line.run()
     pairs = {line.files()[n]: line.files()[n[:-3] + "JPG"] for n in line.files() if "xmp" in n}
-    fitted = compute_fit(fit_source(line.library), 1, 1)
-    adopt_fit(line.library, fitted, FitTrigger.REQUEST)
 
-    move_sorted(line.library, fitted)
+    line.refit(1)
 
     files = line.files()
     assert pairs == {files[n]: files[n[:-3] + "JPG"] for n in files if "xmp" in n}

@@ -12,6 +12,7 @@ from imgsortd.adapters.inbox import Inbox
 from imgsortd.adapters.store import Store, open_store
 from imgsortd.batch_report import BatchReport
 from imgsortd.config_model import DEFAULT_IGNORE
+from imgsortd.core.lifecycle import Arrivals
 from imgsortd.errors import WatchError
 from imgsortd.intake import Intake
 
@@ -259,3 +260,181 @@ def test_a_file_that_left_may_come_again_under_its_name(inbox: Path, intake: Int
     intake.settle(6.0)
 
     assert queued(intake) == [b"a.jpg"]
+
+
+# --- what a fit waits for ---------------------------------------------------------------
+
+
+def unread(intake: Intake, now_s: float, being_read: int = 0) -> int:
+    arrivals = intake.arrivals(now_s, being_read)
+    return arrivals.settling + arrivals.unread
+
+
+def fail_to_read(intake: Intake, report: BatchReport, now_s: float) -> None:
+    """Take all that is queued, and learn that it could not be read."""
+    intake.queue.clear()
+    intake.learn(report, now_s)
+
+
+def test_it_is_quiet_from_the_start_at_the_earliest_for_who_copies_may_have_begun_before(
+    intake: Intake,
+) -> None:
+    before = intake.arrivals(5.0, 0)
+    intake.scan(6.0)
+
+    assert before == Arrivals(0, 0, 0.0)
+    assert intake.arrivals(16.0, 0) == Arrivals(0, 0, 10.0)
+
+
+def test_what_may_still_be_written_is_told_apart_from_what_is_finished(
+    inbox: Path, intake: Intake
+) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    (inbox / "b.jpg").write_bytes(b"b")
+    intake.hint([b"b.jpg"], 3.0)
+
+    assert intake.arrivals(4.0, 0) == Arrivals(unread=1, settling=1, quiet_s=2.0)
+
+
+def test_files_that_settle_wait_in_the_queue_or_are_being_read_are_unread(
+    inbox: Path, intake: Intake
+) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (inbox / name).write_bytes(b"a")
+    intake.scan(0.0)
+    settling = unread(intake, 0.0)
+    intake.settle(2.0)
+    in_queue = unread(intake, 2.0)
+    taken = [intake.queue.popleft(), intake.queue.popleft()]
+    being_read = unread(intake, 3.0, being_read=2)
+    intake.put_back(taken)
+    given_back = unread(intake, 4.0)
+    intake.settle(5.0)
+
+    take(intake)
+
+    assert (settling, in_queue, being_read, given_back) == (3, 3, 3, 3)
+    assert unread(intake, 6.0) == 0
+
+
+def test_it_is_quiet_from_the_last_file_that_has_settled(inbox: Path, intake: Intake) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    take(intake)
+    first = intake.arrivals(10.0, 0).quiet_s
+    (inbox / "b.jpg").write_bytes(b"b")
+    intake.hint([b"b.jpg"], 20.0)
+    intake.settle(22.0)
+    take(intake)
+
+    intake.scan(30.0)
+
+    assert first == 8.0
+    assert intake.arrivals(32.0, 0).quiet_s == 10.0
+
+
+@pytest.mark.parametrize("kind", ["denied", "unfinished"])
+def test_a_file_that_is_denied_or_looks_unfinished_is_no_longer_waited_for(
+    inbox: Path, intake: Intake, kind: str
+) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    [candidate] = intake.queue
+    if kind == "denied":
+        report = BatchReport(denied=[b"a.jpg"])
+    else:
+        report = BatchReport(incomplete=[candidate])
+
+    fail_to_read(intake, report, 3.0)
+    at_once = unread(intake, 4.0)
+    intake.settle(10_000.0)  # it is tried again: neither is that an arrival
+    tried = intake.arrivals(10_001.0, 0)
+    fail_to_read(intake, report, 10_002.0)
+
+    assert at_once == 0
+    assert tried.quiet_s == 9_999.0
+    assert unread(intake, 10_003.0) == 0
+
+
+def test_a_busy_file_is_waited_for_only_the_first_time(inbox: Path, intake: Intake) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    busy = BatchReport(look_again=[b"a.jpg"])
+
+    fail_to_read(intake, busy, 2.0)
+    once = unread(intake, 3.0)
+    intake.settle(10.0)
+    fail_to_read(intake, busy, 10.0)
+
+    assert once == 1
+    assert unread(intake, 11.0) == 0
+
+
+@pytest.mark.parametrize("report", ["denied", "look_again"])
+def test_a_file_that_could_not_be_read_is_waited_for_again_when_it_has_changed(
+    inbox: Path, intake: Intake, report: str
+) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    for now_s in (2.0, 90.0):
+        intake.settle(now_s)
+        fail_to_read(intake, BatchReport(**{report: [b"a.jpg"]}), now_s)
+    given_up = unread(intake, 100.0)
+
+    (inbox / "a.jpg").write_bytes(b"longer")
+    intake.hint([b"a.jpg"], 200.0)
+    counted = unread(intake, 200.0)
+    intake.settle(202.0)
+
+    assert (given_up, counted) == (0, 1)
+    assert intake.arrivals(203.0, 0).quiet_s == 1.0
+    take(intake)
+    assert unread(intake, 204.0) == 0
+
+
+def test_a_file_that_was_read_in_the_end_counts_when_it_comes_again(
+    inbox: Path, intake: Intake
+) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    intake.settle(2.0)
+    fail_to_read(intake, BatchReport(denied=[b"a.jpg"]), 2.0)
+    intake.settle(90.0)
+    read = list(intake.queue)
+    intake.queue.clear()
+    (inbox / "a.jpg").unlink()
+    intake.done(read, [b"a.jpg"], 90.0)
+
+    (inbox / "a.jpg").write_bytes(b"another")
+    intake.hint([b"a.jpg"], 100.0)
+
+    assert unread(intake, 100.0) == 1
+
+
+def test_a_file_that_its_owner_took_away_is_not_waited_for(inbox: Path, intake: Intake) -> None:
+    (inbox / "a.jpg").write_bytes(b"a")
+    intake.scan(0.0)
+    (inbox / "a.jpg").unlink()
+
+    intake.settle(2.0)
+
+    assert unread(intake, 3.0) == 0
+
+
+def test_what_is_no_picture_is_not_waited_for_however_often_it_is_written(
+    inbox: Path, intake: Intake
+) -> None:
+    (inbox / "rsync.log").write_text("one line")
+    intake.scan(0.0)
+    intake.settle(2.0)
+
+    for now_s in range(3, 9):
+        (inbox / "rsync.log").write_text("more lines " * now_s)
+        intake.hint([b"rsync.log"], now_s)
+
+    assert intake.arrivals(9.0, 0) == Arrivals(quiet_s=9.0)

@@ -377,7 +377,9 @@ def test_how_far_a_long_fit_is_stands_in_its_request_and_in_the_log(
 
     monkeypatch.setattr(fitting, "compute_fit", slow)
     monkeypatch.setattr(
-        fitting, "fit_source", lambda library: replace(real_source(library), whole_up_to=3)
+        fitting,
+        "fit_source",
+        lambda *arguments: replace(real_source(*arguments), whole_up_to=3),
     )
     monkeypatch.setattr(fitting, "_LOG_EVERY_S", 0.0)
     request = scene.store.control.ask("refit", {})
@@ -463,16 +465,21 @@ def test_files_that_settle_while_the_database_is_locked_are_not_forgotten(
 def test_a_fit_that_was_kept_is_not_matched_again_when_what_follows_it_fails(
     make_scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = make_scene(refit={"move_sorted": True})
+    scene = make_scene()
     scene.loop.prepare()
     monkeypatch.setattr(fitting, "_ADOPT_AGAIN_S", 0)
-    monkeypatch.setattr(fitting, "move_sorted", fail(1)(fitting.move_sorted))
     paint_groups(scene.inbox, 2)
-
     scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")
+    monkeypatch.setattr(fitting, "make_following", fail(1)(fitting.make_following))
+
+    request = scene.store.control.ask("refit", {"n_clusters": 1})
+    scene.go(lambda: scene.store.control.request(request).state == "done", "answered")
+    scene.go(lambda: not scene.store.journal.unfinished(), "files have followed")
 
     (fits,) = scene.store.connection.execute("SELECT count(*) FROM fits").fetchone()
-    assert fits == 1
+    assert fits == 2
+    assert {path.parent.name for path in scene.target.rglob("*.png")} == {"cluster_0"}
+    assert scene.counts() == (6, 6, 0)
 
 
 def test_damage_that_a_fit_meets_is_no_failed_fit_but_ends_the_loop(

@@ -10,31 +10,40 @@ import numpy as np
 import pytest
 
 from imgsortd.adoption import FitSummary, adopt_fit
-from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.lifecycle import FitTrigger, Start
 from imgsortd.core.records import Layer, Vectors
 from imgsortd.fits import Fitted, compute_fit, fit_source
 from support import ColourExtractor, make_config, make_library
-from synthetic import fill, groups, name_of
+from synthetic import fill, groups, name_of, stand_by
 
 EACH, GROUPS, DIMS = 40, 4, 8
 
 
 class Shelf:
-    """A library of four made-up groups of forty, sorted into as many clusters."""
+    """A library of four made-up groups of forty, each of which stands in a folder."""
 
     def __init__(self, folder: Path, layer: Layer = Layer.POOL5) -> None:
         extractor = ColourExtractor(layer=layer)
         extractor.id = replace(extractor.id, dims=DIMS)
         self.library, self.store = make_library(make_config(folder), extractor)
-        fill(self.store, extractor.id, groups(EACH, GROUPS, DIMS), range(EACH * GROUPS))
-        self.adopt(self.fit())
+        vectors = groups(EACH, GROUPS, DIMS)
+        fill(self.store, extractor.id, vectors, range(EACH * GROUPS), waiting=True)
+        self.adopt(fitted := self.fit())
+        self.follow(fitted)
 
-    def fit(self, n_clusters: int = GROUPS, *, streamed: bool = False) -> Fitted:
-        source = fit_source(self.library)
+    def fit(
+        self, n_clusters: int = GROUPS, *, streamed: bool = False, start: Start = Start.FORMER
+    ) -> Fitted:
+        source = fit_source(self.library, start)
         return compute_fit(replace(source, whole_up_to=60) if streamed else source, n_clusters, 0)
 
     def adopt(self, fitted: Fitted) -> FitSummary:
         return adopt_fit(self.library, fitted, FitTrigger.REQUEST)
+
+    def follow(self, fitted: Fitted) -> None:
+        """Let all files stand where the fit in force puts them."""
+        assert self.library.model is not None
+        stand_by(self.store, self.library.model, fitted)
 
     def pin(self, cluster_id: int, *numbers: int) -> None:
         with self.store.atomic():
@@ -46,6 +55,15 @@ class Shelf:
                     "INSERT INTO pins SELECT sha256, ?, 0 FROM files WHERE src = ?",
                     (cluster_id, name_of(number)),
                 )
+                self.store.connection.execute(
+                    "UPDATE files SET cluster_id = ?, dst = ? WHERE src = ?",
+                    (cluster_id, b"cluster_%d/" % cluster_id + name_of(number), name_of(number)),
+                )
+
+    def name(self, cluster_id: int) -> None:
+        with self.store.atomic():
+            name = f"named {cluster_id}"
+            self.store.hands.name_cluster(cluster_id, name.encode(), name, 7 + cluster_id)
 
     def clusters(self, fitted: Fitted) -> list[int]:
         """Return the cluster id of each picture, by its number."""
@@ -102,6 +120,35 @@ def test_a_cluster_with_a_pin_does_not_vanish_when_fewer_are_wanted(shelf: Shelf
     assert shelf.clusters(fitted)[EACH] == before[EACH]
 
 
+@pytest.mark.parametrize("start", Start)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_clusters_with_a_name_go_on_with_their_pictures_when_fewer_are_wanted(
+    shelf: Shelf, streamed: bool, start: Start
+) -> None:
+    before = shelf.clusters(shelf.fit())
+    shelf.name(before[0])
+    shelf.name(before[EACH])
+
+    summary = shelf.adopt(fitted := shelf.fit(1, streamed=streamed, start=start))
+
+    assert {before[0], before[EACH]} == set(summary.sizes)
+    after = shelf.clusters(fitted)
+    assert set(after[:EACH]) == {before[0]}
+    assert set(after[EACH : 2 * EACH]) == {before[EACH]}
+
+
+@pytest.mark.parametrize("start", Start)
+def test_no_picture_of_a_library_that_is_well_sorted_changes_folder(
+    shelf: Shelf, start: Start
+) -> None:
+    before = shelf.clusters(shelf.fit())
+
+    summary = shelf.adopt(fitted := shelf.fit(start=start))
+
+    assert (summary.churn, summary.new_ids, summary.retired_ids) == (0.0, [], [])
+    assert shelf.clusters(fitted) == before
+
+
 def test_logits_honour_pins_too(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, Layer.LOGITS)
     before = shelf.clusters(shelf.fit())
@@ -117,7 +164,7 @@ def test_logits_honour_pins_too(tmp_path: Path) -> None:
 
 def test_a_former_cluster_is_moved_on_and_no_picture_changes_folder(shelf: Shelf) -> None:
     rest: Vectors = groups(10, GROUPS, DIMS, seed=3)
-    fill(shelf.store, shelf.library.extractor.id, rest, range(500, 540))
+    fill(shelf.store, shelf.library.extractor.id, rest, range(500, 540), waiting=True)
 
     summary = shelf.adopt(shelf.fit())
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsortd.adoption import adopt_fit, move_sorted
+from imgsortd.adoption import adopt_fit
 from imgsortd.core.records import FileState, NotRead, Picture, Skipped
 from imgsortd.errors import MixedFeaturesError
 from imgsortd.fits import compute_fit, fit_source
@@ -423,10 +423,25 @@ def test_a_number_that_was_given_up_is_never_given_again(make_line: MakeLine) ->
     line = make_line()
     sort_three_colours(line)
 
-    fewer, more = line.fit(n_clusters=2), line.fit(n_clusters=4)
+    line.refit(2)
+    more = line.fit(n_clusters=4)
+
+    model = line.library.model
+    assert len(set(model.cluster_ids) & {0, 1, 2}) == 2
+    assert more.new_ids == [3, 4]
+
+
+def test_pictures_that_stay_in_the_folder_of_a_cluster_given_up_are_that_cluster_again(
+    make_line: MakeLine,
+) -> None:
+    line = make_line()
+    sort_three_colours(line)
+
+    fewer, again = line.fit(n_clusters=2), line.fit(n_clusters=3)
 
     assert len(fewer.retired_ids) == 1
-    assert more.new_ids == [3, 4]
+    assert again.new_ids == fewer.retired_ids
+    assert set(line.library.model.cluster_ids) == {0, 1, 2}
 
 
 def test_a_dry_fit_changes_nothing(make_line: MakeLine) -> None:
@@ -443,7 +458,7 @@ def test_a_dry_fit_changes_nothing(make_line: MakeLine) -> None:
 
 
 @pytest.mark.parametrize("op", ["move", "copy"])
-def test_move_sorted_brings_sorted_files_to_the_cluster_they_now_lie_in(
+def test_files_that_follow_a_refit_stand_in_the_cluster_they_now_lie_in(
     make_line: MakeLine, op: str
 ) -> None:
     line = make_line(op=op, clusters={"n_clusters": 1, "min_images": 6})
@@ -454,9 +469,7 @@ def test_move_sorted_brings_sorted_files_to_the_cluster_they_now_lie_in(
     taken = next((line.config.target / "cluster_0").glob("green-0.png"))
     taken.unlink()  # its owner deleted it: respected
 
-    fitted = compute_fit(fit_source(line.library), 3, 0)
-    adopt_fit(line.library, fitted, line.store.fits.current_record().trigger)
-    report = move_sorted(line.library, fitted)
+    report = line.refit(3)
     line.restart()
     line.run()
 

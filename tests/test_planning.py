@@ -171,9 +171,7 @@ def test_a_skipped_duplicate_is_planned_no_move_and_is_done(tmp_path: Path) -> N
         assert [name for name, _ in library.store.files.handled()] == [b"a.jpg", b"b.jpg"]
 
 
-def test_a_sorted_file_is_rerouted_only_to_another_cluster_and_only_if_it_stands(
-    library: Library,
-) -> None:
+def test_a_file_follows_only_from_the_folder_it_stands_in(library: Library) -> None:
     file = library.config.inbox / "a.jpg"
     file.write_bytes(b"a")
     with library.store.atomic():
@@ -183,19 +181,25 @@ def test_a_sorted_file_is_rerouted_only_to_another_cluster_and_only_if_it_stands
     [result] = library.mover.apply([move])
     with library.store.atomic():
         library.store.journal.close([result])
+    number = candidate.file_id
 
     with library.store.atomic():
-        same = planner_of(library).reroute(candidate.file_id, 0)
-        other = planner_of(library).reroute(candidate.file_id, 2)
+        planner = planner_of(library)
+        from_elsewhere, from_review = planner.follow(number, 9, 4), planner.follow(number, None, 9)
+        other, to_review = planner.follow(number, 4, 9), planner.follow(number, 4, None)
+        library.store.pins.put(sha256, 4)
+        pinned = planner.follow(number, 4, 9)
+        library.store.pins.remove([sha256])
     (library.config.target / "cluster_4" / "a.jpg").unlink()
     with library.store.atomic():
-        gone = planner_of(library).reroute(candidate.file_id, 2)
+        gone = planner_of(library).follow(number, 4, 9)
 
-    assert same is None
+    assert (from_elsewhere, from_review, pinned, gone) == (None, None, None, None)
     assert other is not None
     assert (other.src_root, other.src, other.dst) == (
         Root.TARGET,
         b"cluster_4/a.jpg",
         b"cluster_9/a.jpg",
     )
-    assert gone is None
+    assert to_review is not None
+    assert (to_review.src, to_review.dst) == (b"cluster_4/a.jpg", b"_review/a.jpg")

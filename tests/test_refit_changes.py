@@ -108,6 +108,14 @@ def test_a_fit_that_is_in_force_would_move_nothing_any_more(line: Line) -> None:
     ("change", "line"),
     [
         (ClusterChange(3, Change.APPEARS, 0, 1200), "C3 appears with 1,200 pictures"),
+        (
+            ClusterChange(3, Change.APPEARS, 0, 52, from_review=50),
+            "C3 appears with 52 pictures, 50 of them from review",
+        ),
+        (
+            ClusterChange(3, Change.APPEARS, 0, 1200, from_review=1200),
+            "C3 appears with 1,200 pictures, all of them from review",
+        ),
         (ClusterChange(3, Change.VANISHES, 7, 0), "C3 vanishes, with 7 pictures before"),
         (
             ClusterChange(3, Change.SPLITS, 9, 5, ((3, 5), (8, 4))),
@@ -118,6 +126,10 @@ def test_a_fit_that_is_in_force_would_move_nothing_any_more(line: Line) -> None:
             "C3 is merged from C3 (9), C8 (6)",
         ),
         (ClusterChange(3, Change.GROWS, 9, 15), "C3 grows from 9 to 15"),
+        (
+            ClusterChange(3, Change.GROWS, 9, 15, from_review=4),
+            "C3 grows from 9 to 15, 4 of them from review",
+        ),
         (ClusterChange(3, Change.SHRINKS, 15, 9), "C3 shrinks from 15 to 9"),
         (ClusterChange(3, Change.SWAPS, 9, 9), "C3 keeps 9 pictures, not all the same"),
     ],

@@ -19,12 +19,19 @@ from hypothesis import strategies as st
 import warm
 from imgsortd.adapters.kmeans import Fit
 from imgsortd.adapters.store_proposals import KeptFit
-from imgsortd.adoption import FitSummary, adopt_fit, propose_change, settle_fit
+from imgsortd.adoption import (
+    FitSummary,
+    adopt_fit,
+    make_following,
+    propose_change,
+    settle_fit,
+)
 from imgsortd.core.flows import Change
 from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.core.records import FitState
+from imgsortd.core.records import KEPT, FitState
 from imgsortd.deciding import accept, reject, rollback
-from imgsortd.errors import ProposalError
+from imgsortd.errors import ProposalError, UndoError
+from imgsortd.fit_rows import NOWHERE
 from imgsortd.fits import Fitted, compute_fit, fit_source
 from imgsortd.library import Library
 from imgsortd.partial_fits import PartialFit, PartialSource, compute_partial
@@ -39,6 +46,7 @@ from support import (
     RED,
     ColourExtractor,
     make_config,
+    make_grown,
     make_library,
     paint,
     paint_groups,
@@ -66,10 +74,18 @@ def make_line(tmp_path: Path) -> Iterator[Callable[..., Line]]:
         line.close()
 
 
-def refit(line: Line, n_clusters: int, **how: Any) -> FitSummary:
+def refit(
+    line: Line, n_clusters: int, trigger: FitTrigger = FitTrigger.REQUEST, **how: Any
+) -> FitSummary:
+    """Make a refit as the daemon does, and the moves of files that follow it."""
     library = line.library
-    fitted = compute_fit(fit_source(library), n_clusters, 1)
-    return settle_fit(library, fitted, FitTrigger.REQUEST, basis=library.model, **how)
+    fitted = compute_fit(fit_source(library, library.start()), n_clusters, 1)
+    settled = settle_fit(library, fitted, trigger, basis=library.model, **how)
+    return settled.moved(make_following(library, settled.following))
+
+
+def folders(line: Line) -> set[str]:
+    return {name.split("/")[0] for name in line.files()}
 
 
 def kept(line: Line, fit_id: int | None) -> KeptFit:
@@ -142,14 +158,100 @@ def test_a_dry_run_keeps_nothing(make_line: Callable[..., Line]) -> None:
     assert len(line.store.proposals.list_fits()) == 1
 
 
-def test_an_accepted_proposal_routes_from_then_on_and_moves_nothing(
+@pytest.mark.parametrize("trigger", [FitTrigger.GROWTH, FitTrigger.INTERVAL, FitTrigger.DRIFT])
+def test_a_young_library_is_not_asked_files_follow_in_one_batch_and_rollback_takes_it_back(
+    make_line: Callable[..., Line], trigger: FitTrigger
+) -> None:
+    line = make_line()
+    before = line.files()
+
+    summary = refit(line, 1, trigger)
+    together = folders(line)
+    back = rollback(line.library)
+
+    assert (summary.state, summary.moved, together) == (FitState.ADOPTED, 8, {"cluster_0"})
+    assert (back.in_force, back.moved, back.refit_batches) == (1, 8, [summary.batch])
+    assert line.files() == before
+    assert in_force(line) == 1
+
+
+@pytest.mark.parametrize("trigger", [FitTrigger.GROWTH, FitTrigger.INTERVAL, FitTrigger.DRIFT])
+def test_a_grown_library_is_asked_about_a_refit_that_changes_much(
+    make_line: Callable[..., Line], trigger: FitTrigger
+) -> None:
+    line = make_line()
+    make_grown(line.store)
+    before = line.files()
+
+    summary = refit(line, 1, trigger)
+
+    assert (summary.state, summary.moved, in_force(line)) == (FitState.PROPOSED, 0, 1)
+    assert line.files() == before
+
+
+@pytest.mark.parametrize(("move_sorted", "moved"), [("auto", 0), (True, 1), (False, 0)])
+def test_where_former_clusters_go_on_a_file_that_lies_wrong_stays_but_for_true(
+    make_line: Callable[..., Line], move_sorted: str | bool, moved: int
+) -> None:
+    line = make_line(refit={"max_churn": 0.9, "move_sorted": move_sorted})
+    make_grown(line.store)
+    put_wrong(line, "red-0.png", "blue-0.png")
+
+    summary = refit(line, 3, FitTrigger.GROWTH)
+
+    assert (summary.algorithm, summary.state) == (KEPT, FitState.ADOPTED)
+    assert summary.moved == moved
+
+
+def put_wrong(line: Line, name: str, beside: str) -> None:
+    """Let a file stand in the folder of another one, as of a time when that was nearest."""
+    rows = line.store.connection.execute("SELECT src, dst, cluster_id FROM files").fetchall()
+    places = {os.fsdecode(src): (os.fsdecode(dst), cluster_id) for src, dst, cluster_id in rows}
+    folder = Path(places[beside][0]).parent
+    (line.config.target / places[name][0]).rename(line.config.target / folder / name)
+    with line.store.atomic():
+        line.store.connection.execute(
+            "UPDATE files SET dst = ?, cluster_id = ? WHERE src = ?",
+            (os.fsencode(folder / name), places[beside][1], os.fsencode(name)),
+        )
+
+
+@pytest.mark.parametrize("move_sorted", ["auto", True, False])
+@pytest.mark.parametrize("is_grown", [False, True])
+@pytest.mark.parametrize("is_accepted", [False, True])
+def test_files_follow_new_clusters_but_for_false(
+    make_line: Callable[..., Line],
+    move_sorted: str | bool,
+    is_grown: bool,
+    is_accepted: bool,
+) -> None:
+    line = make_line(refit={"max_churn": 0.9, "move_sorted": move_sorted})
+    if is_grown:
+        make_grown(line.store)
+
+    summary = refit(line, 1, accept=is_accepted)
+
+    assert summary.state is FitState.ADOPTED
+    assert (summary.moved, len(folders(line))) == ((8, 1) if move_sorted else (0, 3))
+
+
+def test_files_that_are_to_stay_stay_whatever_else_is_said(make_line: Callable[..., Line]) -> None:
+    line = make_line(refit={"move_sorted": True})
+
+    summary = refit(line, 1, accept=True, keep_files=True)
+
+    assert (summary.state, summary.moved, summary.batch) == (FitState.ADOPTED, 0, None)
+    assert len(folders(line)) == 3
+
+
+def test_an_accepted_proposal_routes_from_then_on_and_moves_nothing_where_files_are_kept(
     make_line: Callable[..., Line],
 ) -> None:
     line = make_line()
     before = line.files()
     proposed = refit(line, 1)
 
-    decided = accept(line.library, None)
+    decided = accept(line.library, None, move=False)
     line.put("late.png", paint(line.config.inbox.parent / "late.png", BLUE, 9).read_bytes())
     line.run()
 
@@ -161,14 +263,43 @@ def test_an_accepted_proposal_routes_from_then_on_and_moves_nothing(
     assert in_force(line) == proposed.fit_id
 
 
-def test_accepted_with_move_the_files_follow_and_undo_returns_them(
+@pytest.mark.parametrize(
+    ("move_sorted", "move", "follows"),
+    [
+        ("auto", None, True),
+        (True, None, True),
+        (False, None, False),
+        (False, True, True),
+        (True, False, False),
+    ],
+)
+def test_accepted_files_stand_where_the_proposal_showed_them_unless_they_are_kept(
+    make_line: Callable[..., Line], move_sorted: str | bool, move: bool | None, follows: bool
+) -> None:
+    line = make_line(refit={"max_churn": 0.1, "move_sorted": move_sorted})
+    before = set(line.files())
+    proposed = refit(line, 1)
+    shown = read_proposal(line.store, kept(line, proposed.fit_id), files=99)
+
+    decided = accept(line.library, None, move=move)
+
+    wanted = set(before)
+    for group in shown.moves if follows else []:
+        names = {os.fsdecode(name) for name in group.files}
+        new = os.fsdecode(group.new_folder)
+        wanted = wanted - names | {f"{new}/{name.split('/')[1]}" for name in names}
+    assert decided.moved == (8 if follows else 0)
+    assert set(line.files()) == wanted
+
+
+def test_undo_returns_the_files_that_followed_a_fit_and_the_fit_with_them(
     make_line: Callable[..., Line],
 ) -> None:
     line = make_line()
     before = line.files()
     refit(line, 1)
 
-    decided = accept(line.library, None, move=True)
+    decided = accept(line.library, None)
     moved = line.files()
     line.close()
     report = undo(line.config, UndoChoice(batch=decided.batch), dry_run=False)
@@ -177,8 +308,52 @@ def test_accepted_with_move_the_files_follow_and_undo_returns_them(
     assert (decided.moved, decided.left) == (8, [])
     assert {name.split("/")[0] for name in moved} == {"cluster_0"}
     assert sorted(moved.values()) == sorted(before.values())
-    assert report["placed"] == 8
+    assert (report["placed"], report["fit_in_force"]) == (8, 1)
     assert line.files() == before
+    assert in_force(line) == 1
+    assert kept(line, decided.fit_id).note == "rolled back"
+    assert active(line) == {0, 1, 2}
+
+
+def test_undoing_that_puts_the_fit_in_force_again_and_the_files_where_it_had_them(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    before = line.files()
+    summary = refit(line, 1, FitTrigger.GROWTH)
+    moved = line.files()
+    line.close()
+
+    reports = [undo(line.config, UndoChoice(), dry_run=False) for _ in range(3)]
+    line._open()
+    thrice = line.files(), in_force(line)
+    line.close()
+    fourth = undo(line.config, UndoChoice(), dry_run=False)
+    line._open()
+
+    assert [report["fit_in_force"] for report in reports] == [1, summary.fit_id, 1]
+    assert thrice == (before, 1)
+    assert fourth["fit_in_force"] == summary.fit_id
+    assert (line.files(), in_force(line)) == (moved, summary.fit_id)
+    assert kept(line, summary.fit_id).state is FitState.ADOPTED
+    assert active(line) == {0}
+
+
+def test_files_that_followed_a_fit_are_not_undone_under_a_later_one(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    first = refit(line, 1, FitTrigger.GROWTH)
+    second = refit(line, 2, FitTrigger.GROWTH)
+    before = line.files()
+    line.close()
+
+    with pytest.raises(UndoError, match="followed fit 2, but fit 3 is in force now"):
+        undo(line.config, UndoChoice(batch=first.batch), dry_run=False)
+    line._open()
+
+    assert line.files() == before
+    assert in_force(line) == second.fit_id
 
 
 def test_only_files_that_still_stand_in_their_old_folder_move(
@@ -287,6 +462,46 @@ def test_after_a_proposal_a_rejection_and_a_rollback_the_triggers_count_anew(
     assert (facts().fitted_images, facts().n_features) == (24, 24)
 
 
+@pytest.mark.parametrize("point", ["planned:1", "renamed:3", "moves_synced:1", "closed:1"])
+def test_killed_while_it_undoes_the_next_start_has_both_the_files_and_the_fit_back(
+    make_line: Callable[..., Line], point: str
+) -> None:
+    line = make_line(extractor=ColourExtractor("auto"))
+    before = line.files()
+    summary = refit(line, 1, FitTrigger.GROWTH)
+    line.close()
+
+    words = ("undo", "--batch", str(summary.batch))
+    killed = command_process(line, words, point)
+    line._open()
+    line.run()
+
+    assert killed.returncode == -9, killed.stderr
+    assert in_force(line) == 1
+    assert line.files() == before
+    assert line.counts() == {"seen": 12, "sorted": 12}
+
+
+def test_many_files_that_followed_a_fit_are_undone_as_one_batch(
+    make_line: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgsortd.reversing._AT_ONCE", 3)
+    line = make_line()
+    before = line.files()
+    summary = refit(line, 1, FitTrigger.GROWTH)
+    first, *_, last = sorted(name for name in line.files() if name not in before)
+    for name in (first, last):  # of the portions there is one of which nothing is to be done
+        (line.config.target / name).unlink()
+    line.close()
+
+    report = undo(line.config, UndoChoice(batch=summary.batch), dry_run=False)
+    line._open()
+
+    assert (report["placed"], report["fit_in_force"]) == (6, 1)
+    assert len(report["made"]) == 1
+    assert in_force(line) == 1
+
+
 # --- rollback ---------------------------------------------------------------------------
 
 
@@ -294,34 +509,61 @@ def test_rollback_returns_to_the_former_fit_and_accept_goes_forward_again(
     make_line: Callable[..., Line],
 ) -> None:
     line = make_line()
+    first = line.files()
     second = refit(line, 1, accept=True)
+    files_of_second = line.files()
     third = refit(line, 4, accept=True)
-    before = line.files()
+    files_of_third = line.files()
 
-    first_back, second_back = rollback(line.library), rollback(line.library)
+    back = rollback(line.library)
+    files_back = line.files()
+    first_back = rollback(line.library)
 
-    assert (first_back.in_force, second_back.in_force) == (second.fit_id, 1)
+    assert (back.in_force, first_back.in_force) == (second.fit_id, 1)
+    assert (files_back, line.files()) == (files_of_second, first)
     assert in_force(line) == 1
     assert active(line) == {0, 1, 2}
-    assert line.files() == before
     with pytest.raises(ProposalError, match="fit 1 is the first one: there is none to return to"):
         rollback(line.library)
     accept(line.library, second.fit_id)
+    assert line.files() == files_of_second
     accept(line.library, third.fit_id)
+    assert line.files() == files_of_third
     assert active(line) == set(third.sizes)
 
 
-def test_rollback_moves_files_only_when_told_to(make_line: Callable[..., Line]) -> None:
+def test_rollback_moves_no_file_where_they_are_to_stay(make_line: Callable[..., Line]) -> None:
     line = make_line()
     before = line.files()
     refit(line, 1)
-    accepted = accept(line.library, None, move=True)
-    assert line.files() != before
+    accepted = accept(line.library, None)
+    moved = line.files()
 
-    decided = rollback(line.library, move=True)
+    decided = rollback(line.library, move=False)
 
-    assert (decided.moved, decided.refit_batches) == (8, [accepted.batch])
-    assert sorted(line.files()) == sorted(before)
+    assert moved != before
+    assert (decided.moved, decided.batch, decided.refit_batches) == (0, None, [accepted.batch])
+    assert line.files() == moved
+    assert in_force(line) == 1
+
+
+def test_rollback_takes_files_back_and_what_has_come_since_goes_by_the_former_fit(
+    make_line: Callable[..., Line],
+) -> None:
+    line = make_line()
+    before = line.files()
+    refit(line, 1)
+    accepted = accept(line.library, None)
+    line.put("late.png", paint(line.config.inbox.parent / "late.png", BLUE, 9).read_bytes())
+    line.run()
+    assert "cluster_0/late.png" in line.files()
+
+    decided = rollback(line.library)
+
+    blue = next(name.split("/")[0] for name in before if "blue" in name)
+    is_moved = blue != "cluster_0"
+    assert (decided.moved, decided.refit_batches) == (8 + is_moved, [accepted.batch])
+    assert sorted(line.files()) == sorted([*before, f"{blue}/late.png"])
     assert sums(line.config.target) == dict.fromkeys(sums(line.config.target), 1)
 
 
@@ -399,12 +641,16 @@ def test_pictures_that_still_wait_are_told_of_by_the_cluster_they_come_from(
 # --- the numbers ------------------------------------------------------------------------
 
 
-def fitted(labels: list[int], old_labels: list[int] | None) -> Fitted:
+def fitted(
+    labels: list[int], old_labels: list[int] | None, stands: list[int] | None = None
+) -> Fitted:
+    """Make a fit of files that stand in the folders of ``stands``, or of their old labels."""
     k = max(labels) + 1
     centers = np.arange(3 * k, dtype=np.float32).reshape(k, 3)
     fit = Fit(centers, np.array(labels, dtype=np.intp), 1.0, "KMeans", 0.1)
     old = None if old_labels is None else np.array(old_labels, dtype=np.intp)
-    return Fitted(np.arange(1, len(labels) + 1), fit, old)
+    stands = stands or old_labels or [NOWHERE] * len(labels)
+    return Fitted(np.arange(1, len(labels) + 1), fit, old, np.array(stands, np.int64))
 
 
 @pytest.fixture
@@ -442,7 +688,13 @@ def test_a_pin_that_adds_a_center_does_not_give_one_id_to_two_clusters(library: 
     library.model = replace(library.model, centers=more, cluster_ids=(0, 1, 0))
 
     summary = adopt_fit(
-        library, fitted([0] * 5 + [1] * 5 + [2] * 5, [0] * 5 + [2] * 5 + [1] * 5), FitTrigger.GROWTH
+        library,
+        fitted(
+            [0] * 5 + [1] * 5 + [2] * 5,
+            [0] * 5 + [2] * 5 + [1] * 5,
+            stands=[0] * 10 + [1] * 5,
+        ),
+        FitTrigger.GROWTH,
     )
 
     assert sorted(summary.sizes) == [0, 1, 2]
@@ -452,14 +704,15 @@ def test_a_pin_that_adds_a_center_does_not_give_one_id_to_two_clusters(library: 
 PICTURES = 10
 LABELS = st.lists(st.integers(0, 3), min_size=PICTURES, max_size=PICTURES)
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["fit", "reject", "accept", "rollback"]), LABELS), max_size=8
+    st.tuples(st.sampled_from(["fit", "reject", "accept", "rollback"]), LABELS, st.booleans()),
+    max_size=8,
 )
 
 
 @settings(max_examples=40)
 @given(LABELS, STEPS)
-def test_through_any_decisions_a_number_is_given_once_and_means_one_line_of_fits(
-    first: list[int], steps: list[tuple[str, list[int]]]
+def test_through_any_decisions_a_number_is_given_once_and_means_one_folder(
+    first: list[int], steps: list[tuple[str, list[int], bool]]
 ) -> None:
     with TemporaryDirectory() as folder:
         config = make_config(Path(folder), refit={"max_churn": 0.3})
@@ -467,21 +720,30 @@ def test_through_any_decisions_a_number_is_given_once_and_means_one_line_of_fits
         store.connection.execute("PRAGMA synchronous = OFF")
         labels_of: dict[int, list[int]] = {}
         given_out: set[int] = set()
+        stands = [NOWHERE] * PICTURES
 
         def fit(labels: list[int]) -> None:
             model = library.model
             old = None if model is None else labels_of[model.fit_id]
-            had = set(model.cluster_ids) if model else set()
+            had = {*(model.cluster_ids if model else ()), *stands}
             dense = np.unique(labels, return_inverse=True)[1].tolist()
-            summary = settle_fit(library, fitted(dense, old), FitTrigger.GROWTH, basis=model)
+            made = fitted(dense, old, list(stands))
+            summary = settle_fit(library, made, FitTrigger.REQUEST, basis=model).summary
             assert summary.fit_id is not None
             labels_of[summary.fit_id] = dense
-            assert not given_out & set(summary.new_ids)
-            assert set(summary.sizes) - set(summary.new_ids) <= had
-            given_out.update(summary.new_ids)
+            new = set(summary.sizes) - had
+            assert not given_out & new
+            assert new <= set(summary.new_ids)
+            given_out.update(new)
+
+        def follow() -> None:
+            """Let files stand where the fit in force puts them."""
+            assert library.model is not None
+            ids = library.model.cluster_ids
+            stands[:] = [ids[label] for label in labels_of[library.model.fit_id]]
 
         fit(first)
-        for step, labels in steps:
+        for step, labels, files_follow in steps:
             waits = store.proposals.waiting() is not None
             if step == "fit":
                 fit(labels)
@@ -491,6 +753,8 @@ def test_through_any_decisions_a_number_is_given_once_and_means_one_line_of_fits
                 accept(library, None)
             elif step == "rollback" and store.proposals.list_fits()[-1].in_force is False:
                 rollback(library)
+            if files_follow:
+                follow()
             assert library.model is not None
             assert store.proposals.current_id() == library.model.fit_id
             rows = store.connection.execute("SELECT id FROM clusters WHERE retired_fit IS NULL")
@@ -640,7 +904,7 @@ def test_killed_while_it_accepts_the_next_start_finishes_the_moves(
     refit(line, 1)
     line.close()
 
-    killed = accept_process(line, point)
+    killed = command_process(line, ("refits", "accept"), point)
     line._open()
     planned = len(line.store.journal.unfinished())
     line.run()
@@ -653,7 +917,8 @@ def test_killed_while_it_accepts_the_next_start_finishes_the_moves(
     assert line.counts() == {"seen": 12, "sorted": 12}
 
 
-def accept_process(line: Line, fault: str) -> subprocess.CompletedProcess[str]:
+def command_process(
+    line: Line, words: tuple[str, ...], fault: str
+) -> subprocess.CompletedProcess[str]:
     config = line.config.inbox.parent / "config.yaml"
-    command = [*QUICK, "refits", "accept", "--move", "-c", str(config)]
-    return warm.run(command, {"IMGSORTD_FAULT_POINT": fault})
+    return warm.run([*QUICK, *words, "-c", str(config)], {"IMGSORTD_FAULT_POINT": fault})

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import warm
-from imgsortd.adapters.store import open_read_only
+from imgsortd.adapters.store import open_read_only, open_store
 from imgsortd.adapters.store_proposals import KeptFit
 from inboxes import QUICK, Inbox
-from support import BLUE, GREEN, RED, paint, sums, wait_until
+from support import BLUE, GREEN, RED, make_grown, paint, sums, tree, wait_until
 
 CYAN = (30, 200, 200)
 PALE = {"a": (200, 160, 160), "b": (160, 200, 160), "c": (160, 160, 200)}
@@ -42,11 +42,19 @@ def drop(one: Inbox, colours: dict[str, tuple[int, int, int]], each: int = 20) -
 
 
 def fits(one: Inbox) -> list[KeptFit]:
+    """Return the fits that the daemon has made, the newest first."""
     store = open_read_only(one.config.database)
     try:
-        return store.proposals.list_fits()
+        return [fit for fit in store.proposals.list_fits() if fit.fit_id > 0]
     finally:
         store.close()
+
+
+def grow_up(one: Inbox) -> None:
+    """Let the library be grown, whose refits are asked about when they change much."""
+    store = open_store(one.config.database)
+    make_grown(store)
+    store.close()
 
 
 def test_another_mix_is_proposed_shown_accepted_and_rolled_back(
@@ -56,6 +64,7 @@ def test_another_mix_is_proposed_shown_accepted_and_rolled_back(
     drop(one, PALE)
     one.daemon.start()
     one.wait_sorted()
+    grow_up(one)
 
     drop(one, BRIGHT)
     one.wait_sorted()
@@ -64,12 +73,13 @@ def test_another_mix_is_proposed_shown_accepted_and_rolled_back(
     shown, shown_text = answer(one, "refits", "show"), cli(one, "refits", "show", "--files", "1")
     page = one.folder / "fit-2.html"
     cli(one, "refits", "show", "--html", str(page))
-    before = sums(one.target)
-    accepted = answer(one, "refits", "accept", "2", "--move")
-    listed = answer(one, "refits")
+    before, places = sums(one.target), tree(one.target)
+    accepted = answer(one, "refits", "accept", "2")
+    shown_places = tree(one.target)
+    listed = [fit for fit in answer(one, "refits") if fit["fit_id"] > 0]
     dry = answer(one, "rollback", "--dry-run")
     rolled = cli(one, "rollback")
-    back = answer(one, "undo", "--batch", str(accepted["batch"]))
+    places_back = tree(one.target)
     one.drop(1)
     one.wait_sorted()
 
@@ -78,7 +88,6 @@ def test_another_mix_is_proposed_shown_accepted_and_rolled_back(
     share = f"{100 * status['proposal']['churn']:.0f} % of 120 pictures would change cluster"
     assert f"proposal 2 waits: {share}; imgsortd refits show 2" in text
     assert shown["state"] == "proposed"
-    assert shown["changes"]
     assert shown["would_move"] == accepted["moved"] > 0
     assert "imgsortd refits accept 2, or imgsortd refits reject 2" in shown_text.stdout
     assert f"{shown['would_move']} pictures would change folder" in page.read_text()
@@ -86,14 +95,55 @@ def test_another_mix_is_proposed_shown_accepted_and_rolled_back(
     assert [(fit["fit_id"], fit["in_force"]) for fit in listed] == [(2, True), (1, False)]
     assert (dry["dry_run"], dry["in_force"], dry["changed"]) == (True, 1, accepted["changed"])
     assert "fit 2 rolled back; fit 1 is in force" in rolled.stdout
-    assert f"imgsortd undo --batch {accepted['batch']}" in rolled.stdout
-    assert back["placed"] == accepted["moved"]
+    assert f"imgsortd undo --batch {accepted['batch'] + 1}" in rolled.stdout
+    assert f"--batch {accepted['batch']}\n" not in rolled.stdout  # these are back already
+    sizes = {folder: len(names) for folder, names in shown_places.items()}
+    after = {f"cluster_{change['cluster_id']}": change["after"] for change in shown["changes"]}
+    assert {folder: sizes.get(folder, 0) for folder in after} == after != {}
+    assert filled(places_back) == filled(places)
     assert [(fit.fit_id, fit.in_force) for fit in fits(one)] == [(2, False), (1, True)]
     assert {content: one.dropped[content] for content in before} == before
     one.check()
     log = one.daemon.log
     assert "proposal waits fit=2" in log
     assert log.count("fit proposed") == 1
+
+
+def test_a_young_library_is_not_asked_and_undo_takes_fit_and_moves_back_while_it_runs(
+    make: Callable[..., Inbox],
+) -> None:
+    one = make(**WAITS)
+    drop(one, PALE)
+    one.daemon.start()
+    one.wait_sorted()
+    places = filled(tree(one.target))
+
+    drop(one, BRIGHT)
+    wait_until(lambda: len(fits(one)) == 2, what="a refit")
+    one.wait_sorted()
+    wait_until(lambda: batch_of_refit(one) is not None, what="files follow")
+    moved = filled(tree(one.target))
+    undone = answer(one, "undo", "--batch", str(batch_of_refit(one)))
+    back = filled(tree(one.target))
+    in_force = [fit.in_force for fit in fits(one)]
+    one.drop(1)
+    one.wait_sorted()
+    again = answer(one, "undo", "--batch", str(undone["made"][0]))
+
+    assert [fit.state for fit in fits(one)] == ["adopted", "adopted"]
+    assert undone["placed"] > 0
+    assert (undone["fit_in_force"], in_force) == (1, [False, True])
+    assert all(set(names) <= set(back[folder]) for folder, names in places.items())
+    assert again["fit_in_force"] == 2
+    assert all(
+        set(names) <= set(filled(tree(one.target))[folder]) for folder, names in moved.items()
+    )
+    one.check()
+
+
+def filled(places: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Leave out the folders that are empty."""
+    return {folder: names for folder, names in places.items() if names}
 
 
 def test_a_rejected_refit_is_not_proposed_again_until_it_has_grown_anew(
@@ -103,6 +153,7 @@ def test_a_rejected_refit_is_not_proposed_again_until_it_has_grown_anew(
     drop(one, PALE)
     one.daemon.start()
     one.wait_sorted()
+    grow_up(one)
     drop(one, BRIGHT)
     wait_until(lambda: one.status().proposal is not None, what="a proposal")
 
@@ -145,8 +196,8 @@ def test_without_a_daemon_the_commands_do_it_themselves(make: Callable[..., Inbo
     assert one.daemon.stop() == 0
 
     proposed = cli(one, "refit", "-k", "1", "--json")
-    accepted = cli(one, "refits", "accept", "--move")
-    rolled = cli(one, "rollback", "--move")
+    accepted = cli(one, "refits", "accept")
+    rolled = cli(one, "rollback")
 
     assert json.loads(proposed.stdout)["state"] == "proposed"
     assert "8 files moved; to return them: imgsortd undo --batch 2" in accepted.stdout
@@ -163,6 +214,7 @@ def test_killed_while_it_accepts_the_daemon_finishes_the_moves_at_its_next_start
     drop(one, PALE)
     one.daemon.start()
     one.wait_sorted()
+    grow_up(one)
     drop(one, BRIGHT)
     one.wait_sorted()
     wait_until(lambda: one.status().proposal is not None, what="a proposal")
@@ -171,7 +223,7 @@ def test_killed_while_it_accepts_the_daemon_finishes_the_moves_at_its_next_start
 
     one.daemon.start(IMGSORTD_FAULT_POINT="fit_saved")
     one.daemon.wait_ready(2)
-    killed = cli(one, "refits", "accept", "--move")
+    killed = cli(one, "refits", "accept")
     wait_until(lambda: not one.daemon.is_alive(), what="killed")
     between = open_read_only(one.config.database)
     planned = len(between.journal.unfinished())
@@ -189,11 +241,10 @@ def test_killed_while_it_accepts_the_daemon_finishes_the_moves_at_its_next_start
     one.check()
 
 
-def batch_of_refit(one: Inbox) -> int:
+def batch_of_refit(one: Inbox) -> int | None:
     store = open_read_only(one.config.database)
     try:
-        (batch,) = store.proposals.batches_of(2)
-        return batch
+        return next(iter(store.proposals.batches_of(2)), None)
     finally:
         store.close()
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from imgsortd.adapters import store_fits
-from imgsortd.adoption import FitSummary, adopt_fit, move_sorted
+from imgsortd.adoption import FitSummary, adopt_fit, make_following, settle_fit
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import FileState, Vectors
 from imgsortd.errors import FitError
 from imgsortd.fits import Fitted, compute_fit, fit_source, nearest_sizes
 from imgsortd.library import Library
 from support import ColourExtractor, make_config, make_library
-from synthetic import fill, groups
+from synthetic import fill, groups, stand_by
 
 EACH, GROUPS, DIMS = 60, 4, 8
 SAMPLE = 100
@@ -37,7 +37,7 @@ class Shelf:
         self.library, self.store = make_library(self.config, self.extractor)
         vectors = groups(EACH, GROUPS, DIMS)
         numbers = order or list(range(len(vectors)))
-        fill(self.store, self.extractor.id, vectors[numbers], numbers)
+        fill(self.store, self.extractor.id, vectors[numbers], numbers, waiting=True)
 
     def fit(self, n_clusters: int = GROUPS, random_state: int = 42) -> Fitted:
         source = replace(fit_source(self.library), whole_up_to=SAMPLE)
@@ -151,9 +151,10 @@ def test_the_order_in_which_files_came_does_not_change_a_streamed_fit(tmp_path: 
 
 
 def test_clusters_keep_their_numbers_over_a_streamed_refit(shelf: Shelf) -> None:
-    shelf.adopt(shelf.fit(random_state=1))
+    shelf.adopt(fitted := shelf.fit(random_state=1))
     before = shelf.store.fits.current()
     assert before is not None
+    stand_by(shelf.store, before, fitted)
 
     summary = shelf.adopt(shelf.fit(random_state=2))
 
@@ -173,7 +174,8 @@ def test_files_that_come_while_it_streams_do_not_part_ids_from_labels(shelf: She
     def come(_: str) -> None:
         if new:
             number = new.pop()
-            fill(shelf.store, shelf.extractor.id, rest[number - 1000 :][:1], [number])
+            one = rest[number - 1000 :][:1]
+            fill(shelf.store, shelf.extractor.id, one, [number], waiting=True)
 
     source = replace(fit_source(shelf.library), whole_up_to=SAMPLE)
 
@@ -210,18 +212,24 @@ def test_a_writer_commits_while_a_fit_streams(shelf: Shelf) -> None:
     assert len(shelf.store.control.last_errors(1000)) == min(200, len(told))
 
 
-def test_move_sorted_looks_only_at_files_that_lie_wrong(shelf: Shelf) -> None:
-    fitted = shelf.fit()
-    summary = shelf.adopt(fitted)
+def test_only_files_that_are_to_stand_elsewhere_are_looked_at(shelf: Shelf) -> None:
+    shelf.adopt(first := shelf.fit())
     assert shelf.library.model is not None
+    stand_by(shelf.store, shelf.library.model, first)
+    others = sorted(shelf.ids())[: EACH // 2]
+    with shelf.store.atomic():
+        shelf.store.connection.execute(
+            "UPDATE files SET cluster_id = (cluster_id + 1) % 4 WHERE id <= ?", (others[-1],)
+        )
     looked_at: list[int] = []
     real = shelf.store.files.placed_in
     shelf.store.files.placed_in = lambda number: looked_at.append(number) or real(number)  # type: ignore
 
-    report = move_sorted(shelf.library, fitted)
+    basis = shelf.library.model
+    settled = settle_fit(shelf.library, shelf.fit(), FitTrigger.REQUEST, basis=basis, accept=True)
+    report = make_following(shelf.library, settled.following)
 
-    wrong = EACH * GROUPS - summary.sizes[0]  # all stand in cluster_0
-    assert len(looked_at) == wrong
+    assert sorted(looked_at) == others
     assert report.images == 0  # none of these files is there to be moved
 
 

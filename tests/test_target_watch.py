@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
-from imgsortd.adoption import adopt_fit, move_sorted
 from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Picture
 from imgsortd.core.review import Choice
-from imgsortd.fits import compute_fit, fit_source
 from imgsortd.planning import Planner
 from imgsortd.target_watch import TargetWatch
 from imgsortd.undo_job import UndoChoice
@@ -118,14 +116,12 @@ def test_a_picture_dragged_to_another_cluster_is_pinned_there(
 
 
 def test_a_pinned_picture_is_left_by_a_refit_that_moves_others(make: Callable[..., Hand]) -> None:
-    hand = make(refit={"move_sorted": True})
+    hand = make()
     red, green = hand.folder("red"), hand.folder("green")
     drag(red / "red-1.png", green)
     hand.look()
 
-    fitted = compute_fit(fit_source(hand.line.library), 3, 1)
-    adopt_fit(hand.line.library, fitted, FitTrigger.REQUEST)
-    report = move_sorted(hand.line.library, fitted)
+    report = hand.line.refit(3)
     hand.look()
 
     assert report.images == 0
@@ -133,13 +129,11 @@ def test_a_pinned_picture_is_left_by_a_refit_that_moves_others(make: Callable[..
 
 
 def test_what_is_dragged_to_review_stays_out_of_every_cluster(make: Callable[..., Hand]) -> None:
-    hand = make(refit={"move_sorted": True})
+    hand = make()
     drag(hand.folder("red") / "red-1.png", hand.target / "_review")
 
     hand.look()
-    fitted = compute_fit(fit_source(hand.line.library), 3, 1)
-    adopt_fit(hand.line.library, fitted, FitTrigger.REQUEST)
-    move_sorted(hand.line.library, fitted)
+    hand.line.refit(3)
 
     assert hand.row("red-1.png") == ("_review/red-1.png", "review", None)
     assert list(hand.pins().values()) == [None]
@@ -219,13 +213,11 @@ def test_three_pictures_in_a_new_folder_are_a_cluster(make: Callable[..., Hand])
 def test_two_pictures_in_a_new_folder_stay_there_and_are_no_cluster(
     make: Callable[..., Hand],
 ) -> None:
-    hand = make(refit={"move_sorted": True})
+    hand = make()
     for colour in ("red", "green"):
         drag(hand.folder(colour) / f"{colour}-1.png", hand.target / "Mine")
     hand.look()
-    fitted = compute_fit(fit_source(hand.line.library), 3, 1)
-    adopt_fit(hand.line.library, fitted, FitTrigger.REQUEST)
-    move_sorted(hand.line.library, fitted)
+    hand.line.refit(3)
     hand.restart()
     hand.look()
 

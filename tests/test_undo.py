@@ -15,10 +15,7 @@ import pytest
 
 import warm
 from imgsortd.adapters.whereabouts import Whereabouts
-from imgsortd.adoption import adopt_fit, move_sorted
-from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.errors import WatchError
-from imgsortd.fits import compute_fit, fit_source
 from imgsortd.undo_job import UndoChoice
 from imgsortd.undoing import undo
 from inboxes import Inbox, quick_cli
@@ -399,12 +396,7 @@ def test_the_command_tells_what_it_did_and_how_to_undo_it(make: Callable[..., In
 
 def moved_on(line: Line) -> dict[str, bytes]:
     """Move the sorted files on by a refit with other clusters; return where they stand."""
-    line.library.config = line.config.model_copy(
-        update={"refit": line.config.refit.model_copy(update={"move_sorted": True})}
-    )
-    fitted = compute_fit(fit_source(line.library), 1, 1)
-    adopt_fit(line.library, fitted, FitTrigger.REQUEST)
-    assert move_sorted(line.library, fitted).sorted == 6
+    assert line.refit(1).sorted == 6
     return line.files()
 
 

@@ -73,7 +73,8 @@ class Website:
     """
 
     def __init__(self, folder: Path, **changes: Any) -> None:
-        clusters = {"n_clusters": len(GROUPS), **changes.pop("clusters", {})}
+        # The first fit has its least number of pictures when it has all of them: no need to wait.
+        clusters = {"n_clusters": len(GROUPS), "quiet_s": 0, **changes.pop("clusters", {})}
         self.folder = folder
         # No fit but those that are asked for.
         refit = {"growth": "off", "interval": "off", **changes.pop("refit", {})}

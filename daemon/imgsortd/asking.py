@@ -69,7 +69,8 @@ def _wait(
             raise RequestError(f"{verb}: {reason}")
         if running_pid(config.state_dir) is None:
             raise RequestError(
-                f"{verb}: the daemon stopped before it was done; run the command again"
+                f"{verb}: the daemon stopped before it was done; what it had begun it ends at its "
+                f"next start, so look at `imgsortd status` before you ask again"
             )
         progress(request.progress or "waiting for the daemon's batch to end")
         time.sleep(_LOOK_EVERY_S)

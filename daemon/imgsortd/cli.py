@@ -103,7 +103,12 @@ def refit(
     ] = False,
     accept: Annotated[
         bool,
-        typer.Option("--accept", help="Put it in force even above refit.max_churn."),
+        typer.Option(
+            "--accept", help="Put it in force even above refit.max_churn; files follow it."
+        ),
+    ] = False,
+    keep_files: Annotated[
+        bool, typer.Option("--keep-files", help="Files stay where they stand.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -116,7 +121,9 @@ def refit(
 
     settings = load_config(config)
     with err.status("refit", spinner="dots") as spinner:
-        summary = fit_anew(settings, clusters, dry_run, spinner.update, accept=accept)
+        summary = fit_anew(
+            settings, clusters, dry_run, spinner.update, accept=accept, keep_files=keep_files
+        )
     if as_json:
         print_json(summary)
         return
@@ -129,6 +136,11 @@ def refit(
     for title, ids in (("new", summary["new_ids"]), ("retired", summary["retired_ids"])):
         if ids and summary["churn"] is not None:
             out.print(f"{title}: {', '.join(f'cluster_{number}' for number in ids)}")
+    if summary["moved"]:
+        out.print(
+            f"{summary['moved']:,} files moved along; to take it back: imgsortd rollback, or "
+            f"imgsortd undo --batch {summary['batch']}"
+        )
     if summary["state"] == "proposed":
         out.print(
             f"this is above refit.max_churn ({summary['max_churn']:g}), so it waits as proposal "

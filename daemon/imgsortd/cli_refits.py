@@ -20,14 +20,18 @@ refits_app = typer.Typer(
 )
 
 _GROUPS_SHOWN = 20
+_LEFT_SHOWN = 3
 NumberArgument = Annotated[
     int | None,
     typer.Argument(metavar="[N]", min=1, help="Number of the fit. Default: the one that waits."),
 ]
 MoveOption = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--move", help="Also move sorted files whose cluster changes (undo returns them)."
+        "--move/--keep-files",
+        help="Whether sorted files move where it shows them (undo returns them), or only what "
+        "arrives and what is in review goes by it. Default: they move, but for "
+        "refit.move_sorted: false.",
     ),
 ]
 
@@ -48,9 +52,10 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
 
     from rich.table import Table
 
-    from imgsortd.refits import list_fits
+    from imgsortd.refits import list_fits, told_age
 
-    fits = list_fits(load_config(config))
+    settings = load_config(config)
+    fits = list_fits(settings)
     if as_json:
         print_json([asdict(fit) for fit in fits])
         return
@@ -71,6 +76,8 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
             state,
         )
     out.print(table if fits else "no fit yet")
+    if fits:
+        out.print(f"library {told_age(settings)}")
 
 
 @refits_app.command()
@@ -87,12 +94,12 @@ def show(
 ) -> None:
     """Show what a fit changes: clusters that come, go, split, merge; files that would move."""
     from imgsortd.refit_changes import change_line
-    from imgsortd.refits import show_fit
+    from imgsortd.refits import names_of, show_fit
 
     settings = load_config(config)
     found = show_fit(settings, number, files)
-    proposal = found.as_dict()
-    lines = tuple(change_line(change) for change in found.changes)
+    proposal, name_of = found.as_dict(), names_of(settings)
+    lines = tuple(change_line(change, name_of) for change in found.changes)
     if html is not None:
         _write_page(settings, found.fit.fit_id, lines, html, quiet=as_json)
     if as_json:
@@ -100,9 +107,10 @@ def show(
         return
     _show_head(proposal)
     for line in lines:
-        out.print(f"  {line}")
+        out.print(printable(f"  {line}"), markup=False)
     if proposal["would_move"]:
-        out.print(f"{proposal['would_move']:,} files would move:")
+        how = "" if settings.refit.move_sorted else " with accept --move"
+        out.print(f"{proposal['would_move']:,} files would move{how}:")
     elif proposal["state"] == "proposed":
         out.print("no file would move")
     groups = proposal["moves"]
@@ -148,10 +156,10 @@ def _show_head(proposal: dict[str, Any]) -> None:
 def accept(
     number: NumberArgument = None,
     config: ConfigOption = DEFAULT_CONFIG,
-    move: MoveOption = False,
+    move: MoveOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a proposal in force; what arrives from now on is sorted by it."""
+    """Put a proposal in force, and move files where `refits show` shows them."""
     _decide("accept", number, config, move, as_json)
 
 
@@ -170,26 +178,27 @@ def rollback(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would do, change nothing.")
     ] = False,
-    move: MoveOption = False,
+    move: MoveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Return to the fit before the one in force; a second time, to the one before that.
 
-    No file is moved unless --move is given. `imgsortd refits accept N` brings fit N back.
+    Files that followed it go back to where they stood. `imgsortd refits accept N` brings fit N
+    back.
     """
     if not dry_run:
         _decide("rollback", None, config, move, as_json)
         return
     from imgsortd.refits import preview_rollback
 
-    report = preview_rollback(load_config(config))
+    report = preview_rollback(load_config(config), move)
     if as_json:
         print_json(report)
     else:
         _show_decided(report)
 
 
-def _decide(verb: str, number: int | None, config: Path, move: bool, as_json: bool) -> None:
+def _decide(verb: str, number: int | None, config: Path, move: bool | None, as_json: bool) -> None:
     from imgsortd.refits import decide
 
     settings = load_config(config)
@@ -205,16 +214,22 @@ def _show_decided(report: dict[str, Any]) -> None:
     number, in_force = report["fit_id"], report["in_force"]
     out.print(f"fit {number} {report['decision']}; fit {in_force} " + _now(report["dry_run"]))
     if report["changed"]:
-        verb = "lie" if report["dry_run"] else "now lie"
-        out.print(f"  {report['changed']:,} pictures {verb} nearest to another cluster")
-    if report["moved"]:
+        verb = "would belong" if report["dry_run"] else "now belong"
+        out.print(f"  {report['changed']:,} pictures {verb} to another cluster")
+    if report["moved"] and report["dry_run"]:
+        out.print(f"  {report['moved']:,} files would go back to where they stood")
+    elif report["moved"]:
         out.print(
             f"  {report['moved']:,} files moved; to return them: "
             f"imgsortd undo --batch {report['batch']}"
         )
-    for line in report["left"]:
+    for line in report["left"][:_LEFT_SHOWN]:
         out.print(printable(f"  not yet moved, tried again: {line}"), markup=False)
-    for batch in report["refit_batches"]:
+    if report["following"]:
+        out.print(
+            f"  {report['following']:,} files are still to be moved, and follow by themselves"
+        )
+    for batch in [] if report["moved"] else report["refit_batches"]:
         out.print(f"  what fit {number} moved is returned by imgsortd undo --batch {batch}")
     if report["decision"] == "rolled back":
         out.print(f"  to go back to fit {number}: imgsortd refits accept {number}")

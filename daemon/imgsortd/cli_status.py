@@ -18,7 +18,8 @@ def show_status(config: Path, as_json: bool, watch: bool = False) -> None:
     if as_json:
         print_json(read_status(settings).as_dict())
     elif not watch:
-        out.print(render(read_status(settings)))
+        # A person's terminal would break words; what reads from a pipe gets whole lines.
+        out.print(render(read_status(settings)), soft_wrap=not out.is_terminal)
     else:
         from rich.live import Live
 

@@ -70,6 +70,9 @@ def _show(report: dict[str, Any]) -> None:
     ):
         if report[key]:
             out.print(f"  {report[key]:,} {text}")
+    if report["fit_in_force"] is not None:
+        would = "would be" if report["dry_run"] else "is"
+        out.print(f"  fit {report['fit_in_force']} {would} in force again")
     reasons: dict[str, list[str]] = defaultdict(list)
     for file in report["left"]:
         reasons[file["reason"]].append(printable(file["file"]))

@@ -122,9 +122,9 @@ def _check_together(config: Config, path: Path) -> None:
             f"a fit needs a picture for each cluster, ten are better"
         )
     check_model(config.model, path)
-    if config.refit.move_sorted and config.op is Op.SYMLINK:
+    if config.refit.move_sorted is True and config.op is Op.SYMLINK:
         raise ConfigError(
-            f"{path}: refit.move_sorted must be false with op: symlink, got true; "
+            f"{path}: refit.move_sorted must be auto or false with op: symlink, got true; "
             f"links are not moved after a refit, use hardlink or copy"
         )
     if not config.extensions or (

@@ -25,6 +25,7 @@ from imgsortd.config_sections import (
     key,
 )
 from imgsortd.config_values import LogLevel, Polling, on_off, path
+from imgsortd.core.lifecycle import RefitRule
 from imgsortd.core.records import DuplicatePolicy, Op
 
 __all__ = [
@@ -138,3 +139,11 @@ class Config(Section):
     def database(self) -> Path:
         """The SQLite file."""
         return self.state_dir / "imgsortd.db"
+
+    @property
+    def refit_rule(self) -> RefitRule:
+        """The reasons for a fit."""
+        clusters, refit = self.clusters, self.refit
+        return RefitRule(
+            clusters.min_images, refit.interval, refit.growth, clusters.quiet_s, clusters.wait_most
+        )

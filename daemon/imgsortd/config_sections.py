@@ -11,6 +11,7 @@ from imgsortd.config_values import (
     Device,
     Engine,
     Precision,
+    duration_not_off,
     duration_s,
     host_name,
     number,
@@ -126,6 +127,21 @@ class ClustersConfig(Section):
         300,
         ge=1,
     )
+    quiet_s: Number = key(
+        "A fit that is due begins when all pictures in the inbox are read and none has come for "
+        "so many seconds: so that it sees the whole of a folder that is being copied in.",
+        "seconds from 0 to 3600",
+        30.0,
+        ge=0,
+        le=3600,
+    )
+    wait_most: Annotated[float, BeforeValidator(duration_not_off)] = key(
+        "After so long it begins all the same, with what there is: 2h, 30m, 1d.",
+        "a duration such as 2h, 30m or 1d (from 1s to 30d)",
+        7200.0,
+        ge=1,
+        le=30 * 86_400,
+    )
     random_state: Count = key(
         "Seed of the fit: the same pictures and seed give the same clusters.",
         "a whole number from 0 to 4294967295",
@@ -199,11 +215,12 @@ class RefitConfig(Section):
         ge=0,
         le=1,
     )
-    move_sorted: bool = key(
-        "After a refit, also move files that were sorted before and now lie nearer "
-        "to another cluster. Off: they stay where they are.",
-        "true or false",
-        False,
+    move_sorted: Literal["auto"] | bool = key(
+        "Whether files that were sorted before follow a refit. auto = where its clusters are new, "
+        "or a person has accepted it; where the former clusters go on, they stay. true = always; "
+        "false = never.",
+        "auto, true or false",
+        "auto",
     )
 
 

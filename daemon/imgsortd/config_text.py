@@ -107,7 +107,7 @@ def yaml_value(value: object, key: str = "") -> str:
     """Write a default as it stands in YAML; durations come out as ``7d`` or ``90m``."""
     if value is None:
         return "off"
-    if key.endswith("interval") and isinstance(value, float):
+    if key.endswith(("interval", "wait_most")) and isinstance(value, float):
         for unit, seconds in (("d", 86_400), ("h", 3600), ("m", 60)):
             if value % seconds == 0:
                 return f"{int(value // seconds)}{unit}"

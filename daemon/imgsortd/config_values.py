@@ -75,6 +75,14 @@ def duration_s(value: object) -> object:
     raise PydanticCustomError("duration", "not a duration")
 
 
+def duration_not_off(value: object) -> object:
+    """Read a duration that there must be, in seconds."""
+    seconds = duration_s(value)
+    if seconds is None:
+        raise PydanticCustomError("duration", "not a duration")
+    return seconds
+
+
 def number_or_off(value: object) -> object:
     """Read ``off`` as None, anything else as :func:`number` does."""
     return None if value is False or value == "off" or value is None else number(value)

@@ -1,12 +1,8 @@
-"""A person's word on a fit: accept or reject a proposal, return to the former fit.
-
-The switch and the plans of all moves are one transaction: a crash leaves either nothing,
-or planned moves that the next start makes.
-"""
+"""A person's word on a fit: accept or reject a proposal, return to the former fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,16 +10,20 @@ import numpy as np
 
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_proposals import ROLLED_BACK, KeptFit, Proposals
-from imgsortd.adoption import switch_to
-from imgsortd.batch_report import BatchReport
-from imgsortd.core.records import ExtractorId, FitState, Model, Move
+from imgsortd.adoption import (
+    Following,
+    OnMoved,
+    make_following,
+    moves_files,
+    note_switch,
+    plan_following,
+    switch_to,
+)
+from imgsortd.core.records import ExtractorId, FitState, Model
+from imgsortd.core.review import ReviewRule, choose
 from imgsortd.core.routing import nearest
 from imgsortd.errors import ProposalError
 from imgsortd.library import Library
-from imgsortd.pipeline import make_moves
-from imgsortd.planning import Planner
-
-OnMoved = Callable[[str, BatchReport], None]
 
 
 @dataclass(slots=True)
@@ -39,11 +39,13 @@ class Decided:
     changed
         Pictures that have another cluster than before.
     moved, batch
-        Files that were moved, and the batch by which that can be undone.
+        Files that were moved, or would be, and the batch by which that can be undone.
     left
         Why some could not be moved yet; they are tried again.
+    following
+        Files that are still to be moved.
     refit_batches
-        After a rollback: the batches that the fit moved files in, to be undone if wanted.
+        After a rollback: the batch that the fit moved files in.
     """
 
     decision: str
@@ -54,6 +56,7 @@ class Decided:
     moved: int = 0
     batch: int | None = None
     left: list[str] = field(default_factory=list)
+    following: int = 0
     refit_batches: list[int] = field(default_factory=list)
     dry_run: bool = False
 
@@ -82,9 +85,18 @@ def find_proposal(proposals: Proposals, fit_id: int | None) -> KeptFit:
 
 
 def accept(
-    library: Library, fit_id: int | None, *, move: bool = False, on_moved: OnMoved | None = None
+    library: Library,
+    fit_id: int | None,
+    *,
+    move: bool | None = None,
+    on_moved: OnMoved | None = None,
 ) -> Decided:
-    """Put a proposal in force; move files where it is to, and out of review always.
+    """Put a proposal in force; files move to where it shows them, and out of review always.
+
+    Parameters
+    ----------
+    move
+        Whether sorted files move; None for what the configuration says.
 
     Raises
     ------
@@ -94,20 +106,22 @@ def accept(
     store = library.store
     kept = find_proposal(store.proposals, fit_id)
     model = _acceptable(library, kept)
-    move = move or library.config.refit.move_sorted
+    move = moves_files(library, True, move)
     flows = store.proposals.flows(kept.fit_id)
     decided = Decided("accepted", kept.fit_id, kept.fit_id, n_images=kept.n_images)
     decided.changed = sum(files for (old, new), files in flows.items() if old != new)
     with store.atomic():
         store.proposals.put_in_force(kept.fit_id)
-        store.proposals.decide(kept.fit_id, FitState.ADOPTED)
-        changes = (
-            (change.file_id, change.old_id, change.new_id)
-            for change in store.proposals.standing(kept.fit_id, only_review=not move)
+        images = store.records.count_features()
+        store.proposals.decide(kept.fit_id, FitState.ADOPTED, images)
+        changes = store.proposals.standing(kept.fit_id, only_review=not move)
+        following = plan_following(
+            library, model, ((one.file_id, one.old_id, one.new_id) for one in changes)
         )
-        moves = _plan(library, model, changes, decided)
+        assert kept.former_id is not None, "a fit that followed none is in force already"
+        note_switch(library, following, kept.fit_id, kept.former_id)
     switch_to(library, model)
-    _make(library, moves, decided, on_moved)
+    _make(library, following, decided, on_moved)
     return decided
 
 
@@ -128,8 +142,15 @@ def reject(store: Store, fit_id: int | None) -> Decided:
     return Decided("rejected", kept.fit_id, store.proposals.current_id(), n_images=kept.n_images)
 
 
-def rollback(library: Library, *, move: bool = False, on_moved: OnMoved | None = None) -> Decided:
-    """Return to the fit that the one in force has followed.
+def rollback(
+    library: Library, *, move: bool | None = None, on_moved: OnMoved | None = None
+) -> Decided:
+    """Return to the fit that the one in force has followed, and files to where they stood.
+
+    Parameters
+    ----------
+    move
+        Whether files move; None for what the configuration says.
 
     Raises
     ------
@@ -138,18 +159,21 @@ def rollback(library: Library, *, move: bool = False, on_moved: OnMoved | None =
     """
     store = library.store
     now, former = rollback_pair(store)
+    _check_all_have_followed(store)
     model, current = store.fits.model(former.fit_id), store.fits.model(now.fit_id)
     _check_extractor(library, model)
+    move = moves_files(library, True, move)
     decided = Decided(ROLLED_BACK, now.fit_id, former.fit_id)
     decided.refit_batches = store.proposals.batches_of(now.fit_id)
-    changes = moved_back(library, current, model) if move else []
+    rule, ping = library.review_rule, library.mover.after_each
+    changes = moved_back(store, current, model, rule, ping) if move else []
     with store.atomic():
         images = store.records.count_features()
-        store.proposals.decide(now.fit_id, FitState.REJECTED, images, ROLLED_BACK)
-        store.proposals.put_in_force(former.fit_id)
-        moves = _plan(library, model, changes, decided)
+        store.proposals.switch(now.fit_id, former.fit_id, images)
+        following = plan_following(library, model, changes)
+        note_switch(library, following, former.fit_id, now.fit_id)
     switch_to(library, model)
-    _make(library, moves, decided, on_moved)
+    _make(library, following, decided, on_moved)
     return decided
 
 
@@ -171,30 +195,50 @@ def rollback_pair(store: Store) -> tuple[KeptFit, KeptFit]:
     return now, former
 
 
-def moved_back(library: Library, now: Model, former: Model) -> list[tuple[int, int, int]]:
+def moved_back(
+    store: Store,
+    now: Model,
+    former: Model,
+    rule: ReviewRule,
+    after_each: Callable[[], None] = lambda: None,
+) -> list[tuple[int, int | None, int | None]]:
     """Return (file id, its cluster now, its former one) of files to move by a rollback.
 
-    They stand in the folder of the cluster that is nearest now, and were nearer to
-    another one before.
+    What the fit has moved goes to where it stood, review among it. What has arrived since,
+    and stands in the folder of the cluster that is nearest now, goes to where the former fit
+    would have put it. None is for review.
     """
-    proposals = library.store.proposals
-    return [
+    proposals = store.proposals
+    back: dict[int, tuple[int, int | None, int | None]] = {
+        one.file_id: (one.file_id, one.new_id, one.old_id)
+        for one in proposals.standing(now.fit_id, moved=True)
+    }
+    since = (
         change
-        for change in model_changes(library.store, now, former, library.mover.after_each)
-        if proposals.stands_in(change[0], change[1])
-    ]
+        for change in model_changes(store, now, former, rule, after_each)
+        if change[0] not in back and proposals.stands_in(change[0], change[1])
+    )
+    return [*back.values(), *since]
 
 
 def model_changes(
-    store: Store, now: Model, to: Model, after_each: Callable[[], None] = lambda: None
-) -> Iterable[tuple[int, int, int]]:
-    """Yield (file id, nearest cluster now, nearest then) of pictures where they differ."""
+    store: Store,
+    now: Model,
+    to: Model,
+    rule: ReviewRule,
+    after_each: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[int, int, int | None]]:
+    """Yield (file id, nearest cluster now, cluster then) of pictures where they differ.
+
+    None is for review, where a picture is far from all clusters of the other fit.
+    """
     ids, ids_then = np.asarray(now.cluster_ids), np.asarray(to.cluster_ids)
     for file_ids, vectors in store.fits.stream_features(now.extractor):
         before = ids[nearest(vectors, now.centers)[0]]
         after = ids_then[nearest(vectors, to.centers)[0]]
-        for row in np.flatnonzero(before != after):
-            yield int(file_ids[row]), int(before[row]), int(after[row])
+        rows = np.flatnonzero(before != after)
+        for row, choice in zip(rows.tolist(), choose(vectors[rows], to, rule), strict=True):
+            yield int(file_ids[row]), int(before[row]), choice.cluster_id
         after_each()  # a million pictures take longer than systemd waits
 
 
@@ -202,6 +246,7 @@ def _acceptable(library: Library, kept: KeptFit) -> Model:
     proposals = library.store.proposals
     if kept.state not in (FitState.PROPOSED, FitState.REJECTED) or kept.in_force:
         raise ProposalError(f"fit {kept.fit_id} is {_state(kept)}; {_ANEW}")
+    _check_all_have_followed(library.store)
     if kept.former_id != proposals.current_id() or library.model is None:
         raise ProposalError(
             f"fit {kept.fit_id} was made to follow fit {kept.former_id}, but fit "
@@ -210,6 +255,15 @@ def _acceptable(library: Library, kept: KeptFit) -> Model:
     model = library.store.fits.model(kept.fit_id)
     _check_extractor(library, model)
     return model
+
+
+def _check_all_have_followed(store: Store) -> None:
+    if still := store.proposals.count_following():
+        current = store.proposals.current_id()
+        raise ProposalError(
+            f"{still:,} files are still to follow fit {current}; ask again when they have "
+            f"(`imgsortd status` says what holds them up)"
+        )
 
 
 _ANEW = "`imgsortd refit` makes a new one of the pictures there are now"
@@ -234,32 +288,11 @@ def _features(extractor: ExtractorId) -> str:
     return f"{extractor.layer} features of weights {digest} ({extractor.backbone})"
 
 
-def _plan(
-    library: Library,
-    model: Model,
-    changes: Iterable[tuple[int, int | None, int]],
-    decided: Decided,
-) -> list[Move]:
-    """Plan moves of files to the folders of their new clusters; what is gone is left out."""
-    planner = Planner(library.config, library.store, library.mover, model)
-    decided.batch = planner.batch
-    label_of = {cluster_id: label for label, cluster_id in enumerate(model.cluster_ids)}
-    moves = []
-    for file_id, old_id, new_id in list(changes):
-        if library.store.journal.is_moving(file_id):
-            continue  # on its way to where it was sent before
-        plan = planner.take_out if old_id is None else planner.reroute
-        moves.append(plan(file_id, label_of[new_id]))
-        library.mover.after_each()
-    return [move for move in moves if move is not None]
-
-
-def _make(library: Library, moves: list[Move], decided: Decided, on_moved: OnMoved | None) -> None:
-    if not moves:
-        decided.batch = None
-        return
-    report = BatchReport(batch=decided.batch or 0, images=len(moves))
-    make_moves(library, moves, report)
-    decided.moved, decided.left = report.sorted + report.duplicates, report.errors
-    if on_moved is not None:
-        on_moved("sorted moved", report)
+def _make(
+    library: Library, following: Following, decided: Decided, on_moved: OnMoved | None
+) -> None:
+    report = make_following(library, following, on_moved)
+    decided.moved = report.sorted + report.duplicates + report.review
+    decided.batch, decided.left = report.batch or None, report.errors
+    if report.batch:
+        decided.following = library.store.proposals.count_following(report.batch)

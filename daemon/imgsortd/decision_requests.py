@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from imgsortd.deciding import Decided, OnMoved, accept, reject, rollback
+from imgsortd.adoption import OnMoved
+from imgsortd.deciding import Decided, accept, reject, rollback
 from imgsortd.errors import ImgsortdError
 from imgsortd.library import Library
 
@@ -72,7 +73,7 @@ class DecisionRequests:
         return "done", decided.as_dict()
 
     def _decide(self, verb: str, params: dict[str, Any]) -> Decided:
-        fit_id, move = params.get("fit_id"), bool(params.get("move"))
+        fit_id, move = params.get("fit_id"), params.get("move")
         if verb == "accept":
             return accept(self._library, fit_id, move=move, on_moved=self._on_moved)
         if verb == "reject":

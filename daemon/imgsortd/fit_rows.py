@@ -1,4 +1,4 @@
-"""The pictures of a fit: all in memory or streamed from the store, and those with a pin."""
+"""The pictures of a fit: all in memory or streamed from the store; where they stand; the pins."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsortd.adapters.kmeans import MINI_BATCH_ABOVE_IMAGES, refuse_no_numbers
+from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_fits import Fits
 from imgsortd.core.clustering import SAMPLE_IMAGES
-from imgsortd.core.pinned import Pinned
+from imgsortd.core.held import Held
+from imgsortd.core.lifecycle import Start
 from imgsortd.core.records import ExtractorId, Vectors
+from imgsortd.core.review import ReviewRule
 
 Ids = npt.NDArray[np.int64]
 Part = tuple[Ids, Vectors]
@@ -23,6 +26,14 @@ Tell = Callable[[str], None]
 
 _PART_ROWS = 8192
 _SEEDS = SAMPLE_IMAGES // 2
+_OF_A_NAMED = 50
+_OF_ALL_NAMED = 1000  # a hierarchy takes memory with the square of its pictures
+_NO_REVIEW = ReviewRule()
+
+_ALL = 2**63 - 1
+IN_REVIEW, NOWHERE, BY_HAND = -1, -2, -3
+"""In place of a cluster id: of a picture in review, of one in the inbox, and of one that a person
+has put into review, where it stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,10 @@ class FitSource:
         Pictures up to which all features are in memory at once; above, they are streamed.
     old_ids
         Cluster id of each old center.
+    start
+        Whether the old clusters stay where new ones are hardly better.
+    rule
+        When a picture goes to review.
     """
 
     database: Path
@@ -49,6 +64,8 @@ class FitSource:
     n_images: int
     whole_up_to: int = MINI_BATCH_ABOVE_IMAGES
     old_ids: tuple[int, ...] = ()
+    start: Start = Start.FORMER
+    rule: ReviewRule = _NO_REVIEW
 
 
 class Rows(Protocol):
@@ -141,40 +158,131 @@ class StreamedRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Pins:
-    """What a person has put where: file ids and cluster ids, int64 [p], and features [p, d]."""
+class StandingFiles:
+    """Which files stand in which cluster's folder, or in review; of all others it says nothing.
+
+    ``file_ids``, int64 [m], ascend; ``cluster_ids``, int64 [m], are of each, IN_REVIEW or BY_HAND.
+    """
+
+    file_ids: Ids
+    cluster_ids: Ids
+    last_file: int
+    """The newest that stood there at the fit in force; the others were only routed by it."""
+
+    @classmethod
+    def read(cls, store: Store) -> StandingFiles:
+        """Read it from the store."""
+        numbers = (number for row in store.files.standing() for number in row)
+        pairs = np.fromiter(numbers, dtype=np.int64).reshape(-1, 2)
+        last_file = store.proposals.last_file()
+        return cls(pairs[:, 0], pairs[:, 1], _ALL if last_file is None else last_file)
+
+    def settled(self, file_ids: Ids) -> Ids:
+        """Return the same as :meth:`of`, but NOWHERE for what has come since the fit in force.
+
+        That tells what a folder is, where what was routed to it since may be of another kind.
+        """
+        return np.where(file_ids <= self.last_file, self.of(file_ids), NOWHERE)
+
+    def of(self, file_ids: Ids) -> Ids:
+        """Return where each file stands: a cluster id, IN_REVIEW, BY_HAND or NOWHERE."""
+        if not len(self.file_ids):
+            return np.full(len(file_ids), NOWHERE, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.file_ids, file_ids), len(self.file_ids) - 1)
+        return np.where(self.file_ids[at] == file_ids, self.cluster_ids[at], NOWHERE)
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What a person has put where, and which clusters a person has named or made.
+
+    Attributes
+    ----------
+    file_ids, cluster_ids, vectors
+        The pins: int64 [p], int64 [p], float32 [p, d].
+    standing
+        Where all pictures stand.
+    named
+        Clusters with a name, or made by hand, in whose folder something stands.
+    of_named
+        Some of their pictures, for a sample that has few of them.
+    """
 
     file_ids: Ids
     cluster_ids: Ids
     vectors: Vectors
+    standing: StandingFiles
+    named: tuple[int, ...]
+    of_named: Part
+
+    @classmethod
+    def read(cls, store: Store, extractor: ExtractorId) -> Hands:
+        """Read them from the store."""
+        standing = StandingFiles.read(store)
+        named = np.intersect1d(store.records.by_hand(), standing.cluster_ids)
+        each = min(_OF_A_NAMED, max(1, _OF_ALL_NAMED // max(1, len(named))))
+        some = [np.flatnonzero(standing.cluster_ids == number)[:each] for number in named.tolist()]
+        rows = np.concatenate([np.empty(0, dtype=np.intp), *some])
+        return cls(
+            *store.fits.pinned_features(extractor),
+            standing,
+            tuple(named.tolist()),
+            store.fits.features_of(extractor, standing.file_ids[rows].tolist()),
+        )
 
     def groups(self) -> list[int]:
-        """Return the clusters with pins, ascending."""
-        return sorted(set(self.cluster_ids.tolist()))
+        """Return the held clusters, those with pins or a name or made by hand, ascending."""
+        return sorted({*self.cluster_ids.tolist(), *self.named})
 
-    def added_to(self, sample: Part) -> tuple[Vectors, npt.NDArray[np.intp], Ids]:
-        """Return a sample with the pins in it.
+    def added_to(self, sample: Part) -> tuple[Part, npt.NDArray[np.intp]]:
+        """Return a sample with the pins in it, and with some pictures of each named cluster.
 
         Returns
         -------
-        float32 [m, d]
-            The sample, and the pins that were not in it.
-        intp [p], int64 [p]
-            The row of each pin there, and its cluster id; of very many pins only some.
+        int64 [m], float32 [m, d]
+            The sample, and what was not in it.
+        intp [p]
+            Which of the pins are in it: all, or of very many only some.
         """
-        ids, vectors = sample
         some = np.arange(len(self.file_ids))
         if len(some) > _SEEDS:
             some = np.unique(np.linspace(0, len(some) - 1, _SEEDS).astype(np.intp))
             some = np.union1d(some, np.unique(self.cluster_ids, return_index=True)[1])
-        order = np.argsort(ids, kind="stable")
-        at = np.searchsorted(ids, self.file_ids[some], sorter=order)
-        rows = order[np.minimum(at, len(ids) - 1)] if len(ids) else at
-        is_in = ids[rows] == self.file_ids[some] if len(ids) else np.zeros(len(some), dtype=bool)
-        rows = np.where(is_in, rows, len(ids) - 1 + np.cumsum(~is_in))
-        missing = self.vectors[some[~is_in]]
-        both = np.concatenate([vectors, missing]) if len(missing) else vectors
-        return both, rows.astype(np.intp), self.cluster_ids[some]
+        for ids, vectors in ((self.file_ids[some], self.vectors[some]), self.of_named):
+            is_new = ~np.isin(ids, sample[0])
+            sample = (
+                np.concatenate([sample[0], ids[is_new]]),
+                np.concatenate([sample[1], vectors[is_new]]),
+            )
+        return sample, some
+
+    def held(self, sample_ids: Ids, pins: npt.NDArray[np.intp], old_ids: tuple[int, ...]) -> Held:
+        """Say which rows of a sample are pinned, and where each stands.
+
+        Parameters
+        ----------
+        pins
+            intp [p], the pins that are in it.
+        old_ids
+            Cluster id of each former center.
+        """
+        groups = self.groups()
+        order = np.argsort(sample_ids, kind="stable")
+        rows = order[np.searchsorted(sample_ids, self.file_ids[pins], sorter=order)]
+        stands = self.standing.settled(sample_ids)
+        stands[rows] = self.cluster_ids[pins]
+        others = np.setdiff1d(stands[stands >= 0], groups)
+        numbers = np.array([*groups, *others.tolist()], dtype=np.int64)
+        sorter = np.argsort(numbers)
+        at = np.minimum(np.searchsorted(numbers, stands, sorter=sorter), max(0, len(numbers) - 1))
+        folders = sorter[at] if len(numbers) else np.zeros(len(stands), dtype=np.intp)
+        former = [old_ids.index(number) if number in old_ids else -1 for number in groups]
+        return Held(
+            rows.astype(np.intp),
+            np.searchsorted(groups, self.cluster_ids[pins]).astype(np.intp),
+            np.array(former, dtype=np.intp),
+            np.where(stands >= 0, folders, -1).astype(np.intp),
+        )
 
     def labels_for(
         self, file_ids: Ids, label_of: dict[int, int]
@@ -185,17 +293,3 @@ class Pins:
         )
         labels = [label_of[number] for number in self.cluster_ids[at].tolist()]
         return rows, np.array(labels, dtype=np.intp)
-
-
-def pinned_of(
-    rows: npt.NDArray[np.intp], cluster_ids: Ids, groups: list[int], old_ids: tuple[int, ...]
-) -> Pinned:
-    """Say of pins which pinned cluster they are in, and which former center that is."""
-    return Pinned(
-        rows,
-        np.searchsorted(groups, cluster_ids).astype(np.intp),
-        np.array(
-            [old_ids.index(number) if number in old_ids else -1 for number in groups],
-            dtype=np.intp,
-        ),
-    )

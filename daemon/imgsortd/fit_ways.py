@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsortd.adapters.kmeans import PASSES, STREAMED, check_features, fit_centers, fit_kmeans
-from imgsortd.core.clustering import KEPT, Clusters, choose_number, constrain, find_clusters
+from imgsortd.core.clustering import Clusters, choose_number, constrain, find_clusters
 from imgsortd.core.hierarchy import sums_of
-from imgsortd.core.records import KRange, Layer, Vectors
+from imgsortd.core.lifecycle import Start
+from imgsortd.core.records import KEPT, KRange, Layer, Vectors
 from imgsortd.core.routing import nearest
-from imgsortd.fit_rows import FitSource, Ids, Pins, Rows, StreamedRows, WholeRows, pinned_of
+from imgsortd.fit_rows import FitSource, Hands, Ids, Rows, StreamedRows, WholeRows
 
 _IMAGES_A_CLUSTER = 10
 _BY_MEANS = 2
@@ -33,7 +34,7 @@ class Found:
     Attributes
     ----------
     fixed_ids
-        Label → cluster id, of clusters with pins, and of former ones that are kept.
+        Label → cluster id, of clusters with pins or a name, and of former ones that are kept.
     passes
         How often a fit goes through all pictures, the labelling with it.
     labels, inertia
@@ -49,7 +50,7 @@ class Found:
 
 
 def find(
-    source: FitSource, rows: Rows, pins: Pins, wanted: int | KRange, random_state: int
+    source: FitSource, rows: Rows, hands: Hands, wanted: int | KRange, random_state: int
 ) -> Found:
     """Find the centers of a fit.
 
@@ -58,11 +59,10 @@ def find(
     FitError
         Fewer pictures than clusters, or a feature that is not a finite number.
     """
-    part = rows.sample(random_state)
-    groups = pins.groups()
-    sample, at, cluster_ids = pins.added_to(part)
+    (ids, sample), pins = hands.added_to(rows.sample(random_state))
     former, former_ids = _former(source)
-    pinned = pinned_of(at, cluster_ids, groups, former_ids)
+    groups = hands.groups()
+    held = hands.held(ids, pins, former_ids)
     check_features(sample, wanted if isinstance(wanted, int) and not rows.is_sampled else 1)
     if source.extractor.layer is Layer.LOGITS and isinstance(wanted, KRange):
         wanted = choose_number(sample, wanted)
@@ -70,20 +70,22 @@ def find(
         found = _by_kmeans(rows, wanted, random_state)
         if not groups:
             return found
-        clusters = constrain(sample, found.centers, former, pinned, found.algorithm)
+        clusters = constrain(sample, found.centers, former, held, found.algorithm)
         return Found(clusters.centers, clusters.algorithm, _ids(clusters, groups), found.passes)
-    clusters = find_clusters(sample, wanted, former, pinned)
-    centers, ids = clusters.centers, _ids(clusters, groups)
+    clusters = find_clusters(sample, wanted, former, held)
+    centers, fixed_ids = clusters.centers, _ids(clusters, groups)
     if rows.is_sampled:
-        centers = _means(rows, centers, pins, ids)
+        centers = _means(rows, centers, hands, fixed_ids)
     if clusters.algorithm == KEPT:  # also one that has lost all its pictures
-        ids = {**dict(enumerate(former_ids)), **ids}
-    return Found(centers, clusters.algorithm, ids)
+        fixed_ids = {**dict(enumerate(former_ids)), **fixed_ids}
+    return Found(centers, clusters.algorithm, fixed_ids)
 
 
 def _former(source: FitSource) -> tuple[Vectors | None, tuple[int, ...]]:
     """Return one center of each former cluster, the fit's own: those of its pins come after it."""
-    if source.old_centers is None or not source.old_ids:
+    if source.old_centers is None or source.start is Start.NOTHING:
+        return None, ()
+    if not source.old_ids:
         return source.old_centers, ()
     rows = np.sort(np.unique(source.old_ids, return_index=True)[1])
     return source.old_centers[rows], tuple(source.old_ids[row] for row in rows.tolist())
@@ -96,7 +98,7 @@ def _has_enough(source: FitSource, rows: Rows, sample: Vectors, wanted: int) -> 
 
 
 def _ids(clusters: Clusters, groups: list[int]) -> dict[int, int]:
-    return dict(zip(clusters.pinned_labels.tolist(), groups, strict=True))
+    return dict(zip(clusters.held_labels.tolist(), groups, strict=True))
 
 
 def _by_kmeans(rows: Rows, n_clusters: int, random_state: int) -> Found:
@@ -119,12 +121,12 @@ def _by_kmeans(rows: Rows, n_clusters: int, random_state: int) -> Found:
     return Found(centers, STREAMED, {}, PASSES)
 
 
-def _means(rows: Rows, centers: Vectors, pins: Pins, fixed_ids: dict[int, int]) -> Vectors:
+def _means(rows: Rows, centers: Vectors, hands: Hands, fixed_ids: dict[int, int]) -> Vectors:
     """Return the means, float32 [k, d], of all pictures that lie nearest to each center."""
     label_of = {number: label for label, number in fixed_ids.items()}
     sums, sizes = np.zeros(centers.shape), np.zeros(len(centers), dtype=np.int64)
     for ids, vectors in rows.parts(1, _BY_MEANS):
-        labels = _label(ids, vectors, centers, pins, label_of)[0]
+        labels = _label(ids, vectors, centers, hands, label_of)[0]
         sums += sums_of(vectors, labels, len(centers))
         sizes += np.bincount(labels, minlength=len(centers))
     means = (sums / np.maximum(sizes, 1)[:, None]).astype(np.float32)
@@ -132,21 +134,21 @@ def _means(rows: Rows, centers: Vectors, pins: Pins, fixed_ids: dict[int, int]) 
 
 
 def _label(
-    ids: Ids, vectors: Vectors, centers: Vectors, pins: Pins, label_of: dict[int, int]
+    ids: Ids, vectors: Vectors, centers: Vectors, hands: Hands, label_of: dict[int, int]
 ) -> tuple[npt.NDArray[np.intp], Vectors]:
     labels, distances = nearest(vectors, centers)
-    rows, own = pins.labels_for(ids, label_of)
+    rows, own = hands.labels_for(ids, label_of)
     labels[rows] = own
     distances[rows] = np.linalg.norm(vectors[rows] - centers[own], axis=1)
     return labels, distances
 
 
-def label_rows(source: FitSource, rows: Rows, found: Found, pins: Pins) -> Iterator[Labelled]:
+def label_rows(source: FitSource, rows: Rows, found: Found, hands: Hands) -> Iterator[Labelled]:
     """Label every picture by its nearest center, and a pinned one by its pin."""
     label_of = {number: label for label, number in found.fixed_ids.items()}
     done = 0
     for ids, vectors in rows.parts(found.passes, found.passes):
-        labels, distances = _label(ids, vectors, found.centers, pins, label_of)
+        labels, distances = _label(ids, vectors, found.centers, hands, label_of)
         if found.labels is not None:
             labels = found.labels[done : done + len(ids)]
         old = labels if source.old_centers is None else nearest(vectors, source.old_centers)[0]

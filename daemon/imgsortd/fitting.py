@@ -9,9 +9,21 @@ from dataclasses import replace
 from typing import Any
 
 from imgsortd.adapters.store_control import Request
-from imgsortd.adoption import FitSummary, move_sorted, propose_change, settle_fit
-from imgsortd.batch_report import BatchReport
-from imgsortd.core.lifecycle import FitFacts, FitTrigger, RefitRule, fit_age_s, fit_due
+from imgsortd.adoption import (
+    FitSummary,
+    OnMoved,
+    make_following,
+    propose_change,
+    settle_fit,
+)
+from imgsortd.core.lifecycle import (
+    Arrivals,
+    FitFacts,
+    FitTrigger,
+    fit_age_s,
+    fit_due,
+    sees_all,
+)
 from imgsortd.core.records import REBUILT, FitState
 from imgsortd.decision_requests import DecisionRequests
 from imgsortd.errors import ImgsortdError, StoreDamagedError
@@ -28,6 +40,7 @@ _ADOPT_AGAIN_S = 5.0
 _AFTER_FAILURE_S = 60.0
 _SHOW_EVERY_S = 1.0
 _LOG_EVERY_S = 10.0
+_GROWN_WAITS_S = 86_400.0
 
 
 class BackgroundFits:
@@ -36,28 +49,37 @@ class BackgroundFits:
     Parameters
     ----------
     on_moved
-        Told (event, report) of files moved after a fit (``refit.move_sorted``).
+        Told (event, report) of files that followed a fit.
     on_error
         Told (event, detail) of a fit that could not be made.
     on_hold
         Says why no fit may be made now; empty where one may.
+    arrivals
+        Says what the inbox is at, at a time (monotonic seconds).
+
+    Attributes
+    ----------
+    rule
+        When a fit is due, and how long it waits for the inbox to be quiet.
     """
 
     def __init__(
         self,
         library: Library,
-        on_moved: Callable[[str, BatchReport], None],
+        on_moved: OnMoved,
         on_error: Callable[[str, str], None],
         on_hold: Callable[[], str] = lambda: "",
+        arrivals: Callable[[float], Arrivals] = lambda _: Arrivals(),
     ) -> None:
         config = library.config
         self._library = library
         self._on_moved = on_moved
         self._on_error = on_error
         self._on_hold = on_hold
-        self._rule = RefitRule(
-            config.clusters.min_images, config.refit.interval, config.refit.growth
-        )
+        self._arrivals = arrivals
+        self.rule = config.refit_rule
+        self._due_since_s: float | None = None
+        self._follows_since_s: float | None = None
         self._decisions = DecisionRequests(library, on_moved, on_hold)
         self._partials = Partials(library)
         self._job: Job | None = None
@@ -78,11 +100,18 @@ class BackgroundFits:
         """Whether a fit is being made, beside the clusters in force at its start."""
         return self._job is not None
 
+    def wait(self) -> None:
+        """Wait until the fit that is being made is done; for who drives this on a clock made up."""
+        if self._job is not None:
+            self._job.future.exception()
+
     def is_quiet(self, now_s: float) -> bool:
         """Tell whether no fit is being made, due or asked for; one that failed waits."""
         if self._job is not None or self._library.store.control.next_verb():
             return False
-        return now_s < self._next_auto_s or (self._due() is None and self._partials.due() is None)
+        if now_s < self._next_auto_s or self._follows(now_s):
+            return True
+        return self._due() is None and self._partials.due() is None
 
     def step(self, now_s: float) -> bool:
         """Adopt a finished fit, or start one; return whether there is a new model."""
@@ -106,7 +135,7 @@ class BackgroundFits:
 
     def _start_what_is_due(self, now_s: float) -> None:
         request = self._take_request()
-        reason = self._on_hold()
+        reason = self._on_hold() or self._follows(now_s)
         if reason:
             if request is not None:
                 error = {"error": f"{reason}; ask again when it is done"}
@@ -121,20 +150,56 @@ class BackgroundFits:
         if self._due() is not None:
             self._count()  # the running count knows nothing of files taken away
         trigger = self._due()
-        if trigger is not None:
-            self._start(now_s, trigger)
-        elif (partial := self._partials.due()) is not None:
+        partial = self._partials.due() if trigger is None else None
+        if trigger is None and partial is None:
+            self._due_since_s = None
+        elif not self._is_time(now_s):
+            return
+        elif partial is not None:
             self._start_partial(now_s, partial)
+        elif trigger is not None:
+            self._start(now_s, trigger)
+
+    def _follows(self, now_s: float) -> str:
+        """Say that files still follow the fit in force; empty where all have.
+
+        For one that can't be moved, fits wait no longer than for arrivals that never end.
+        """
+        still = self._library.store.proposals.count_following()
+        if not still:
+            self._follows_since_s = None
+            return ""
+        if self._follows_since_s is None:
+            self._follows_since_s = now_s
+        if now_s - self._follows_since_s >= self.rule.wait_most_s:
+            return ""
+        return f"{still:,} files still follow the fit in force"
+
+    def _is_time(self, now_s: float) -> bool:
+        """Tell whether a fit that is due would see all there is, or has waited long enough."""
+        library = self._library
+        if library.model is not None and library.store.files.waiting(1):
+            return False  # they are on their way to the fit in force
+        if library.former is not None or sees_all(self.rule, self._arrivals(now_s)):
+            return True
+        if self._due_since_s is None:
+            self._due_since_s = now_s
+        drift = self._facts.drift
+        is_held = drift is None or not drift.drowns  # review fills up: no day is waited then
+        maturity = library.maturity()
+        is_grown = maturity is not None and not maturity.is_young
+        most_s = _GROWN_WAITS_S if is_grown and is_held else self.rule.wait_most_s
+        return now_s - self._due_since_s >= most_s
 
     def _due(self) -> FitTrigger | None:
         former = self._library.former
         if former is not None:
             if former.extractor.weights_digest != REBUILT:
                 return FitTrigger.BACKBONE
-            enough = self._facts.n_features >= self._rule.min_images
+            enough = self._facts.n_features >= self.rule.min_images
             return FitTrigger.REBUILD if enough else None
         age_s = None if self._counted_from is None else fit_age_s(self._counted_from, time.time())
-        return fit_due(self._rule, replace(self._measured(), fit_age_s=age_s))
+        return fit_due(self.rule, replace(self._measured(), fit_age_s=age_s))
 
     def _measured(self) -> FitFacts:
         """Return the facts, with the drift of the latest arrivals as they are now."""
@@ -165,12 +230,15 @@ class BackgroundFits:
         clusters = self._library.config.clusters
         asked = request.params.get("n_clusters") if request else None
         n_clusters, seed = asked or clusters.wanted, clusters.random_state
-        source, progress = fit_source(self._library), Progress(now_s, _LOG_EVERY_S)
+        source = fit_source(self._library, self._library.start())
+        progress = Progress(now_s, _LOG_EVERY_S)
+        self._due_since_s = None
         log.info(
-            "fit started trigger=%s images=%d clusters=%s",
+            "fit started trigger=%s images=%d clusters=%s start=%s",
             trigger,
             source.n_images,
             asked or clusters.n_clusters,
+            source.start,
         )
         future = begin(lambda: compute_fit(source, n_clusters, seed, progress.tell))
         self._job = Job(trigger, future, progress, self._library.model, request)
@@ -225,30 +293,32 @@ class BackgroundFits:
         if not isinstance(result, Fitted):
             return False
         summary = job.summary or self._settle(job, result)
-        is_adopted = summary.state is FitState.ADOPTED
-        if self._library.config.refit.move_sorted and is_adopted:
-            self._on_moved("sorted moved", move_sorted(self._library, result))
         self._answer(job, "done", summary.as_dict())
         self._count()
-        return is_adopted
+        return summary.state is FitState.ADOPTED
 
     def _is_outdated(self, job: Job) -> bool:
         before, now = job.basis, self._library.model
         return (before.fit_id if before else None) != (now.fit_id if now else None)
 
     def _settle(self, job: Job, fitted: Fitted) -> FitSummary:
-        """Put the fit in force, or propose it: once, for its labels are of the clusters before."""
-        summary = settle_fit(
+        """Put the fit in force, or propose it: once, for its labels are of the clusters before.
+
+        Moves that cannot be made now are the journal's, which is tried again.
+        """
+        settled = settle_fit(
             self._library,
             fitted,
             job.trigger,
             basis=job.basis,
             accept=bool(job.params.get("accept")),
+            keep_files=bool(job.params.get("keep_files")),
             dry_run=job.is_dry_run,
         )
-        self._job = replace(job, summary=summary)
-        self._tell(summary)
-        return summary
+        self._job = replace(job, summary=settled.summary)
+        self._tell(settled.summary)
+        report = make_following(self._library, settled.following, self._on_moved)
+        return settled.moved(report)
 
     def _tell(self, summary: FitSummary) -> None:
         churn = "none" if summary.churn is None else f"{summary.churn:.3f}"

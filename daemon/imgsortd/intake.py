@@ -15,6 +15,7 @@ from imgsortd.adapters.whereabouts import Whereabouts
 from imgsortd.batch_report import BatchReport
 from imgsortd.companions import Companions
 from imgsortd.core.companions import CompanionRule
+from imgsortd.core.lifecycle import Arrivals
 from imgsortd.core.records import Candidate, FileState, Stamp
 from imgsortd.core.stability import SettleTracker
 from imgsortd.errors import ImgsortdError
@@ -27,6 +28,8 @@ UNFINISHED_S = 600.0
 _MOST_STRANGE = 1000
 _DENIED_RETRY_S = 60.0
 _BUSY_RETRY_S = 1.0
+_TRIES = 2
+"""Times that a file is read in vain before a fit no longer waits for it."""
 
 
 class Intake:
@@ -71,11 +74,37 @@ class Intake:
         self._queued: set[bytes] = set()
         self._returned: list[Candidate] = []
         self._handled: dict[bytes, Stamp] = dict(store.files.handled())
+        self._no_pictures: set[bytes] = set()
+        self._tries: dict[bytes, tuple[Stamp, int]] = {}  # to read it as it stands, in vain
+        self._arrived_at_s: float | None = None
 
     @property
     def folders(self) -> int:
         """How many folders the last listing has gone through."""
         return self._inbox.folders
+
+    def arrivals(self, now_s: float, being_read: int) -> Arrivals:
+        """Say whether all that is there is read, and since when nothing has come.
+
+        A file that could not be read as it stands is no longer waited for, nor one that was no
+        picture when it was looked at last.
+
+        Parameters
+        ----------
+        being_read
+            Files that have left the queue, and are not stored yet.
+        """
+        settling = sum(
+            not (name in self._no_pictures or self._is_put_off(name, stamp))
+            for name, stamp in self.tracker.watched()
+        )
+        unread = len(self.queue) + len(self._returned) + being_read
+        quiet_s = 0.0 if self._arrived_at_s is None else now_s - self._arrived_at_s
+        return Arrivals(unread, settling, quiet_s)
+
+    def _is_put_off(self, name: bytes, stamp: Stamp) -> bool:
+        known, times = self._tries.get(name, (None, 0))
+        return times >= _TRIES and known is not None and known.same_content(stamp)
 
     def hint(self, names: Iterable[bytes], now_s: float) -> None:
         """Take names that events spoke of."""
@@ -99,6 +128,8 @@ class Intake:
         WatchError
             The inbox cannot be listed; nothing is taken for gone then.
         """
+        if self._arrived_at_s is None:  # whoever copies may have begun before this process
+            self._arrived_at_s = now_s
         there = set()
         for name, stamp in self._inbox.scan():
             there.add(name)
@@ -109,6 +140,8 @@ class Intake:
         self._handled = {name: s for name, s in self._handled.items() if name in there}
         self._companions.keep(there)
         self.patience.keep(there)
+        self._no_pictures &= there
+        self._tries = {name: tried for name, tried in self._tries.items() if name in there}
         self._strange &= self._handled.keys()
         self._keep_left_alone()
         pending = self._store.files.pending_names()
@@ -189,7 +222,9 @@ class Intake:
     def _is_picture(self, name: bytes, stamp: Stamp, is_there: Callable[[bytes], bool]) -> bool:
         awaits = self._companions.awaits_picture(name, is_there)
         if not awaits and self._inbox.claims_picture(name):
+            self._no_pictures.discard(name)
             return True
+        self._no_pictures.add(name)
         self._handled[name] = stamp
         if self._companions.leave(name, stamp, is_there, "not a picture"):
             self._strange.add(name)
@@ -213,6 +248,8 @@ class Intake:
             if arrival.sha256 is not None:
                 self._handled[name] = arrival.candidate.stamp
             else:
+                if not self._is_put_off(name, arrival.candidate.stamp):
+                    self._arrived_at_s = now_s
                 self._queued.add(name)
                 self.queue.append(self.patience.give(arrival.candidate, now_s))
 
@@ -254,9 +291,9 @@ class Intake:
         """
         self.done(report.settled, report.left, now_s)
         for name in report.look_again:
-            self._watch_again(name, now_s + _BUSY_RETRY_S)
+            self._watch_again(name, now_s + _BUSY_RETRY_S, tries=1)
         for name in report.denied:
-            self._watch_again(name, now_s + _DENIED_RETRY_S)
+            self._watch_again(name, now_s + _DENIED_RETRY_S, tries=_TRIES)
         for name in report.unasked:
             stamp = self._watch_again(name, now_s)
             if stamp is not None:
@@ -268,6 +305,7 @@ class Intake:
         """Learn of files that are stored, and of names that were moved out."""
         for candidate in settled:
             self._queued.discard(candidate.name)
+            self._tries.pop(candidate.name, None)
             self._handled[candidate.name] = candidate.stamp
             self._companions.see(candidate.name, candidate.stamp)
         for name in left:
@@ -281,12 +319,16 @@ class Intake:
             self._watch_again(name, now_s)
             return
         until_s = self.patience.unfinished(candidate, now_s)
-        self._watch_again(name, until_s - self.tracker.settle_s)
+        self._watch_again(name, until_s - self.tracker.settle_s, tries=_TRIES)
 
-    def _watch_again(self, name: bytes, from_s: float) -> Stamp | None:
+    def _watch_again(self, name: bytes, from_s: float, tries: int = 0) -> Stamp | None:
+        """Let a file settle again that was read in vain so many times, as it stands."""
         self._queued.discard(name)
         self._handled.pop(name, None)
         stamp = self._inbox.look(name)
         if stamp is not None:
+            known, times = self._tries.get(name, (None, 0))
+            same = known is not None and known.same_content(stamp)
+            self._tries[name] = stamp, tries + (times if same else 0)
             self.tracker.touch(name, stamp, from_s)
         return stamp

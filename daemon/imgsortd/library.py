@@ -11,6 +11,7 @@ from imgsortd.adapters.store import CommittedJournal, Store
 from imgsortd.cluster_folders import ClusterFolders
 from imgsortd.companions import Companions, companion_rule
 from imgsortd.config import Config
+from imgsortd.core.lifecycle import Maturity, Start, start_of
 from imgsortd.core.records import REBUILT, ExtractorId, Model, Pixels, Vectors
 from imgsortd.core.review import ReviewRule
 from imgsortd.errors import MixedFeaturesError
@@ -71,6 +72,16 @@ class Library:
         """The model that new pictures are routed by: the fit, and centers for a person's pins."""
         return self._overlay.over(self.model, self.store)
 
+    def maturity(self) -> Maturity | None:
+        """Tell whether its clusters have settled; None before the first fit."""
+        return self.store.records.maturity(self.config.refit.max_churn)
+
+    def start(self) -> Start:
+        """Tell where a fit begins now."""
+        records = self.store.records
+        adopted = self.store.proposals.adopted()
+        return start_of(self.maturity(), adopted, records.count_features())
+
     @property
     def folders(self) -> ClusterFolders:
         """The folders of the clusters, by whatever name."""
@@ -87,8 +98,12 @@ class Library:
     @property
     def review_rule(self) -> ReviewRule:
         """When a picture goes to review, as configured."""
-        clusters = self.config.clusters
-        return ReviewRule(clusters.review_quantile, clusters.review_margin)
+        return review_rule(self.config)
+
+
+def review_rule(config: Config) -> ReviewRule:
+    """Return when a picture goes to review, as configured."""
+    return ReviewRule(config.clusters.review_quantile, config.clusters.review_margin)
 
 
 def open_library(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from imgsortd.adapters.reading import PictureReader
 from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.watching import Watcher
 from imgsortd.batch_report import BatchReport
-from imgsortd.core.lifecycle import Phase, current_phase
+from imgsortd.core.lifecycle import Arrivals, Phase, current_phase
 from imgsortd.core.records import Op, Root
 from imgsortd.errors import ImgsortdError, NoMemoryError, NoSpaceError, StoreLockedError
 from imgsortd.fitting import BackgroundFits
@@ -69,7 +71,11 @@ class Loop:
         self._pulse = Pulse(library.store, on_tick)
         self._lookout = Lookout(config, intake, watcher, self._pulse.tell_error)
         self._fits = BackgroundFits(
-            library, self._account, self._pulse.tell_error, lambda: self._reextraction.note
+            library,
+            self._account,
+            self._pulse.tell_error,
+            lambda: self._reextraction.note,
+            self._arrivals,
         )
         wake = watcher.hints.wake
         self._flow = Flow(library, reader, wake)
@@ -83,6 +89,7 @@ class Loop:
         self._int8 = Int8Trial(library, self._pulse.tell_error)
         self._pause = Pause()
         self._waiting_to_route = True
+        self._leaves_settling_s = math.inf
         self._rate: float | None = None
         self._last_work_s = time.monotonic() - BUSY_S
         self.stopping = False
@@ -113,7 +120,9 @@ class Loop:
         """
         config = self._library.config
         self._intake.patience.clock = time.time
+        self._fits.rule = replace(self._fits.rule, quiet_s=0.0)  # one listing finds what is there
         settled_s = time.monotonic() + config.settle_s + config.batch.max_wait_s
+        self._leaves_settling_s = settled_s
         while not (self.stopping or self.held):
             self._round()
             if time.monotonic() > settled_s and self._is_through():
@@ -140,6 +149,11 @@ class Loop:
     def is_stuck(self) -> bool:
         """Whether the model has been at a few pictures for longer than it can honestly take."""
         return self._flow.model.is_stuck
+
+    def _arrivals(self, now: float) -> Arrivals:
+        """Say what the inbox is at; one run leaves to the next what is still being written."""
+        found = self._intake.arrivals(now, self._flow.images)
+        return found if now < self._leaves_settling_s else replace(found, settling=0)
 
     def _is_through(self) -> bool:
         is_read = not self._intake.queue and not self._flow.images and self._following.is_idle

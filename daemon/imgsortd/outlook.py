@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from imgsortd.adapters.store import Store
 from imgsortd.adapters.store_records import FitRecord
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import (
+    Age,
     FitFacts,
     FitTrigger,
     RefitRule,
+    describe_age,
     describe_next_fit,
     next_fit,
 )
@@ -32,37 +34,42 @@ class Outlook:
         The one that waits.
     giants
         Clusters above ``clusters.max_share``: id, pictures at the fit, share.
+    age
+        Whether the library is young or grown; None before the first fit.
+    age_text
+        The same in a sentence: why, and what comes of it.
     """
 
     text: str
     next_refit: dict[str, Any]
     proposal: dict[str, Any] | None
     giants: list[dict[str, Any]]
+    age: Age | None = None
+    age_text: str = ""
 
 
 def look_ahead(config: Config, store: Store | None, record: FitRecord | None) -> Outlook:
     """Tell what is to come; ``store`` is None where no daemon has ever run."""
     clusters, refit = config.clusters, config.refit
-    rule = RefitRule(clusters.min_images, refit.interval, refit.growth)
+    rule = config.refit_rule
     facts = FitFacts(0) if store is None else _facts(store, record, refit.drift)
+    maturity = None if store is None else store.records.maturity(refit.max_churn)
     proposal = None if store is None else _proposal(store)
     return Outlook(
         describe_next_fit(rule, facts),
         _next_refit(rule, facts),
         proposal,
         [] if store is None or record is None else _giants(store, record, clusters.max_share),
+        None if maturity is None else maturity.age,
+        "" if maturity is None else describe_age(maturity, refit.max_churn),
     )
 
 
 def _facts(store: Store, record: FitRecord | None, window: int | None) -> FitFacts:
     if record is None or record.trigger is FitTrigger.REBUILD:
-        return FitFacts(store.records.count_features())
+        return FitFacts(store.records.count_features(), unread=store.records.count_unread())
     facts = store.records.facts()
-    if window is None:
-        return facts
-    return FitFacts(
-        facts.n_features, facts.fitted_images, facts.fit_age_s, store.proposals.drift(window)
-    )
+    return facts if window is None else replace(facts, drift=store.proposals.drift(window))
 
 
 def _next_refit(rule: RefitRule, facts: FitFacts) -> dict[str, Any]:

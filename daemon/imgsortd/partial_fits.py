@@ -21,6 +21,7 @@ from imgsortd.core.lifecycle import FitTrigger
 from imgsortd.core.records import Model, Vectors
 from imgsortd.core.review import ReviewRule, choose, distance_quantiles
 from imgsortd.core.routing import nearest
+from imgsortd.fit_rows import StandingFiles
 from imgsortd.fits import Fitted
 from imgsortd.matching import About
 
@@ -80,12 +81,15 @@ def compute_partial(source: PartialSource) -> PartialFit | None:
             if basis is None:
                 return None
             split = source.trigger is FitTrigger.SPLIT
-            return (_split if split else _take_out)(source, store.fits, basis)
+            standing = StandingFiles.read(store)
+            return (_split if split else _take_out)(source, store.fits, basis, standing)
     finally:
         store.close()
 
 
-def _split(source: PartialSource, fits: Fits, basis: Model) -> PartialFit | None:
+def _split(
+    source: PartialSource, fits: Fits, basis: Model, standing: StandingFiles
+) -> PartialFit | None:
     started = time.perf_counter()
     sample, in_it, in_all = _sample(source, fits, basis)
     if not in_it:
@@ -98,8 +102,9 @@ def _split(source: PartialSource, fits: Fits, basis: Model) -> PartialFit | None
     others = np.asarray(basis.cluster_ids) != source.cluster_id
     means = [part.mean(axis=0, keepdims=True) for part in parts]
     centers = np.concatenate([basis.centers[others], *means]).astype(np.float32)
-    fitted = _label(fits, basis, centers, "bisecting KMeans", started)
-    return PartialFit(basis, fitted, About(source.cluster_id, source.images))
+    fitted = _label(fits, basis, centers, standing, "bisecting KMeans", started)
+    kept = (*np.asarray(basis.cluster_ids)[others].tolist(), *[None] * len(parts))
+    return PartialFit(basis, fitted, About(source.cluster_id, source.images, kept))
 
 
 def _sample(source: PartialSource, fits: Fits, basis: Model) -> tuple[Vectors, int, int]:
@@ -119,7 +124,9 @@ def _sample(source: PartialSource, fits: Fits, basis: Model) -> tuple[Vectors, i
     return np.concatenate(taken), in_it, in_all
 
 
-def _take_out(source: PartialSource, fits: Fits, basis: Model) -> PartialFit | None:
+def _take_out(
+    source: PartialSource, fits: Fits, basis: Model, standing: StandingFiles
+) -> PartialFit | None:
     started = time.perf_counter()
     if basis.distances is None:
         return None
@@ -139,13 +146,20 @@ def _take_out(source: PartialSource, fits: Fits, basis: Model) -> PartialFit | N
     taken = file_ids[np.asarray(chosen)]
     if len(taken) < LEAST_PICTURES:
         return None
-    fitted = _label(fits, basis, centers, "average linkage", started)
-    group = tuple(np.flatnonzero(np.isin(fitted.file_ids, taken)).tolist())
-    about = About(None, source.images, (*basis.cluster_ids, None), group)
-    return PartialFit(basis, fitted, about)
+    fitted = _label(fits, basis, centers, standing, "average linkage", started)
+    fitted = replace(fitted, taken=np.flatnonzero(np.isin(fitted.file_ids, taken)))
+    fitted.fit.labels[fitted.taken] = len(centers) - 1
+    return PartialFit(basis, fitted, About(None, source.images, (*basis.cluster_ids, None)))
 
 
-def _label(fits: Fits, basis: Model, centers: Vectors, algorithm: str, started: float) -> Fitted:
+def _label(
+    fits: Fits,
+    basis: Model,
+    centers: Vectors,
+    standing: StandingFiles,
+    algorithm: str,
+    started: float,
+) -> Fitted:
     parts = []
     for ids, vectors in fits.stream_features(basis.extractor):
         parts.append((ids, *nearest(vectors, centers), nearest(vectors, basis.centers)[0]))
@@ -155,4 +169,5 @@ def _label(fits: Fits, basis: Model, centers: Vectors, algorithm: str, started: 
     old_labels = np.concatenate([part[3] for part in parts])
     inertia = float(np.square(distances, dtype=np.float64).sum())
     fit = Fit(centers, labels, inertia, algorithm, time.perf_counter() - started)
-    return Fitted(file_ids, fit, old_labels, distance_quantiles(distances, labels))
+    quantiles = distance_quantiles(distances, labels)
+    return Fitted(file_ids, fit, old_labels, standing.of(file_ids), distances=quantiles)

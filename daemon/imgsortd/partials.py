@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 
+from imgsortd.adapters.store_review import ReviewRows
 from imgsortd.core.grouping import LEAST_PICTURES
 from imgsortd.core.lifecycle import FitTrigger
+from imgsortd.core.records import Model, Op
 from imgsortd.library import Library
 from imgsortd.partial_fits import PartialSource
 
@@ -35,7 +37,8 @@ class Partials:
             (FitTrigger.SPLIT, cluster_id, images) for cluster_id, images in self._giants
         ]
         in_review = library.store.files.counts().review
-        if in_review >= LEAST_PICTURES and library.model.distances is not None:
+        is_known = library.model.distances is not None and not self._is_to_be_asked(library.model)
+        if in_review >= LEAST_PICTURES and is_known:
             waits.append((FitTrigger.REVIEW, None, in_review))
         fresh = [wait for wait in waits if 4 * wait[2] > 5 * self._tried.get(wait[:2], 0)]
         if not fresh or library.store.proposals.waiting() is not None:
@@ -44,6 +47,11 @@ class Partials:
             if not library.store.proposals.was_refused(trigger, cluster_id, images):
                 return self._source(trigger, cluster_id, images)
         return None
+
+    def _is_to_be_asked(self, model: Model) -> bool:
+        """Tell whether the fit in force may take pictures out of review yet by itself."""
+        rows = ReviewRows(self._library.store.connection)
+        return self._library.config.op is not Op.SYMLINK and bool(rows.before(model.fit_id, 1))
 
     def tried(self, source: PartialSource) -> None:
         """Learn that it was computed, whatever came of it."""

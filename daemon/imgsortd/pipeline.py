@@ -20,6 +20,7 @@ from imgsortd.core.perceptual import look_of
 from imgsortd.core.records import (
     Candidate,
     FileState,
+    Model,
     Move,
     MovePhase,
     MoveResult,
@@ -127,9 +128,10 @@ def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchRepor
     return end_batch(library, extraction, vectors, time.perf_counter() - started)
 
 
-def planner_of(library: Library) -> Planner:
-    """Return a planner for one transaction."""
-    return Planner(library.config, library.store, library.mover, library.model, library.companions)
+def planner_of(library: Library, model: Model | None = None) -> Planner:
+    """Return a planner for one transaction, by a model that comes into force or the one that is."""
+    model = model or library.model
+    return Planner(library.config, library.store, library.mover, model, library.companions)
 
 
 def _plan(library: Library, results: Sequence[ReadResult], report: BatchReport) -> list[Move]:

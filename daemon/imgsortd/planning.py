@@ -252,24 +252,28 @@ class Planner:
             src_root=src_root,
         )
 
-    def reroute(self, file_id: int, label: int) -> Move | None:
-        """Plan the move of a sorted file to another cluster; None where it lies right."""
-        assert self._model is not None
-        cluster_id = self._model.cluster_ids[label]
+    def follow(self, file_id: int, old_id: int | None, new_id: int | None) -> Move | None:
+        """Plan the move of a file from one cluster's folder to another's; None is for review.
+
+        None comes back where it does not stand there.
+        """
+        if old_id is None:
+            assert new_id is not None
+            return self.take_out(file_id, new_id)
         placed = self._store.files.placed_in(file_id)
-        if placed is None or placed.cluster_id == cluster_id:
+        if placed is None or placed.cluster_id != old_id:
             return None
         stamp = look(self._config.target, placed.dst)
         if stamp is None or self._store.pins.is_pinned(placed.sha256):
             return None  # moved, deleted or put there by its owner: respected
-        candidate = Candidate(file_id, placed.dst, stamp)
-        route = Route(file_id, placed.state, self.folder_of(cluster_id), cluster_id)
-        return self.within(candidate, placed.sha256, route)
+        if new_id is None:
+            route = Route(file_id, FileState.REVIEW, REVIEW_FOLDER)
+        else:
+            route = Route(file_id, placed.state, self.folder_of(new_id), new_id)
+        return self.within(Candidate(file_id, placed.dst, stamp), placed.sha256, route)
 
-    def take_out(self, file_id: int, label: int) -> Move | None:
+    def take_out(self, file_id: int, cluster_id: int) -> Move | None:
         """Plan the move of a file from review to a cluster; None where it is not there."""
-        assert self._model is not None
-        cluster_id = self._model.cluster_ids[label]
         placed = self._store.files.in_review(file_id)
         stamp = None if placed is None else look(self._config.target, placed[0])
         if placed is None or stamp is None or self._store.pins.is_pinned(placed[1]):

@@ -73,13 +73,27 @@ def change_line(
     """
     name, before, after = name_of(change.cluster_id), change.before, change.after
     parts = ", ".join(f"{name_of(number)} ({size:,})" for number, size in change.parts)
+    review = _of_review(change)
     lines = {
-        Change.APPEARS: f"{name} appears with {after:,} pictures",
-        Change.VANISHES: f"{name} vanishes, with {before:,} pictures before",
+        Change.APPEARS: f"{name} appears with {_pictures(after)}{review}",
+        Change.VANISHES: f"{name} vanishes, with {_pictures(before)} before",
         Change.SPLITS: f"{name} splits into {parts}",
         Change.MERGES: f"{name} is merged from {parts}",
-        Change.GROWS: f"{name} grows from {before:,} to {after:,}",
+        Change.GROWS: f"{name} grows from {before:,} to {after:,}{review}",
         Change.SHRINKS: f"{name} shrinks from {before:,} to {after:,}",
-        Change.SWAPS: f"{name} keeps {after:,} pictures, not all the same",
+        Change.SWAPS: f"{name} keeps {_pictures(after)}, not all the same",
     }
     return lines[change.change]
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count:,} pictures"
+
+
+def _of_review(change: ClusterChange) -> str:
+    """Say how many of a cluster's pictures come from review; empty where none does."""
+    if not change.from_review:
+        return ""
+    if change.from_review < change.after:
+        return f", {change.from_review:,} of them from review"
+    return ", from review" if change.after == 1 else ", all of them from review"

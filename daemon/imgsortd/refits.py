@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,17 +14,21 @@ from imgsortd.adapters.store_health import foreign_errors
 from imgsortd.adapters.store_proposals import KeptFit
 from imgsortd.asking import Progress, ask_daemon
 from imgsortd.config import Config
+from imgsortd.core.lifecycle import describe_age
+from imgsortd.core.names import folder_of
+from imgsortd.core.records import Op
 from imgsortd.deciding import (
     Decided,
     accept,
     find_proposal,
     model_changes,
+    moved_back,
     reject,
     rollback,
     rollback_pair,
 )
 from imgsortd.errors import ProposalError, StoreError
-from imgsortd.library import Library, open_library
+from imgsortd.library import Library, open_library, review_rule
 from imgsortd.pipeline import recover
 from imgsortd.proposing import Proposal, read_proposal
 from imgsortd.refit_changes import MoveGroup, as_move_groups
@@ -57,6 +62,20 @@ def list_fits(config: Config) -> list[KeptFit]:
         return store.proposals.list_fits()
 
 
+def told_age(config: Config) -> str:
+    """Say in a sentence whether the library is young or grown; empty before the first fit."""
+    with reading(config) as store:
+        maturity = store.records.maturity(config.refit.max_churn)
+    return "" if maturity is None else describe_age(maturity, config.refit.max_churn)
+
+
+def names_of(config: Config) -> Callable[[int], str]:
+    """Return what tells the folder of a cluster by its number."""
+    with reading(config) as store:
+        named = store.records.named_folders()
+    return lambda number: os.fsdecode(folder_of(number, named))
+
+
 def show_fit(config: Config, fit_id: int | None, files: int) -> Proposal:
     """Return what a fit, or the proposal that waits, changes.
 
@@ -74,8 +93,9 @@ def move_groups(config: Config, fit_id: int) -> tuple[MoveGroup, ...]:
     return as_move_groups(show_fit(config, fit_id, sys.maxsize).moves)
 
 
-def preview_rollback(config: Config) -> dict[str, Any]:
-    """Say what a rollback would do: how many pictures lie nearest to another cluster then."""
+def preview_rollback(config: Config, move: bool | None) -> dict[str, Any]:
+    """Say what a rollback would do: how many pictures belong to another cluster, and move, then."""
+    moves = config.op is not Op.SYMLINK and (config.refit.move_sorted if move is None else move)
     with reading(config) as store:
         now, former = rollback_pair(store)
         models = store.fits.model(now.fit_id), store.fits.model(former.fit_id)
@@ -84,20 +104,24 @@ def preview_rollback(config: Config) -> dict[str, Any]:
                 f"fit {former.fit_id} was made of other features than fit {now.fit_id}, "
                 f"so that it cannot route what is stored now"
             )
-        changes = model_changes(store, *models)
+        rule = review_rule(config)
+        changes = model_changes(store, *models, rule)
         return Decided(
             "would be rolled back",
             now.fit_id,
             former.fit_id,
             changed=sum(1 for _ in changes),
             n_images=store.records.count_features(),
+            moved=len(moved_back(store, *models, rule))
+            if moves and config.op is not Op.SYMLINK
+            else 0,
             refit_batches=store.proposals.batches_of(now.fit_id),
             dry_run=True,
         ).as_dict()
 
 
 def decide(
-    config: Config, verb: str, fit_id: int | None, move: bool, progress: Progress
+    config: Config, verb: str, fit_id: int | None, move: bool | None, progress: Progress
 ) -> dict[str, Any]:
     """Accept, reject or roll back: by the running daemon, or here when none runs.
 

@@ -7,14 +7,14 @@ from typing import Any
 from imgsortd.adapters.features import build_extractor
 from imgsortd.adapters.locking import Locks, running_pid
 from imgsortd.adapters.store import open_store
-from imgsortd.adoption import move_sorted, settle_fit
+from imgsortd.adoption import make_following, settle_fit
 from imgsortd.asking import Progress, ask_daemon
 from imgsortd.config import Config
 from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.core.records import FitState
 from imgsortd.errors import StoreError
 from imgsortd.fits import compute_fit, fit_source
 from imgsortd.library import open_library
+from imgsortd.pipeline import recover
 
 
 def refit(
@@ -24,6 +24,7 @@ def refit(
     progress: Progress,
     *,
     accept: bool = False,
+    keep_files: bool = False,
 ) -> dict[str, Any]:
     """Fit the clusters anew and return the summary; above ``refit.max_churn`` it is proposed.
 
@@ -31,6 +32,8 @@ def refit(
     ----------
     accept
         Put it in force whatever it changes.
+    keep_files
+        Let files stay where they stand.
 
     Raises
     ------
@@ -45,13 +48,19 @@ def refit(
             f"start the daemon first (imgsortd run -c …)"
         )
     if running_pid(config.state_dir) is not None:
-        params = {"n_clusters": n_clusters, "dry_run": dry_run, "accept": accept}
+        params = {
+            "n_clusters": n_clusters,
+            "dry_run": dry_run,
+            "accept": accept,
+            "keep_files": keep_files,
+        }
         return ask_daemon(config, "refit", params, progress)
-    return _refit_here(config, n_clusters, dry_run, progress, accept)
+    how = {"accept": accept, "keep_files": keep_files, "dry_run": dry_run}
+    return _refit_here(config, n_clusters, progress, how)
 
 
 def _refit_here(
-    config: Config, n_clusters: int | None, dry_run: bool, progress: Progress, accept: bool
+    config: Config, n_clusters: int | None, progress: Progress, how: dict[str, bool]
 ) -> dict[str, Any]:
     with Locks(config.state_dir):
         progress(f"loading {config.model.backbone.product_name}")
@@ -59,21 +68,15 @@ def _refit_here(
         store = open_store(config.database)
         try:
             library = open_library(config, store, extractor)
-            source = fit_source(library)
+            recover(library)
+            source = fit_source(library, library.start())
             progress(f"fitting {source.n_images:,} pictures")
             number, seed = n_clusters or config.clusters.wanted, config.clusters.random_state
             fitted = compute_fit(source, number, seed, progress)
-            summary = settle_fit(
-                library,
-                fitted,
-                FitTrigger.REQUEST,
-                basis=library.model,
-                accept=accept,
-                dry_run=dry_run,
-            )
-            if config.refit.move_sorted and summary.state is FitState.ADOPTED:
-                progress("moving sorted files")
-                move_sorted(library, fitted)
+            basis, trigger = library.model, FitTrigger.REQUEST
+            settled = settle_fit(library, fitted, trigger, basis=basis, **how)
+            progress("moving files along")
+            summary = settled.moved(make_following(library, settled.following))
         finally:
             store.close()
     return summary.as_dict()

@@ -78,6 +78,8 @@ class Undo:
         report = UndoReport(dry_run=True, batches=self._choose(choice))
         seen: set[int] = set()
         for batch in report.batches:
+            if len(report.batches) == 1 and (switch := self._switch_back(batch)) is not None:
+                report.fit_in_force = switch[1]
             for move in self._records.moves(batch):
                 if move.file_id in seen:
                     continue  # it goes on from where an earlier step brings it
@@ -100,15 +102,43 @@ class Undo:
         ClusterFolders(self._store, self._config).follow()
         report = UndoReport(dry_run=False, batches=self._choose(choice))
         for batch in report.batches:
-            moves = self._records.moves(batch)
-            number = 0
-            for start in range(0, len(moves), _AT_ONCE):
+            moves, number = self._records.moves(batch), 0
+            # The files that followed a fit go back with it, all or none.
+            at_once = _AT_ONCE if self._switch_back(batch) is None else len(moves)
+            for start in range(0, len(moves), at_once):
                 if self._mover.stopping():
                     raise UndoError(f"stopped after {report.undone:,} files; the rest stays")
                 self._progress(f"batch {batch}: {start:,} of {len(moves):,}")
-                number = self._portion(moves[start : start + _AT_ONCE], number, report)
+                number = self._portion(batch, moves[start : start + at_once], number, report)
             report.made.extend([number] if number else [])
         return report
+
+    def _switch_back(self, batch: int) -> tuple[int, int] | None:
+        """Return the fit in force and the one that undoing a batch puts in force; None for none.
+
+        Raises
+        ------
+        UndoError
+            Files followed from one fit to another in it, and another one is in force now; or
+            not all of them have come there yet.
+        """
+        proposals, steps = self._store.proposals, self._records.steps_from(batch)
+        switch = proposals.switch_in(steps[-1])
+        if switch is None:
+            return None
+        now, to = switch if len(steps) % 2 == 1 else switch[::-1]
+        current = proposals.current_id()
+        if current != now:
+            raise UndoError(
+                f"in batch {batch} files followed fit {now}, but fit {current} is in force now; "
+                f"`imgsortd rollback` goes back step by step"
+            )
+        if still := proposals.count_following(batch):
+            raise UndoError(
+                f"{still:,} files of batch {batch} are still to be moved; undo it when they are "
+                f"(`imgsortd status` says what holds them up)"
+            )
+        return now, to
 
     def _choose(self, choice: UndoChoice) -> list[int]:
         if choice.batch is not None:
@@ -124,20 +154,37 @@ class Undo:
             raise UndoError("there is nothing to undo")
         return batches
 
-    def _portion(self, moves: Sequence[Move], batch: int, report: UndoReport) -> int:
-        """Reverse some moves; return the number of the batch they make."""
+    def _portion(self, undone: int, moves: Sequence[Move], batch: int, report: UndoReport) -> int:
+        """Reverse some moves of a batch; return the number of the batch they make.
+
+        They stand by another fit then where they had followed one, which is in force with them:
+        a crash leaves both, or neither.
+        """
         with self._store.atomic():
-            batch = batch or self._store.journal.next_batch()
+            number = batch or self._store.journal.next_batch()
             planned = []
             for move in moves:
                 reverse = self._reverse(move, ())
                 if isinstance(reverse, str):
                     _leave(report, move, reverse)
                 else:
-                    planned.append(self._plan(reverse, batch))
+                    planned.append(self._plan(reverse, number))
+                self._mover.after_each()  # many plans take as long as many moves
+            switch = self._switch_back(undone) if planned else None
+            if switch is not None:
+                images = self._store.records.count_features()
+                self._store.proposals.switch(*switch, images)
+                report.fit_in_force = switch[1]
         fault_point("planned")
-        if not planned:
-            return 0
+        for start in range(0, len(planned), _AT_ONCE):
+            if start and self._mover.stopping():
+                raise UndoError(
+                    f"stopped after {report.undone:,} files; the others follow at the next start"
+                )
+            self._make(planned[start : start + _AT_ONCE], report)
+        return number if planned else batch
+
+    def _make(self, planned: Sequence[Move], report: UndoReport) -> None:
         results = self._mover.apply(planned)
         with self._store.atomic():
             self._store.journal.close(results)
@@ -148,7 +195,6 @@ class Undo:
                 _count(report, result.move)
             else:
                 _leave(report, result.move, result.error or _WHY[result.phase])
-        return batch
 
     def _reverse(self, move: Move, undone_first: Collection[int]) -> _Reverse | str:
         """Return the move that takes one back, or why there is none.

@@ -42,10 +42,11 @@ class StatusReport:
         What came of the check of ``model.precision: int8``; None while it is to be made.
     backup
         The newest copy of the database and its age; None where there is none.
-    next_fit, next_refit, proposal, giants
+    next_fit, next_refit, proposal, giants, age, age_text
         As in :class:`imgsortd.outlook.Outlook`.
     clusters
-        One dict a cluster: id, name, files in its folder, pictures at the fit.
+        One dict a cluster, also one that is no more and holds files: id, name, files in its
+        folder, pictures at the fit.
     unread
         Files that could not be read yet, the newest, each with the reason.
     left_alone
@@ -79,6 +80,8 @@ class StatusReport:
     backup: dict[str, Any] | None
     unread: list[dict[str, str]] = field(default_factory=list)
     left_alone: list[dict[str, Any]] = field(default_factory=list)
+    age: str | None = None
+    age_text: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -179,6 +182,8 @@ def _report(config: Config, store: Store) -> StatusReport:
             for src, reason in store.files.unread(_ERRORS)
         ],
         left_alone=_left_alone(store),
+        age=outlook.age,
+        age_text=outlook.age_text,
     )
 
 
@@ -216,6 +221,8 @@ def _clusters(store: Store, record: FitRecord | None) -> list[dict[str, Any]]:
     if record is None:
         return []
     sizes, named = store.files.cluster_sizes(), store.records.named_folders()
+    fitted_sizes = dict(store.records.fitted_sizes(record.fit_id))
+    retired = {number: 0 for number, files in sizes.items() if files and number not in fitted_sizes}
     return [
         {
             "id": cluster_id,
@@ -224,7 +231,7 @@ def _clusters(store: Store, record: FitRecord | None) -> list[dict[str, Any]]:
             "files": sizes.get(cluster_id, 0),
             "fitted": fitted,
         }
-        for cluster_id, fitted in store.records.fitted_sizes(record.fit_id)
+        for cluster_id, fitted in sorted({**fitted_sizes, **retired}.items())
     ]
 
 

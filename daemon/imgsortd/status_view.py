@@ -84,7 +84,10 @@ def _clusters_table(report: StatusReport) -> Table:
     table.add_column("files", justify="right")
     table.add_column("share", justify="right", style="dim")
     table.add_column("")
-    by_size = sorted(report.clusters, key=lambda cluster: -cluster["files"])
+    by_size = sorted(
+        (cluster for cluster in report.clusters if cluster["files"]),
+        key=lambda cluster: -cluster["files"],
+    )
     total = sum(cluster["files"] for cluster in by_size)
     largest = max((cluster["files"] for cluster in by_size), default=0)
     for cluster in by_size[:_CLUSTER_ROWS]:
@@ -98,6 +101,9 @@ def _clusters_table(report: StatusReport) -> Table:
     if rest:
         files = sum(cluster["files"] for cluster in rest)
         table.add_row(f"{len(rest)} more", f"{files:,}", "", "")
+    empty = len(report.clusters) - len(by_size)
+    if empty:
+        table.add_row(f"{empty} empty", "0", "", "", style="dim")
     return table
 
 
@@ -112,6 +118,8 @@ def _fit_lines(report: StatusReport) -> Text:
         )
     label = "next refit" if fit is not None else "no fit yet:"
     text.append(f"{label} {report.next_fit}")
+    if report.age_text:
+        text.append(f"\nlibrary {report.age_text}")
     lines = [giant_line(giant) for giant in report.giants]
     if report.proposal is not None:
         lines.insert(0, proposal_line(report.proposal))

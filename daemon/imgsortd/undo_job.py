@@ -29,6 +29,9 @@ class UndoReport:
         there; files brought (back) into a folder of target.
     left
         Files that were left as they are, with the reason.
+    fit_in_force
+        The fit that is in force again, where the files had followed another one; None
+        where the fit is as it was.
     """
 
     dry_run: bool
@@ -38,6 +41,7 @@ class UndoReport:
     taken_back: int = 0
     placed: int = 0
     left: list[dict[str, str]] = field(default_factory=list)
+    fit_in_force: int | None = None
 
     @property
     def undone(self) -> int:

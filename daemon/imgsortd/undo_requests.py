@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from imgsortd.adapters import fsops
+from imgsortd.adoption import switch_to
 from imgsortd.core.records import Candidate, MovePhase, MoveResult, Op, Root
 from imgsortd.decision_requests import DECISIONS
 from imgsortd.errors import ImgsortdError, UndoError
@@ -33,6 +34,7 @@ class UndoRequests:
 
     def __init__(self, library: Library, intake: Intake) -> None:
         config, store = library.config, library.store
+        self._library = library
         self._undo = Undo(config, store, library.mover, self._learn, self._progress)
         self._config, self._store, self._intake = config, store, intake
         self._placing = PlacingRequests(library, intake)
@@ -80,6 +82,8 @@ class UndoRequests:
         except (ImgsortdError, TypeError) as error:
             log.error("%s failed reason=%s", verb, error)
             return "failed", {"error": str(error)}
+        finally:
+            self._follow_fit()
         log.info(
             "undone batches=%s made=%s files=%d left=%d",
             report.batches,
@@ -88,6 +92,12 @@ class UndoRequests:
             len(report.left),
         )
         return "done", report.as_dict()
+
+    def _follow_fit(self) -> None:
+        """Route by the fit in force: an undo takes one back, also one that came not to its end."""
+        current, model = self._store.proposals.current_id(), self._library.model
+        if current is not None and model is not None and model.fit_id != current:
+            switch_to(self._library, self._store.fits.model(current))
 
     def _progress(self, text: str) -> None:
         with self._store.atomic():

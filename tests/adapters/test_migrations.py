@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imgsortd.adapters.migrations import migrations
-from imgsortd.adapters.store import open_store
+from imgsortd.adapters.store import open_read_only, open_store
 from imgsortd.adapters.store_pins import Pin
 from imgsortd.core.perceptual import Look
 
@@ -112,4 +112,30 @@ def test_a_placing_from_before_pins_had_times_can_still_be_read(tmp_path: Path) 
     former = store.placings.before(1)
     assert former is not None
     assert (former.pin, former.pin and former.pin.pinned_at) == (Pin(None), None)
+    store.close()
+
+
+def test_of_a_fit_from_before_files_followed_it_is_said_that_none_did(tmp_path: Path) -> None:
+    from sqlite_utils import Database
+
+    path = tmp_path / "imgsortd.db"
+    db = Database(sqlite3.connect(path))
+    migrations.apply(db, stop_before="m010_files_that_follow")
+    db.conn.executescript(
+        "INSERT INTO extractors(id, weights_digest, layer, dims) VALUES (1, 'x', 'pool5', 2);"
+        "INSERT INTO fits(id, extractor_id, is_current, fit_trigger, algorithm, n_clusters, "
+        "n_images, random_state, inertia, fit_s, created_at, state, decision, decided_at, "
+        "decided_images) VALUES (1, 1, 1, 'bootstrap', 'Ward', 2, 9, 0, 1, 1, 1, 'adopted', 1, 1, "
+        "9);"
+    )
+    db.close()
+    older = open_read_only(path)
+    read = ([fit.n_images for fit in older.proposals.adopted()], older.proposals.batches_of(1))
+    older.close()
+
+    store = open_store(path)
+
+    assert read == ([9], [])
+    assert [fit.n_images for fit in store.proposals.adopted()] == [9]
+    assert (store.proposals.batches_of(1), store.proposals.switch_in(1)) == ([], None)
     store.close()

@@ -33,6 +33,7 @@ from imgsortd.core.records import (
     Stamp,
 )
 from imgsortd.errors import NoSpaceError, StoreError
+from imgsortd.fit_rows import BY_HAND, IN_REVIEW, NOWHERE, StandingFiles
 
 STAMP = Stamp(inode=1, size_bytes=2, mtime_ns=3)
 DAMAGED = "is damaged or not an imgsortd database.*; starting the daemon keeps it aside"
@@ -349,6 +350,76 @@ def test_a_fit_comes_back_whole_and_replaces_the_one_before(store: Store) -> Non
     assert (kept.trigger, kept.n_clusters, kept.churn) == (FitTrigger.GROWTH, 2, 0.25)
     assert store.fits.fitted_sizes(current.fit_id) == [(1, 5), (7, 4)]
     assert store.fits.next_cluster_id() == 8
+
+
+def test_it_is_known_which_files_stand_in_a_cluster_and_which_in_review(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgsortd.adapters.store_files._AT_ONCE", 2)
+    rows = [
+        ("sorted", 7, b"cluster_7/a", b"a"),
+        ("duplicate", 8, b"cluster_8/b", b"a"),
+        ("review", None, b"_review/c", b"c"),
+        ("review", None, b"_review/d", b"pinned there"),
+        ("sorted", None, b"Mine/e", b"e"),  # in a folder that is no cluster
+        ("duplicate", None, None, b"a"),
+        ("pending", None, None, b"g"),
+        ("gone", 7, None, b"h"),
+        ("set_aside", None, b"_unreadable/i", None),
+        ("sorted", 9, b"cluster_9/j", b"j"),
+    ]
+    with store.atomic():
+        store.connection.executemany(
+            "INSERT INTO files(src, inode, size_bytes, mtime_ns, seen_at, state, cluster_id, dst, "
+            "sha256) VALUES (x'00', 1, 1, 1, 0, ?, ?, ?, ?)",
+            rows,
+        )
+        store.pins.put(b"pinned there", None)
+
+    standing = list(store.files.standing())
+
+    assert standing == [(1, 7), (2, 8), (3, IN_REVIEW), (4, BY_HAND), (10, 9)]
+    found = StandingFiles.read(store).of(np.array([10, 4, 99, 5, 1]))
+    assert found.tolist() == [9, BY_HAND, NOWHERE, NOWHERE, 7]
+
+
+def test_in_an_empty_store_nothing_stands_anywhere(store: Store) -> None:
+    found = StandingFiles.read(store).of(np.array([1, 2]))
+
+    assert found.tolist() == [NOWHERE, NOWHERE]
+
+
+def test_features_of_some_files_come_in_the_order_of_their_ids(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgsortd.adapters.store_fits._IDS_AT_ONCE", 2)
+    extractor = ExtractorId("digest", Layer.LOGITS, 2)
+    hashes = [bytes([number]) * 32 for number in range(5)]
+    vectors = np.arange(10, dtype=np.float32).reshape(5, 2)
+    with store.atomic():
+        for number, sha256 in enumerate(hashes):
+            candidate = arrive(store, b"%d.jpg" % number)
+            store.files.set_read(candidate, sha256)
+        store.fits.put_features(extractor, hashes[:4], vectors[:4])
+
+    ids, found = store.fits.features_of(extractor, [5, 4, 1, 3, 77])
+    none = store.fits.features_of(extractor, [])
+
+    assert ids.tolist() == [1, 3, 4]  # the fifth has none
+    np.testing.assert_array_equal(found, vectors[[0, 2, 3]])
+    assert (none[0].tolist(), none[1].shape) == ([], (0, 2))
+
+
+def test_files_that_wait_to_be_read_are_counted_until_they_are(store: Store) -> None:
+    with store.atomic():
+        candidates = [arrive(store, b"%d.jpg" % number) for number in range(3)]
+    before = store.records.count_unread()
+
+    with store.atomic():
+        store.files.set_read(candidates[0], bytes(32))
+
+    assert (before, store.records.count_unread()) == (3, 2)
+    assert store.fits.facts().unread == 2
 
 
 def test_a_request_is_taken_once_and_answered_or_failed(store: Store) -> None:

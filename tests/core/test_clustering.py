@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsortd.core.choosing_k import CurvePoint, numbers_to_try, pick, silhouette
-from imgsortd.core.clustering import KEPT, WARD, choose_number, find_clusters
+from imgsortd.core.clustering import WARD, choose_number, find_clusters
+from imgsortd.core.held import Held
 from imgsortd.core.hierarchy import cut, pair_distances, ward
 from imgsortd.core.neighbours import nearest_neighbours, smooth
-from imgsortd.core.pinned import Pinned
-from imgsortd.core.records import KRange, Vectors
+from imgsortd.core.records import KEPT, KRange, Vectors
 from imgsortd.core.routing import nearest
 
 
@@ -24,8 +24,8 @@ def groups(sizes: list[int], dims: int = 16, spread: float = 0.1, seed: int = 0)
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def pins(rows: list[int], of_groups: list[int], former: list[int]) -> Pinned:
-    return Pinned(*(np.array(values, np.intp) for values in (rows, of_groups, former)))
+def pins(rows: list[int], of_groups: list[int], former: list[int]) -> Held:
+    return Held(*(np.array(values, np.intp) for values in (rows, of_groups, former)))
 
 
 def together(labels: np.ndarray) -> set[frozenset[int]]:
@@ -73,9 +73,28 @@ def test_every_pinned_cluster_has_a_label_of_its_own(
     for centers in (None, old):
         found = find_clusters(features, k, centers, pins(rows, of_rows, former))
 
-        assert len(set(found.pinned_labels.tolist())) == n_groups
-        assert found.pinned_labels.max() < len(found.centers)
+        assert len(set(found.held_labels.tolist())) == n_groups
+        assert found.held_labels.max() < len(found.centers)
         assert len(found.centers) >= min(k, len(features))
+
+
+@settings(max_examples=50)
+@given(features_and_k(), st.data())
+def test_every_named_cluster_has_a_label_of_its_own_wherever_its_pictures_stand(
+    case: tuple[Vectors, int], data: st.DataObject
+) -> None:
+    features, k = case
+    n, n_held = len(features), data.draw(st.integers(1, 3))
+    folders = data.draw(st.lists(st.integers(-1, n_held + 2), min_size=n, max_size=n))
+    former = [group if group < k else -1 for group in range(n_held)]
+    held = Held(*(np.array(values, np.intp) for values in ([], [], former, folders)))
+    for centers in (None, features[:k]):
+        found = find_clusters(features, k, centers, held)
+
+        assert len(set(found.held_labels.tolist())) == n_held
+        assert found.held_labels.min() >= 0
+        assert found.held_labels.max() < len(found.centers)
+        assert np.isfinite(found.centers).all()
 
 
 def test_groups_that_lie_apart_are_the_clusters() -> None:
@@ -136,8 +155,8 @@ def test_three_pins_part_two_groups_that_lay_in_one_cluster() -> None:
     found = find_clusters(features, 3, former, marked)
 
     labels, _ = nearest(features, found.centers)
-    assert set(labels[:40].tolist()) == {found.pinned_labels[0]}
-    assert set(labels[40:80].tolist()) == {found.pinned_labels[1]}
+    assert set(labels[:40].tolist()) == {found.held_labels[0]}
+    assert set(labels[40:80].tolist()) == {found.held_labels[1]}
 
 
 def test_one_odd_pin_does_not_carry_its_cluster_off() -> None:
@@ -147,7 +166,7 @@ def test_one_odd_pin_does_not_carry_its_cluster_off() -> None:
     found = find_clusters(features, 3, former, pins([5], [0], [2]))
 
     labels, _ = nearest(features, found.centers)
-    assert found.pinned_labels.tolist() == [2]
+    assert found.held_labels.tolist() == [2]
     assert set(labels[80:].tolist()) == {2}
     assert set(labels[:40].tolist()) == {0}
 

@@ -38,6 +38,26 @@ def test_before_the_window_is_full_nothing_has_drifted() -> None:
     assert Drift(200, 0, 0).share is None
 
 
+def test_more_than_a_fifth_of_the_latest_arrivals_in_review_is_drift_also_of_near_ones() -> None:
+    fifth, more = Drift(200, 200, 0, in_review=40), Drift(200, 200, 0, in_review=41)
+
+    assert (fifth.drowns, fifth.has_drifted) == (False, False)
+    assert (more.drowns, more.has_drifted) == (True, True)
+
+
+def test_review_is_no_drift_before_the_window_is_full() -> None:
+    early = Drift(200, 199, 0, in_review=199)
+
+    assert (early.drowns, early.has_drifted) == (False, False)
+
+
+def test_arrivals_that_lie_far_out_are_drift_though_none_is_in_review() -> None:
+    far = measure_drift(10, [2.0] * 6 + [0.5] * 4, 1.0, in_review=0)
+
+    assert (far.drowns, far.has_drifted) == (False, True)
+    assert measure_drift(10, [0.5] * 10, 1.0, in_review=3).drowns
+
+
 def photographs(rng: np.random.Generator, n: int, kinds: Vectors, spread: float) -> Vectors:
     """Make features of some kinds of pictures, 64 numbers of length 1."""
     noise = rng.normal(0, spread, (n, kinds.shape[1]))

@@ -13,7 +13,18 @@ from imgsortd.core.flows import Change, ClusterChange, Flows, describe_flows
     ("flows", "told"),
     [
         ({(1, 1): 9, (2, 2): 4}, []),
-        ({(1, 1): 9, (None, 5): 6}, [ClusterChange(5, Change.APPEARS, 0, 6)]),
+        (
+            {(1, 1): 9, (None, 5): 6},
+            [ClusterChange(5, Change.APPEARS, 0, 6, from_review=6)],
+        ),
+        (
+            {(1, 1): 60, (2, 1): 30, (None, 1): 5},
+            [
+                ClusterChange(2, Change.VANISHES, 30, 0),
+                ClusterChange(1, Change.MERGES, 60, 95, ((1, 60), (2, 30)), from_review=5),
+                ClusterChange(1, Change.GROWS, 60, 95, from_review=5),
+            ],
+        ),
         (
             {(1, 1): 60, (1, 5): 40, (2, 2): 7},
             [
@@ -67,3 +78,4 @@ def test_a_cluster_is_told_of_exactly_when_its_pictures_change(flows: Flows) -> 
     for change in changes:
         assert change.before == sum(n for (old, _), n in flows.items() if old == change.cluster_id)
         assert change.after == sum(n for (_, new), n in flows.items() if new == change.cluster_id)
+        assert change.from_review == flows.get((None, change.cluster_id), 0)

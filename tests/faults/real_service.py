@@ -28,6 +28,7 @@ _CHANGES: dict[str, Any] = {
     "clusters": {
         "n_clusters": 3,
         "min_images": 30,
+        "quiet_s": 1,
         "review_quantile": "off",
         "review_margin": "off",
         "max_share": "off",

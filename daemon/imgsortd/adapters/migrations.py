@@ -210,3 +210,23 @@ def m008_placings(db: Database) -> None:
 def m009_pin_times(db: Database) -> None:
     """Keep since when a picture was pinned before a person placed it."""
     _run(db, PIN_TIMES)
+
+
+_TENTH = """
+CREATE TABLE fit_switches(
+  batch INTEGER PRIMARY KEY,
+  fit_id INTEGER NOT NULL REFERENCES fits(id),
+  former_id INTEGER NOT NULL REFERENCES fits(id)
+);
+UPDATE fits SET state = 'replaced', note = 'made by an older imgsortd' WHERE state = 'proposed';
+DELETE FROM proposed_changes WHERE fit_id IN (SELECT id FROM fits WHERE state = 'replaced');
+"""
+
+
+@migrations()
+def m010_files_that_follow(db: Database) -> None:
+    """Keep in which batch files followed from one fit to another: undoing it switches back.
+
+    A proposal that waits says where pictures were nearest, not where they stand: it is let go.
+    """
+    _run(db, _TENTH)

@@ -12,6 +12,7 @@ from imgsortd.adapters.store_counts import file_groups
 from imgsortd.core.records import Candidate, FileState, Stamp
 
 _STAMP = "inode, size_bytes, mtime_ns"
+_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +229,16 @@ class Files:
         )
         return rows.fetchall()
 
+    def count_twins(self) -> int:
+        """Count the files that wait in the inbox and have the bytes of an earlier or sorted one."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM files AS one WHERE state = 'pending' AND sha256 IS NOT NULL "
+            "AND EXISTS (SELECT 1 FROM files AS other WHERE other.sha256 = one.sha256 "
+            "AND other.id != one.id AND (other.state IN ('sorted', 'review') "
+            "OR (other.state = 'pending' AND other.id < one.id)))"
+        ).fetchone()
+        return int(row[0])
+
     def placed(self) -> Iterator[tuple[int, bytes]]:
         """Yield (id, dst) of every file that was put somewhere under target."""
         yield from self._connection.execute(
@@ -251,12 +262,22 @@ class Files:
         ).fetchone()
         return row
 
-    def placed_clusters(self) -> Iterator[tuple[int, int]]:
-        """Yield (id, cluster id) of every file that was put into a cluster's folder."""
-        yield from self._connection.execute(
-            "SELECT id, cluster_id FROM files "
-            "WHERE state IN ('sorted', 'duplicate') AND cluster_id IS NOT NULL"
-        )
+    def standing(self) -> Iterator[tuple[int, int]]:
+        """Yield (id, cluster id) of each file in a cluster's folder, and (id, -1) in review, by id.
+
+        Those that a person has put into review are (id, -3).
+        """
+        last = 0
+        # In parts: a reader that stays would keep the writer from committing.
+        while rows := self._connection.execute(
+            "SELECT id, CASE WHEN state != 'review' THEN cluster_id "
+            "WHEN EXISTS (SELECT 1 FROM pins WHERE pins.sha256 = files.sha256) THEN -3 "
+            "ELSE -1 END FROM files WHERE id > ? AND dst IS NOT NULL AND (state = 'review' OR "
+            "(state IN ('sorted', 'duplicate') AND cluster_id IS NOT NULL)) ORDER BY id LIMIT ?",
+            (last, _AT_ONCE),
+        ).fetchall():
+            yield from rows
+            last = rows[-1][0]
 
     def counts(self) -> Counts:
         """Count the files by state; files that their owner took away are not counted."""

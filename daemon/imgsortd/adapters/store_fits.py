@@ -35,6 +35,10 @@ _PINNED = (
     "ORDER BY sha256, files.id"
 )
 _STREAM_BYTES = 2**24
+_IDS_AT_ONCE = 500
+
+Part = tuple[npt.NDArray[np.int64], Vectors]
+"""File ids, int64 [n], and their features, float32 [n, d]."""
 
 
 def stored_dtype(layer: Layer) -> np.dtype[np.float32] | np.dtype[np.float16]:
@@ -117,44 +121,47 @@ class Fits(FitRecords):
         )
         return [row[0] for row in rows]
 
-    def load_features(self, extractor: ExtractorId) -> tuple[npt.NDArray[np.int64], Vectors]:
+    def load_features(self, extractor: ExtractorId) -> Part:
         """Return file ids, int64 [n], and vectors, float32 [n, d], ordered by file name.
 
         Every sorted or waiting file is one row, kept duplicates too; the order makes
         a fit with the same seed repeatable.
         """
-        dtype = stored_dtype(extractor.layer)
         rows = self._connection.execute(
             f"SELECT files.id, vector {_FITTED} ORDER BY src, files.id",
             (self._find_extractor(extractor),),
         ).fetchall()
-        vectors = np.empty((len(rows), extractor.dims), dtype=np.float32)
-        for index, (_, vector) in enumerate(rows):
-            vectors[index] = np.frombuffer(vector, dtype=dtype)
-        return np.array([row[0] for row in rows], dtype=np.int64), vectors
+        return _part(rows, extractor)
 
-    def load_review(
-        self, extractor: ExtractorId, limit: int
-    ) -> tuple[npt.NDArray[np.int64], Vectors]:
+    def load_review(self, extractor: ExtractorId, limit: int) -> Part:
         """Return file ids, int64 [n], and vectors, float32 [n, d], of the newest in review.
 
         Those that a person has put there are not among them.
         """
-        dtype = stored_dtype(extractor.layer)
         rows = self._connection.execute(
             "SELECT files.id, vector FROM files JOIN features USING (sha256) "
             "WHERE extractor_id = ? AND state = 'review' AND dst IS NOT NULL "
             "AND sha256 NOT IN (SELECT sha256 FROM pins) ORDER BY files.id DESC LIMIT ?",
             (self._find_extractor(extractor), limit),
         ).fetchall()
-        vectors = np.empty((len(rows), extractor.dims), dtype=np.float32)
-        for index, (_, vector) in enumerate(rows):
-            vectors[index] = np.frombuffer(vector, dtype=dtype)
-        return np.array([row[0] for row in rows], dtype=np.int64), vectors
+        return _part(rows, extractor)
 
-    def stream_features(
-        self, extractor: ExtractorId
-    ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
+    def features_of(self, extractor: ExtractorId, file_ids: Sequence[int]) -> Part:
+        """Return those of some files that have features, int64 [n], and these, float32 [n, d].
+
+        In the order of the ids.
+        """
+        rows: list[tuple[int, bytes]] = []
+        for start in range(0, len(file_ids), _IDS_AT_ONCE):
+            some = file_ids[start : start + _IDS_AT_ONCE]
+            rows += self._connection.execute(
+                "SELECT files.id, vector FROM files JOIN features USING (sha256) "
+                f"WHERE extractor_id = ? AND files.id IN ({','.join('?' * len(some))})",
+                (self._find_extractor(extractor), *some),
+            ).fetchall()
+        return _part(sorted(rows), extractor)
+
+    def stream_features(self, extractor: ExtractorId) -> Iterator[Part]:
         """Yield file ids, int64 [m], and vectors, float32 [m, d], in the order of the hashes.
 
         The same rows as :meth:`load_features`, 16 MB at a time. Hashes know nothing of
@@ -277,6 +284,14 @@ class Fits(FitRecords):
         centers = np.stack([np.frombuffer(vector, dtype="<f4") for _, vector in rows])
         ids = tuple(cluster_id for cluster_id, _ in rows)
         return Model(fit_id, extractor, centers.astype(np.float32), ids, _quantiles(row[5]))
+
+
+def _part(rows: Sequence[tuple[int, bytes]], extractor: ExtractorId) -> Part:
+    dtype = stored_dtype(extractor.layer)
+    vectors = np.empty((len(rows), extractor.dims), dtype=np.float32)
+    for index, (_, vector) in enumerate(rows):
+        vectors[index] = np.frombuffer(vector, dtype=dtype)
+    return np.array([row[0] for row in rows], dtype=np.int64), vectors
 
 
 def _quantiles(blob: bytes | None) -> Vectors | None:

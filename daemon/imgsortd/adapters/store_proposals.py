@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgsortd.core.drift import QUANTILE, Drift, measure_drift
-from imgsortd.core.lifecycle import PARTIAL, FitTrigger
-from imgsortd.core.records import FitState
+from imgsortd.core.lifecycle import PARTIAL, Adopted, FitTrigger
+from imgsortd.core.records import KEPT, FitState
 
 ROLLED_BACK = "rolled back"
 _QUANTILES = 1000  # as in core/review.py, which needs NumPy
@@ -27,6 +27,8 @@ _STANDING = (
     "((old_id IS NULL AND state = 'review') OR "
     f"(state IN ('sorted', 'duplicate') AND cluster_id = old_id)) AND dst IS NOT NULL AND {_FREE}"
 )
+
+_MOVED = f"state IN ('sorted', 'duplicate') AND cluster_id = new_id AND dst IS NOT NULL AND {_FREE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,19 @@ class Proposals:
         row = self._connection.execute("SELECT id FROM fits WHERE is_current = 1").fetchone()
         return None if row is None else int(row[0])
 
+    def fitted_images(self) -> int | None:
+        """Return how many pictures the fit in force was made of; twins that left do not count."""
+        images = "min(n_images, coalesce(decided_images, n_images))"
+        if not self.is_kept():
+            images = "n_images"
+        row = self._connection.execute(f"SELECT {images} FROM fits WHERE is_current = 1").fetchone()
+        return None if row is None else int(row[0])
+
+    def last_file(self) -> int | None:
+        """Return the newest file at the fit in force; None where that was not kept."""
+        row = self._connection.execute("SELECT last_file FROM fits WHERE is_current = 1").fetchone()
+        return None if row is None or not row[0] else int(row[0])
+
     def waiting(self) -> KeptFit | None:
         """Return the proposal that waits for a person's word; there is one at most."""
         if not self.is_kept():
@@ -149,12 +164,27 @@ class Proposals:
         if row is None or base is None:
             return None
         (limit,) = struct.unpack_from("<f", row[1], 4 * round(QUANTILE * _QUANTILES))
-        distances = self._connection.execute(
-            "SELECT distance FROM files WHERE id > ? AND fit_id = ? AND distance IS NOT NULL "
-            "AND state IN ('sorted', 'review') ORDER BY id DESC LIMIT ?",
+        rows = self._connection.execute(
+            "SELECT distance, state FROM files WHERE id > ? AND fit_id = ? "
+            "AND distance IS NOT NULL AND state IN ('sorted', 'review') ORDER BY id DESC LIMIT ?",
             (base.last_file, row[0], window),
         ).fetchall()
-        return measure_drift(window, [distance for (distance,) in distances], limit)
+        in_review = sum(state == "review" for _, state in rows)
+        return measure_drift(window, [distance for distance, _ in rows], limit, in_review)
+
+    def adopted(self) -> list[Adopted]:
+        """Return the whole fits that were put in force and not rolled back, the oldest first."""
+        if not self.is_kept():
+            return []
+        rows = self._connection.execute(
+            "SELECT id, n_images, churn, algorithm FROM fits WHERE state = 'adopted' "
+            f"AND fit_trigger NOT IN ({', '.join('?' * len(PARTIAL))}) ORDER BY id",
+            PARTIAL,
+        )
+        return [
+            Adopted(fit_id, images, churn, algorithm == KEPT)
+            for fit_id, images, churn, algorithm in rows
+        ]
 
     # --- decisions: call inside a transaction -----------------------------------------
 
@@ -222,19 +252,23 @@ class Proposals:
             ((fit_id, *change) for change in changes),
         )
 
-    def standing(self, fit_id: int, *, only_review: bool = False) -> Iterator[ChangedFile]:
+    def standing(
+        self, fit_id: int, *, only_review: bool = False, moved: bool = False
+    ) -> Iterator[ChangedFile]:
         """Yield the files that would move: those that stand in their old cluster's folder.
 
         Parameters
         ----------
         only_review
             Leave out those that stand in a cluster's folder.
+        moved
+            Those that have been moved instead: they stand in their new cluster's folder.
         """
         only = "AND old_id IS NULL" if only_review else ""
         for row in self._connection.execute(
             "SELECT file_id, old_id, new_id, dst FROM proposed_changes "
             "JOIN files ON files.id = file_id WHERE proposed_changes.fit_id = ? "
-            f"AND {_STANDING} {only} ORDER BY old_id, new_id, file_id",
+            f"AND {_MOVED if moved else _STANDING} {only} ORDER BY old_id, new_id, file_id",
             (fit_id,),
         ):
             yield ChangedFile(*row)
@@ -248,14 +282,61 @@ class Proposals:
         ).fetchone()
         return row is not None
 
+    def note_switch(self, batch: int, fit_id: int, former_id: int) -> None:
+        """Keep the batch in which files follow a switch from one fit to another."""
+        self._connection.execute(
+            "INSERT INTO fit_switches VALUES (?, ?, ?)", (batch, fit_id, former_id)
+        )
+
+    def switch_in(self, batch: int) -> tuple[int, int] | None:
+        """Return the fit that files followed in a batch, and the one before; None for others."""
+        row: tuple[int, int] | None = self._connection.execute(
+            "SELECT fit_id, former_id FROM fit_switches WHERE batch = ?", (batch,)
+        ).fetchone()
+        return row
+
     def batches_of(self, fit_id: int) -> list[int]:
-        """Return the batches that moved files within target because of a fit, oldest first."""
+        """Return the batches in which files followed a fit from its former one, oldest first."""
+        if not self._has_switches():
+            return []
         rows = self._connection.execute(
-            "SELECT DISTINCT batch FROM moves WHERE fit_id = ? AND src_root = 'target' "
-            "AND dst_root = 'target' AND undoes IS NULL AND phase = 'done' ORDER BY batch",
+            "SELECT batch FROM fit_switches JOIN fits ON fits.id = fit_id "
+            "WHERE fit_id = ? AND fit_switches.former_id = fits.former_id ORDER BY batch",
             (fit_id,),
         )
         return [batch for (batch,) in rows]
+
+    def count_following(self, batch: int | None = None) -> int:
+        """Count the files that still are to follow a switch of fits; in one batch, or in all."""
+        if not self._has_switches():
+            return 0
+        only = "batch IN (SELECT batch FROM fit_switches)" if batch is None else "batch = ?"
+        row = self._connection.execute(
+            f"SELECT count(*) FROM moves WHERE phase IN ('planned', 'copied') AND {only}",
+            () if batch is None else (batch,),
+        ).fetchone()
+        return int(row[0])
+
+    def _has_switches(self) -> bool:
+        """Tell whether the daemon has started once since the table came."""
+        table = "SELECT 1 FROM sqlite_master WHERE name = 'fit_switches'"
+        return self._connection.execute(table).fetchone() is not None
+
+    def switch(self, fit_id: int, to_id: int, images: int) -> None:
+        """Put another fit in force: the former one, which takes this one back, or a later one.
+
+        Parameters
+        ----------
+        images
+            The pictures that growth counts from.
+        """
+        fit = self.fit(fit_id)
+        goes_back = fit is not None and fit.former_id == to_id
+        if goes_back:
+            self.decide(fit_id, FitState.REJECTED, images, ROLLED_BACK)
+        self.put_in_force(to_id)
+        if not goes_back:
+            self.decide(to_id, FitState.ADOPTED, images)
 
     def add_flows(self, fit_id: int, flows: Mapping[tuple[int | None, int], int]) -> None:
         """Keep how many pictures go from each old cluster to each new one, or stay."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from imgsortd.adapters.store_counts import file_groups
 from imgsortd.adapters.store_proposals import Proposals
-from imgsortd.core.lifecycle import FitFacts, FitTrigger, fit_age_s
+from imgsortd.core.lifecycle import FitFacts, FitTrigger, Maturity, age_of, fit_age_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,15 @@ class FitRecords:
         rows = self._connection.execute("SELECT id, folder FROM clusters WHERE folder IS NOT NULL")
         return dict(rows.fetchall())
 
+    def by_hand(self) -> list[int]:
+        """Return the clusters that a person has named or made, in force or not."""
+        rows = self._connection.execute(
+            "SELECT clusters.id FROM clusters LEFT JOIN fits ON fits.id = first_fit "
+            "WHERE folder IS NOT NULL OR fit_trigger = ? ORDER BY clusters.id",
+            (FitTrigger.FOLDER,),
+        )
+        return [cluster_id for (cluster_id,) in rows]
+
     def next_cluster_id(self) -> int:
         """Return the lowest number that no cluster has ever had."""
         row = self._connection.execute("SELECT coalesce(max(id), -1) + 1 FROM clusters").fetchone()
@@ -97,5 +106,22 @@ class FitRecords:
         """Return what the decision about the next fit needs to know."""
         base, count = Proposals(self._connection).base(), self.count_features()
         if base is None:
-            return FitFacts(count)
+            return FitFacts(count, unread=self.count_unread())
         return FitFacts(count, base.images, fit_age_s(base.at, time.time()))
+
+    def count_unread(self) -> int:
+        """Count the files in the inbox that are to be read; not those that were tried in vain."""
+        groups = file_groups(self._connection)
+        unread = sum(one.files for one in groups if one.state == "pending" and not one.is_read)
+        (in_vain,) = self._connection.execute(
+            "SELECT count(*) FROM files WHERE state = 'pending' AND sha256 IS NULL AND reason != ''"
+        ).fetchone()
+        return unread - int(in_vain)
+
+    def maturity(self, max_churn: float | None) -> Maturity | None:
+        """Tell whether the library is young; None before the first fit."""
+        proposals = Proposals(self._connection)
+        images = proposals.fitted_images()
+        if images is None:
+            return None
+        return age_of(proposals.adopted(), images, self.count_features(), max_churn)

@@ -86,6 +86,19 @@ class UndoRecords:
         )
         return [row[0] for row in rows]
 
+    def steps_from(self, batch: int) -> list[int]:
+        """Return this batch, the one that it undoes, the one that that one undoes, and so on."""
+        steps = [batch]
+        while (
+            row := self._connection.execute(
+                "SELECT undone.batch FROM moves JOIN moves AS undone ON undone.id = moves.undoes "
+                "WHERE moves.batch = ? AND moves.phase = 'done' LIMIT 1",
+                (steps[-1],),
+            ).fetchone()
+        ) is not None:
+            steps.append(row[0])
+        return steps
+
     def moves(self, batch: int) -> list[Move]:
         """Return the done moves of a batch, the last one first."""
         rows = self._connection.execute(

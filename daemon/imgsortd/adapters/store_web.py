@@ -40,14 +40,6 @@ class ClusterLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """Mean of the stored distances of a cluster's pictures, and Unix seconds of the newest."""
-
-    mean_distance: float | None
-    newest: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class PictureRow:
     """A picture as it is shown.
 
@@ -72,6 +64,9 @@ class PictureRow:
         """The last part of its name: below target, or in the inbox where it stands there."""
         return (self.dst or self.src).rsplit(_SLASH, 1)[-1]
 
+
+Member = tuple[int, bytes | None]
+"""A picture in a cluster's folder: (id, SHA-256)."""
 
 Place = tuple[float, int]
 """Where a picture stands among the newest: (Unix seconds, id)."""
@@ -129,14 +124,13 @@ class WebRows:
         ).fetchone()
         return row
 
-    def shape(self, cluster_id: int) -> Shape:
-        """Return what the distances and times of a cluster's pictures come to."""
-        (row,) = self._connection.execute(
-            f"SELECT avg(distance), max(done_at) FROM {self._files} "
-            f"WHERE cluster_id = ? AND {_SHOWN}",
+    def last_came(self, cluster_id: int) -> float | None:
+        """Return when the newest picture of a cluster came, in Unix seconds."""
+        row: tuple[float | None] = self._connection.execute(
+            f"SELECT max(done_at) FROM {self._files} WHERE cluster_id = ? AND {_SHOWN}",
             (cluster_id,),
-        )
-        return Shape(*row)
+        ).fetchone()
+        return row[0]
 
     def arrivals(self, cluster_id: int, since: float) -> list[float]:
         """Return when the pictures of a cluster came that have come since, in Unix seconds."""
@@ -146,24 +140,37 @@ class WebRows:
         )
         return [done_at for (done_at,) in rows.fetchall()]
 
-    def nearest(self, cluster_id: int, count: int) -> list[tuple[int, bytes]]:
-        """Return (id, SHA-256) of pictures with the least stored distance, no bytes twice.
+    def latest_members(self, cluster_id: int, count: int) -> list[Member]:
+        """Return (id, SHA-256) of so many pictures in a cluster's folder, by the highest ids."""
+        return self._connection.execute(
+            "SELECT id, sha256 FROM files WHERE id IN "
+            f"(SELECT id FROM {self._files} WHERE cluster_id = ? AND {_SHOWN} "
+            "ORDER BY id DESC LIMIT ?)",
+            (cluster_id, count),
+        ).fetchall()
 
-        Those without a distance, which a person has put there, only where there are too few.
+    def fit_in_force(self) -> tuple[int, float] | None:
+        """Return what is another value when another fit is in force; None before the first.
+
+        A database that was made anew numbers its fits from 1 again.
         """
-        found: dict[bytes, int] = {}
-        for known in ("NOT NULL", "NULL"):
-            rows = self._connection.execute(
-                f"SELECT id, sha256 FROM {self._files} WHERE cluster_id = ? AND {_SHOWN} "
-                f"AND distance IS {known} ORDER BY distance LIMIT ?",
-                (cluster_id, 4 * count),  # copies stand side by side
-            )
-            for file_id, sha256 in rows.fetchall():
-                if sha256 is not None and len(found) < count:
-                    found.setdefault(sha256, file_id)
-            if len(found) == count:
-                break
-        return [(file_id, sha256) for sha256, file_id in found.items()]
+        row: tuple[int, float] | None = self._connection.execute(
+            "SELECT id, created_at FROM fits WHERE is_current = 1"
+        ).fetchone()
+        return row
+
+    def centers(self, cluster_id: int | None = None) -> dict[int, Vectors]:
+        """Return the center, float32 [d], of each cluster of the fit in force, or of one."""
+        only = "" if cluster_id is None else " AND cluster_id = ?"
+        rows = self._connection.execute(
+            "SELECT cluster_id, vector FROM centers "
+            f"WHERE fit_id = (SELECT id FROM fits WHERE is_current = 1){only}",
+            () if cluster_id is None else (cluster_id,),
+        )
+        return {
+            number: np.frombuffer(vector, dtype="<f4").astype(np.float32)
+            for number, vector in rows.fetchall()
+        }
 
     def own_folders(self) -> list[tuple[bytes, int]]:
         """Return (folder, pictures) of the folders in target that are no cluster's."""
@@ -222,7 +229,7 @@ class WebRows:
             found.update(rows.fetchall())
         return found
 
-    def members(self, cluster_id: int) -> list[tuple[int, bytes | None]]:
+    def members(self, cluster_id: int) -> list[Member]:
         """Return (id, SHA-256) of all pictures in a cluster's folder."""
         return self._connection.execute(
             f"SELECT id, sha256 FROM {self._files} WHERE cluster_id = ? AND {_SHOWN}",

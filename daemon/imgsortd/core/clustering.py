@@ -19,17 +19,18 @@ from imgsortd.core.choosing_k import (
     pick,
     silhouette,
 )
-from imgsortd.core.hierarchy import Labels, cut, means_of, pair_distances, ward
-from imgsortd.core.neighbours import smooth
-from imgsortd.core.pinned import (
-    NO_PINS,
-    Pinned,
+from imgsortd.core.held import (
+    NOT_HELD,
+    Held,
+    claims,
     constrained_labels,
     filled,
     group_centers,
-    places_of,
+    weighed,
 )
-from imgsortd.core.records import KRange, Vectors
+from imgsortd.core.hierarchy import Labels, cut, means_of, pair_distances, ward
+from imgsortd.core.neighbours import smooth
+from imgsortd.core.records import KEPT, KRange, Vectors
 from imgsortd.core.routing import nearest
 
 SAMPLE_IMAGES = 4_000
@@ -37,7 +38,6 @@ SAMPLE_IMAGES = 4_000
 CLEARLY_BETTER = 0.02
 """By so much the silhouette of new clusters must be above that of the former ones."""
 WARD = "Ward"
-KEPT = "Ward, kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +48,31 @@ class Clusters:
     ----------
     centers
         float32 [k, d], means of raw features.
-    pinned_labels
-        intp [g], the row in ``centers`` of each pinned cluster.
+    held_labels
+        intp [g], the row in ``centers`` of each held cluster.
     algorithm
         Where they come from.
     """
 
     centers: Vectors
-    pinned_labels: Labels
+    held_labels: Labels
     algorithm: str
 
 
 class _Sample:
     """Features of a sample, smoothed, with the distances and the hierarchy when they are asked."""
 
-    def __init__(self, features: Vectors, former: Vectors | None, pinned: Pinned) -> None:
+    def __init__(self, features: Vectors, former: Vectors | None, held: Held) -> None:
         self.features = features
         self.smoothed = smooth(features)
         self.distances = pair_distances(self.smoothed)
-        self.pinned = pinned
+        self.held = held
         self.former = former
         self.former_labels = None if former is None else nearest(features, former)[0]
+        self.folders = held.standing(len(features), self.former_labels)
 
     def cut(self, wanted: int | KRange) -> Clusters:
-        """Return new clusters; those that a person has made since the former fit are on top."""
+        """Return new clusters; held ones that are none of them are on top."""
         joins = ward(self.distances)
         if isinstance(wanted, KRange):
             wanted = pick(self.curve(joins, wanted))
@@ -83,56 +84,48 @@ class _Sample:
         return curve(self.features, joins, self.distances, numbers)
 
     def of_labels(self, labels: Labels, n_clusters: int, algorithm: str) -> Clusters:
-        """Return clusters as they were found, with the pins in theirs."""
-        pinned = self.pinned
-        if not len(pinned.rows):
-            centers = means_of(self.features, labels, n_clusters)
-            return Clusters(centers, pinned.former, algorithm)
-        groups = group_centers(self.smoothed, self.former_labels, pinned)
-        starts = means_of(self.smoothed, labels, n_clusters)
+        """Return clusters as they were found, with the held ones among them."""
+        held, n_held = self.held, len(self.held.former)
         base = means_of(self.features, labels, n_clusters)
-        taken = places_of(starts, self._claims(groups, n_clusters))[: len(groups)]
+        taken = claims(labels, n_clusters, self.folders, n_held)
+        if not len(held.rows) and (taken >= 0).all():
+            return Clusters(base, taken, algorithm)
+        groups = group_centers(self.smoothed, self.folders, held)
+        starts = means_of(self.smoothed, labels, n_clusters)
+        pins = means_of(self.smoothed[held.rows], held.groups, n_held)
+        for group in np.flatnonzero(taken >= 0).tolist():
+            own = self.folders[labels == taken[group]] == group
+            starts[taken[group]] = weighed(
+                pins[group], starts[taken[group]], int(own.sum()), held, group
+            )
         on_top = np.flatnonzero(taken < 0)
         taken[on_top] = n_clusters + np.arange(len(on_top))
         starts = np.concatenate([starts, groups[on_top]])
-        starts[taken] = groups
         base = np.concatenate([base, groups[on_top]])
         return self._constrained(starts, taken, base, algorithm)
-
-    def _claims(self, groups: Vectors, n_clusters: int) -> Vectors:
-        """Return the pinned clusters, and after them the former ones without pins.
-
-        These go on in new ones too: a folder that a person has made beside a former
-        cluster is not to take that one over.
-        """
-        if self.former is None or n_clusters < len(self.former):
-            return groups
-        assert self.former_labels is not None
-        labels = np.setdiff1d(self.former_labels, self.pinned.former)
-        means = means_of(self.smoothed, self.former_labels, len(self.former))
-        return np.concatenate([groups, means[labels]])
 
     def keep(self) -> Clusters:
         """Return the former clusters, moved to the means of what now lies nearest to them."""
         assert self.former is not None
         assert self.former_labels is not None
-        labels, k, pinned = self.former_labels, len(self.former), self.pinned
+        labels, k, held = self.former_labels, len(self.former), self.held
         moved = filled(means_of(self.features, labels, k), labels, self.former)
-        if not len(pinned.rows):
-            return Clusters(moved, pinned.former, KEPT)
+        is_new = held.former < 0
+        if not len(held.rows) and not is_new.any():
+            return Clusters(moved, held.former, KEPT)
         starts = filled(means_of(self.smoothed, labels, k), labels, self.former)
-        groups = group_centers(self.smoothed, labels, pinned)
-        is_new = pinned.former < 0
-        taken = np.where(is_new, k - 1 + np.cumsum(is_new), pinned.former)
+        groups = group_centers(self.smoothed, self.folders, held)
+        taken = np.where(is_new, k - 1 + np.cumsum(is_new), held.former)
         starts = np.concatenate([starts, groups[is_new]])
-        starts[taken] = groups
+        is_begun_anew = is_new | np.isin(np.arange(len(taken)), held.groups)
+        starts[taken[is_begun_anew]] = groups[is_begun_anew]
         base = np.concatenate([moved, groups[is_new]])
         return self._constrained(starts, taken, base, KEPT)
 
     def _constrained(
         self, starts: Vectors, taken: Labels, base: Vectors, algorithm: str
     ) -> Clusters:
-        labels = constrained_labels(self.smoothed, starts, self.pinned, taken)
+        labels = constrained_labels(self.smoothed, starts, self.held, taken)
         centers = filled(means_of(self.features, labels, len(starts)), labels, base)
         return Clusters(centers, taken, algorithm)
 
@@ -143,7 +136,7 @@ class _Sample:
     def labels(self, clusters: Clusters) -> Labels:
         """Return the nearest center of each picture, and of pins their own."""
         labels, _ = nearest(self.features, clusters.centers)
-        labels[self.pinned.rows] = clusters.pinned_labels[self.pinned.groups]
+        labels[self.held.rows] = clusters.held_labels[self.held.groups]
         return labels
 
 
@@ -151,7 +144,7 @@ def find_clusters(
     features: Vectors,
     wanted: int | KRange,
     former: Vectors | None = None,
-    pinned: Pinned = NO_PINS,
+    held: Held = NOT_HELD,
 ) -> Clusters:
     """Find clusters of a sample.
 
@@ -160,49 +153,43 @@ def find_clusters(
     features
         float32 [n, d] with n up to some thousands, all finite.
     wanted
-        How many, at most n; a cluster that a person has made comes on top. Or a range.
+        How many, at most n; held clusters that are none of them come on top. Or a range.
     former
         Centers in force, float32 [k, d]: their clusters stay unless new ones are clearly
-        better, or another number is wanted.
-    pinned
-        Pictures that a person has put into a cluster.
+        better, or another number is wanted. None to begin from nothing.
+    held
+        Clusters that a person has had a hand in.
     """
-    sample = _Sample(features, former, pinned)
-    if former is None:
-        return sample.cut(wanted)
-    kept = sample.keep()
-    n_wanted = _number_wanted(wanted, len(former), pinned)
-    new = sample.cut(n_wanted)
-    if isinstance(n_wanted, int) and n_wanted != len(former):
+    sample = _Sample(features, former, held)
+    new = sample.cut(wanted)
+    if former is None or not _may_stay(len(former), wanted, held):
         return new
+    kept = sample.keep()
     gain = sample.silhouette(new) - sample.silhouette(kept)
     return new if gain > CLEARLY_BETTER else kept
 
 
-def _number_wanted(wanted: int | KRange, n_former: int, pinned: Pinned) -> int | KRange:
-    """Return how many clusters there are to be beside those that a person has made since.
-
-    Those made before the former fit are among its clusters, and may be as many as have pins.
-    """
+def _may_stay(n_former: int, wanted: int | KRange, held: Held) -> bool:
+    """Tell whether former clusters are as many as are wanted; held ones may be on top."""
     if isinstance(wanted, KRange):
-        return wanted
-    n_made = int(np.sum(pinned.former >= 0))
-    return min(max(n_former, wanted), wanted + n_made)
+        return True
+    n_held = int(np.sum(held.former >= 0))
+    return wanted <= n_former <= wanted + n_held
 
 
 def constrain(
-    features: Vectors, centers: Vectors, former: Vectors | None, pinned: Pinned, algorithm: str
+    features: Vectors, centers: Vectors, former: Vectors | None, held: Held, algorithm: str
 ) -> Clusters:
-    """Put a person's pictures into clusters that were found in another way."""
-    if not len(pinned.rows):
-        return Clusters(centers, pinned.former, algorithm)
+    """Let held clusters go on in clusters that were found in another way."""
+    if not len(held.former):
+        return Clusters(centers, held.former, algorithm)
     labels, _ = nearest(features, centers)
-    return _Sample(features, former, pinned).of_labels(labels, len(centers), algorithm)
+    return _Sample(features, former, held).of_labels(labels, len(centers), algorithm)
 
 
 def number_curve(features: Vectors, wanted: KRange) -> list[CurvePoint]:
     """Return what each number of clusters in a range would be like for a sample [n, d]."""
-    sample = _Sample(features, None, NO_PINS)
+    sample = _Sample(features, None, NOT_HELD)
     return sample.curve(ward(sample.distances), wanted)
 
 

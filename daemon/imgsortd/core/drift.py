@@ -7,6 +7,9 @@ that chance would give as many in less than one of 1,000 such samples (binomial 
 one-sided), and at least twice the share. The second condition is what keeps the test quiet
 where it is made anew with each arrival, and where pictures that were not in a fit lie a
 little farther than those in it, which centers of small clusters cause.
+
+More than a fifth of them in review is drift without a test: whoever finds every fifth picture
+there does not ask how far it lies.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ QUANTILE = 0.9
 _EXPECTED = 1 - QUANTILE
 _LEAST_RATIO = 2.0
 _CHANCE = 0.001
+MOST_IN_REVIEW = 0.2
+"""Share of the latest arrivals that may go to review."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +39,26 @@ class Drift:
         Those there are since the fit, at most ``window``.
     beyond
         Those of them that lie beyond the fit's 90 % quantile.
+    in_review
+        Those of them that went to review.
     """
 
     window: int
     arrivals: int
     beyond: int
+    in_review: int = 0
 
     @property
     def has_drifted(self) -> bool:
-        """Tell whether the test says so; never before there are enough arrivals."""
-        return self.arrivals >= self.window and self.beyond >= drift_limit(self.window)
+        """Tell whether they have; never before there are enough arrivals."""
+        if self.arrivals < self.window:
+            return False
+        return self.drowns or self.beyond >= drift_limit(self.window)
+
+    @property
+    def drowns(self) -> bool:
+        """Tell whether more than a fifth of them went to review."""
+        return self.arrivals >= self.window and self.in_review > MOST_IN_REVIEW * self.window
 
     @property
     def share(self) -> float | None:
@@ -56,7 +71,9 @@ class Drift:
         return drift_limit(self.window) / self.window
 
 
-def measure_drift(window: int, distances: Collection[float], quantile: float) -> Drift:
+def measure_drift(
+    window: int, distances: Collection[float], quantile: float, in_review: int = 0
+) -> Drift:
     """Count the arrivals that lie beyond the fit's 90 % quantile.
 
     Parameters
@@ -66,9 +83,11 @@ def measure_drift(window: int, distances: Collection[float], quantile: float) ->
     quantile
         The distance beyond which a tenth of the fit's own pictures lay, leave-one-out
         (:func:`imgsortd.core.review.distance_quantiles`).
+    in_review
+        How many of these arrivals went to review.
     """
     beyond = sum(distance > quantile for distance in distances)
-    return Drift(window, len(distances), beyond)
+    return Drift(window, len(distances), beyond, in_review)
 
 
 @lru_cache(maxsize=16)

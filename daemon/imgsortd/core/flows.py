@@ -38,6 +38,8 @@ class ClusterChange:
         For a split: the pictures of each cluster that its own go to, itself included.
         For a merge: those of each cluster that its new ones come from. Largest first.
         Empty for all else.
+    from_review
+        Pictures of ``after`` that come out of review.
     """
 
     cluster_id: int
@@ -45,6 +47,7 @@ class ClusterChange:
     before: int
     after: int
     parts: tuple[tuple[int, int], ...] = ()
+    from_review: int = 0
 
 
 def describe_flows(flows: Flows) -> list[ClusterChange]:
@@ -68,19 +71,24 @@ def describe_flows(flows: Flows) -> list[ClusterChange]:
     changes: list[ClusterChange] = []
     for cluster_id in {*before, *after}:
         old_size, new_size = before.get(cluster_id, 0), after.get(cluster_id, 0)
+        from_review = flows.get((None, cluster_id), 0)
         sizes = (cluster_id, old_size, new_size)
-        changes.extend(_own_changes(*sizes, flows))
+        changes.extend(_own_changes(*sizes, from_review, flows))
         for change, parts in (
             (Change.SPLITS, _split(cluster_id, leaving[cluster_id], before)),
             (Change.MERGES, _merge(cluster_id, coming[cluster_id], before, after)),
         ):
             if len(parts) > 1:
-                changes.append(ClusterChange(cluster_id, change, old_size, new_size, parts))
+                changes.append(
+                    ClusterChange(cluster_id, change, old_size, new_size, parts, from_review)
+                )
     order = list(Change)
     return sorted(changes, key=lambda c: (order.index(c.change), c.cluster_id))
 
 
-def _own_changes(cluster_id: int, before: int, after: int, flows: Flows) -> list[ClusterChange]:
+def _own_changes(
+    cluster_id: int, before: int, after: int, from_review: int, flows: Flows
+) -> list[ClusterChange]:
     if before == after:
         if before == flows.get((cluster_id, cluster_id), 0):
             return []
@@ -91,7 +99,7 @@ def _own_changes(cluster_id: int, before: int, after: int, flows: Flows) -> list
         change = Change.VANISHES
     else:
         change = Change.GROWS if after > before else Change.SHRINKS
-    return [ClusterChange(cluster_id, change, before, after)]
+    return [ClusterChange(cluster_id, change, before, after, from_review=from_review)]
 
 
 def _split(cluster_id: int, flows: Flows, before: Mapping[int, int]) -> _Parts:

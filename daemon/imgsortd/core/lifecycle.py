@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -62,13 +63,55 @@ PARTIAL = (FitTrigger.SPLIT, FitTrigger.REVIEW, FitTrigger.FOLDER)
 """Changes of a few clusters only: when the next whole fit is due goes on from the last one."""
 
 
+class Start(StrEnum):
+    """Where a fit begins."""
+
+    FORMER = "former"  # the clusters in force, which stay unless new ones are clearly better
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class RefitRule:
-    """The configured reasons for a fit."""
+    """The configured reasons for a fit.
+
+    Attributes
+    ----------
+    quiet_s
+        Seconds without an arrival after which a fit that is due is begun.
+    wait_most_s
+        Seconds after which it is begun all the same, with what there is.
+    """
 
     min_images: int
     interval_s: float | None
     growth: float | None
+    quiet_s: float = 0.0
+    wait_most_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What the inbox is at.
+
+    Attributes
+    ----------
+    unread
+        Files that are finished and not read yet.
+    settling
+        Files that may still be written; not those that could not be read as they stand.
+    quiet_s
+        Seconds since the last one arrived.
+    """
+
+    unread: int = 0
+    settling: int = 0
+    quiet_s: float = math.inf
+
+
+def sees_all(rule: RefitRule, arrivals: Arrivals) -> bool:
+    """Tell whether a fit would see all pictures: each is read, and no others come."""
+    waits = arrivals.unread + arrivals.settling
+    return not waits and arrivals.quiet_s >= rule.quiet_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +128,15 @@ class FitFacts:
         Seconds since then; None before the first.
     drift
         The latest arrivals against those of the fit; None where it is off or not known.
+    unread
+        Pictures in the inbox that are known and have no features yet.
     """
 
     n_features: int
     fitted_images: int | None = None
     fit_age_s: float | None = None
     drift: Drift | None = None
+    unread: int = 0
 
 
 def fit_age_s(created_at: float, now: float) -> float:
@@ -116,6 +162,87 @@ def fit_due(rule: RefitRule, facts: FitFacts) -> FitTrigger | None:
     if rule.interval_s is not None and (facts.fit_age_s or 0.0) >= rule.interval_s:
         return FitTrigger.INTERVAL
     return None
+
+
+STEP = 0.25
+"""From one refit to the next that counts for :func:`age_of`, a library grows by this share."""
+_CALM_STEPS = 2
+
+
+class Age(StrEnum):
+    """Whether the clusters of a library have settled."""
+
+    YOUNG = "young"
+    GROWN = "grown"
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A whole fit that was put in force, as far as it tells of a library's age.
+
+    ``churn`` is the share (0 to 1) of the pictures that changed cluster; None for the first.
+    ``is_kept`` tells that the clusters before it went on.
+    """
+
+    fit_id: int
+    n_images: int
+    churn: float | None
+    is_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Maturity:
+    """The age of a library, and why, in a sentence."""
+
+    age: Age
+    why: str
+
+    @property
+    def is_young(self) -> bool:
+        """Whether it is not held to its first guess."""
+        return self.age is Age.YOUNG
+
+
+def age_of(
+    adopted: Sequence[Adopted], fitted_images: int, n_features: int, max_churn: float | None
+) -> Maturity:
+    """Tell whether a library is young: a refit then begins from nothing and is not asked about.
+
+    It is while the fit in force was made of fewer than half of the pictures, and while no two
+    refits in a row, each after growth of a quarter, have changed less than ``max_churn``.
+    Refits after less growth count together. One of more than twice the pictures begins anew.
+    With a ``max_churn`` of 0 a person has asked to be asked, so there it is grown.
+
+    Parameters
+    ----------
+    adopted
+        The whole fits that were put in force and not rolled back, the oldest first.
+    fitted_images
+        Pictures at the fit in force.
+    n_features
+        Pictures with stored features now.
+    """
+    if max_churn == 0:
+        return Maturity(Age.GROWN, "refit.max_churn is 0")
+    if 2 * fitted_images < n_features:
+        made = f"its clusters were made of {fitted_images:,} of {n_features:,} pictures"
+        return Maturity(Age.YOUNG, made)
+    limit = math.inf if max_churn is None else max_churn
+    base, changed, calm, last = 0, 0.0, 0, 0
+    for fit in adopted:
+        changed += fit.churn or 0.0
+        if fit.churn is None or fit.n_images > 2 * last:
+            base, changed, calm = fit.n_images, 0.0, 0
+        elif fit.n_images >= (1 + STEP) * base and calm < _CALM_STEPS:
+            calm = calm + 1 if changed < limit else 0
+            base, changed = fit.n_images, 0.0
+        last = fit.n_images
+    less = "been made" if max_churn is None else f"changed less than {100 * limit:g} % of it"
+    if calm == _CALM_STEPS:
+        return Maturity(Age.GROWN, f"two refits in a row have {less}")
+    if calm:
+        return Maturity(Age.YOUNG, f"only one refit so far has {less}, and two in a row are needed")
+    return Maturity(Age.YOUNG, f"no two refits in a row have {less} yet")
 
 
 def growth_images(growth: float, fitted_images: int) -> int:
@@ -161,11 +288,14 @@ def next_fit(rule: RefitRule, facts: FitFacts) -> NextFit:
 def describe_next_fit(rule: RefitRule, facts: FitFacts) -> str:
     """Say in words what triggers the next fit."""
     if facts.fitted_images is None:
-        return f"first fit at {rule.min_images} pictures, {facts.n_features} so far"
+        return _describe_first_fit(rule, facts)
     following = next_fit(rule, facts)
+    if fit_due(rule, facts) is not None:
+        return f"when {_nothing_comes(rule)}"
     reasons = []
     if following.growth_missing is not None:
-        reasons.append(f"after {following.growth_missing} more new pictures")
+        missing = following.growth_missing
+        reasons.append(f"after {missing:,} more new picture{'s' * (missing != 1)}")
     if following.interval_left_s is not None:
         left = duration_text(following.interval_left_s)
         reasons.append(
@@ -174,6 +304,38 @@ def describe_next_fit(rule: RefitRule, facts: FitFacts) -> str:
     if following.drift is not None:
         reasons.append(_describe_drift(following.drift))
     return " or ".join(reasons) if reasons else "only on `imgsortd refit`"
+
+
+def _describe_first_fit(rule: RefitRule, facts: FitFacts) -> str:
+    known = facts.n_features + facts.unread
+    if known < rule.min_images:
+        return f"first fit at {rule.min_images:,} pictures, {known:,} so far"
+    if facts.unread:
+        return f"looking at {facts.n_features:,} of {known:,} pictures; sorted when all are seen"
+    return f"all {known:,} pictures are looked at; sorted when {_nothing_comes(rule)}"
+
+
+def _nothing_comes(rule: RefitRule) -> str:
+    return f"none has come for {duration_text(rule.quiet_s)}" if rule.quiet_s else "all are seen"
+
+
+def start_of(maturity: Maturity | None, adopted: Sequence[Adopted], n_features: int) -> Start:
+    """Tell where a fit begins now: no library is held to what less than half of it have shown."""
+    formed = next((fit.n_images for fit in reversed(adopted) if not fit.is_kept), 0)
+    is_held = maturity is not None and not maturity.is_young and n_features < 2 * formed
+    return Start.FORMER if is_held else Start.NOTHING
+
+
+def describe_age(maturity: Maturity, max_churn: float | None) -> str:
+    """Say in a sentence whether a library is young or grown, why, and what comes of it."""
+    if maturity.is_young:
+        then = "the next refit that comes by itself begins from nothing and is not asked about"
+    elif max_churn is None:
+        then = "a refit begins from the clusters in force"
+    else:
+        more = f"more than {100 * max_churn:g} %" if max_churn else "anything"
+        then = f"a refit that changes {more} waits for your word"
+    return f"{maturity.age}: {maturity.why}; {then}"
 
 
 def _describe_drift(drift: Drift) -> str:

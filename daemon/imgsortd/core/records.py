@@ -237,6 +237,9 @@ class MoveResult:
     no_space: bool = False
 
 
+KEPT = "Ward, kept"
+"""A fit's algorithm where the clusters in force go on, moved to the means of their pictures."""
+
 REBUILT = "rebuilt"
 """In place of a digest: clusters known by their folders alone, without features or centers."""
 

@@ -7,7 +7,7 @@ a wrong wall clock nor an mtime in 2099 matters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from imgsortd.core.records import Stamp
@@ -37,6 +37,11 @@ class SettleTracker:
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._watched
+
+    def watched(self) -> Iterator[tuple[bytes, Stamp]]:
+        """Yield the files that are followed, each with the stamp it was last seen with."""
+        for name, watched in self._watched.items():
+            yield name, watched.stamp
 
     def touch(self, name: bytes, stamp: Stamp, now_s: float) -> None:
         """Note an event for a file: its quiet time starts again."""
