@@ -40,10 +40,12 @@ GOOD: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("undo", {"batch": 3, "since_s": None}, {}),
     ("rename", {"cluster_id": 7, "name": ""}, {}),
     ("accept", {"fit_id": 2, "move": True}, {}),
-    ("reject", {"fit_id": 2}, {"move": False}),
+    ("accept", {"fit_id": 2}, {"move": None}),
+    ("reject", {"fit_id": 2}, {"move": None}),
+    ("rollback", {}, {"fit_id": None, "move": None}),
     ("rollback", {"fit_id": None, "move": False}, {}),
-    ("refit", {}, {"n_clusters": None, "dry_run": False, "accept": False}),
-    ("refit", {"n_clusters": 12, "dry_run": True, "accept": True}, {}),
+    ("refit", {}, {"n_clusters": None, "dry_run": False, "accept": False, "keep_files": False}),
+    ("refit", {"n_clusters": 12, "dry_run": True, "accept": True, "keep_files": True}, {}),
 ]
 
 

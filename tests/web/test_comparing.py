@@ -20,7 +20,9 @@ from imgsortd.errors import ProposalError
 from imgsortd.fits import compute_fit, fit_source
 from imgsortd.web.comparing import SAMPLE, compare, history, spread
 from line import Line
-from support import paint_groups
+from support import paint, paint_groups
+
+ORANGE = (170, 150, 30)
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
 def refit(line: Line, n_clusters: int, **how: Any) -> FitSummary:
     fitted = compute_fit(fit_source(line.library), n_clusters, 1)
     basis = line.library.model
-    return settle_fit(line.library, fitted, FitTrigger.REQUEST, basis=basis, **how)
+    return settle_fit(line.library, fitted, FitTrigger.REQUEST, basis=basis, **how).summary
 
 
 def sql(line: Line, statement: str, *values: object) -> list[Any]:
@@ -127,23 +129,74 @@ def test_a_cluster_that_splits_is_shown_with_its_parts(line: Line) -> None:
     assert sample(appears["before"][0]) == sample(appears["after"][0])
 
 
-def test_pictures_that_come_out_of_review_are_shown_where_they_were(line: Line) -> None:
-    fit_id = refit(line, 1).fit_id
-    (first, *_) = files_of(line, 1)
-    sql(line, "UPDATE files SET state = 'review', cluster_id = NULL WHERE id = ?", first)
-    sql(line, "UPDATE proposed_changes SET old_id = NULL, new_id = 2 WHERE file_id = ?", first)
-    sql(line, "DELETE FROM fit_flows")
-    sql(line, "INSERT INTO fit_flows VALUES (?, NULL, 9, 1), (?, 0, 0, 4)", fit_id, fit_id)
-    sql(line, "INSERT INTO clusters(id, first_fit, retired_fit) VALUES (9, ?, ?)", fit_id, fit_id)
-    sql(line, "UPDATE proposed_changes SET new_id = 9 WHERE file_id = ?", first)
+@pytest.fixture
+def reviewed(tmp_path: Path) -> Iterator[Line]:
+    """Return a line with a dozen pictures in review that would be a cluster of their own."""
+    line = Line(tmp_path, clusters={"review_margin": 0.5}, refit={"max_churn": 0})
+    paint_groups(line.config.inbox, 4)
+    line.run()
+    for number in range(12):
+        paint(line.config.inbox / f"odd-{number}.png", ORANGE, seed=500 + number)
+    line.run()
+    assert line.counts()["review"] == 12
+    yield line
+    line.close()
 
-    found = compared(line, fit_id)
+
+def ids_in_review(line: Line) -> set[int]:
+    return {number for (number,) in sql(line, "SELECT id FROM files WHERE state = 'review'")}
+
+
+def test_a_cluster_that_is_all_of_review_has_pictures_on_both_sides(reviewed: Line) -> None:
+    found = compared(reviewed, refit(reviewed, 4).fit_id)
 
     (appears,) = found["changes"]
-    (before,) = appears["before"]
-    assert (before["cluster"], before["folder"], before["files"]) == (None, "_review", 1)
-    assert list(sample(before)) == list(sample(appears["after"][0])) == [first]
-    assert ("_review", "cluster_9") in {(move["old"], move["new"]) for move in found["moves"]}
+    assert appears["line"] == "cluster_3 appears with 12 pictures, all of them from review"
+    (before,), (after,) = appears["before"], appears["after"]
+    assert (before["cluster"], before["folder"], before["files"]) == (None, "_review", 12)
+    assert (after["files"], after["sample"], after["review"]["files"]) == (12, [], 12)
+    assert sample(before) == sample(after["review"])
+    assert len(sample(before)) == SAMPLE
+    assert sample(before).keys() <= ids_in_review(reviewed)
+    (group,) = found["moves"]
+    assert (group["old"], group["new"], group["from_review"]) == ("_review", "cluster_3", True)
+    assert group["total"] == 12
+
+
+def test_those_from_review_are_told_apart_from_those_of_other_clusters(reviewed: Line) -> None:
+    stray = sorted(ids_in_review(reviewed))[:2]
+    sql(reviewed, "UPDATE files SET state = 'sorted', cluster_id = 0 WHERE id IN (?, ?)", *stray)
+
+    found = compared(reviewed, refit(reviewed, 4).fit_id)
+
+    appears = change(found, "appears")
+    assert appears["line"] == "cluster_3 appears with 12 pictures, 10 of them from review"
+    assert sizes(appears["before"]) == [(None, 10), (0, 2)]
+    of_review, of_cluster = appears["before"]
+    (after,) = appears["after"]
+    assert list(sample(of_cluster)) == list(sample(after)) == stray
+    assert (after["files"], after["review"]["files"]) == (12, 10)
+    assert sample(of_review) == sample(after["review"])
+    assert sample(of_review).keys() <= ids_in_review(reviewed)
+    assert {(move["from_review"], move["total"]) for move in found["moves"]} == {
+        (True, 10),
+        (False, 2),
+    }
+
+
+def test_of_very_many_sources_the_smallest_stand_together_and_review_by_itself(line: Line) -> None:
+    fit_id = refit(line, 1).fit_id
+    sql(line, "DELETE FROM fit_flows")
+    flows = [(None, 1), *((number, 100 - number) for number in range(20, 40))]
+    for old, files in flows:
+        sql(line, "INSERT INTO fit_flows VALUES (?, ?, 9, ?)", fit_id, old, files)
+
+    before = change(compared(line, fit_id), "appears")["before"]
+
+    assert sizes(before)[:2] == [(20, 80), (21, 79)]
+    assert sizes(before)[-2:] == [(None, 1), (None, sum(range(61, 70)))]
+    assert [side["is_others"] for side in before] == [False] * 12 + [True]
+    assert before[-1]["folder"] == "9 other folders"
 
 
 def test_the_files_that_would_move_are_counted_by_where_from_and_where_to(line: Line) -> None:

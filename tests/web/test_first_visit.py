@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from chromium import Page
 
+from imgsortd.adapters.store import open_store
 from support import run_cli, tree, wait_until
 from website import GROUPS, Website, running_website
 
@@ -71,6 +72,60 @@ def test_the_grid_grows_while_the_daemon_sorts_and_counts_what_is_on_the_disk(
     assert max(dict(page.run(TILES)).values()) == 11
     assert page.run("window.isStillHere")
     assert sum(sizes(empty).values()) == empty.inbox.status().counts["sorted"] == 29
+
+
+def test_before_the_first_fit_the_grid_counts_what_was_looked_at_picture_by_picture(
+    tmp_path_factory: pytest.TempPathFactory, page: Page
+) -> None:
+    site = Website(tmp_path_factory.mktemp("waiting"), clusters={"min_images": 4})
+    store = open_store(site.config.database)
+    with store.atomic():
+        store.connection.executemany(
+            "INSERT INTO files(src, inode, size_bytes, mtime_ns, seen_at) VALUES (?, 1, 1, 1, 1)",
+            [(b"%d" % number,) for number in range(7)],
+        )
+    site.serve()
+    page.open(f"{site.base}/")
+    page.run("window.isStillHere = true")
+
+    for number in range(4):
+        told = f"Looking at {number} of 7 pictures; sorted when all are seen."
+        page.wait(f"document.querySelector('#clusters p').innerText === '{told}'")
+        with store.atomic():
+            store.connection.execute(
+                "UPDATE files SET sha256 = ? WHERE src = ?", (b"%032d" % number, b"%d" % number)
+            )
+
+    assert page.text("#clusters h2") == "7 pictures so far"
+    assert page.run("window.isStillHere")
+    store.close()
+    site.stop()
+
+
+def test_a_cluster_that_becomes_empty_goes_to_the_fold_at_the_end_and_is_still_found(
+    empty: Website, page: Page
+) -> None:
+    empty.drop_all(6)
+    empty.wait_sorted()
+    number = empty.cluster_of("red")
+    page.open(f"{empty.base}/?sort=name")
+    wait_for_tiles(empty, page)
+    page.wait(LOADED)
+
+    other = empty.target / empty.folder_of("blue")
+    was = empty.target / f"cluster_{number}"
+    for name in empty.names("red"):
+        (was / name).rename(other / name)
+    page.wait("document.querySelector('#empty summary')?.innerText === '1 empty'")
+    assert page.run(f"document.querySelector('#c{number}').closest('details').id") == "empty"
+    assert page.text("#summary") == "24 pictures in 3 clusters, 24 this week"
+
+    page.press("/")
+    page.type(f"cluster_{number}")
+    page.wait("document.querySelector('#empty').open")
+    assert page.text("#found") == "1 cluster found"
+    page.click(f"#c{number} a")
+    page.wait(f"document.querySelector('h1')?.innerText === 'cluster_{number}'")
 
 
 def test_a_click_on_a_cluster_leads_to_all_its_pictures(site: Website, page: Page) -> None:

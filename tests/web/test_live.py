@@ -180,6 +180,29 @@ def test_the_facts_follow_the_library_and_the_daemon(tmp_path: Path) -> None:
     assert (stopped["daemon"], stopped["stamp"]) == ("not running", running["stamp"])
 
 
+def test_each_picture_that_is_read_changes_the_stamp(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    store = open_store(config.database)
+    with store.atomic():
+        store.connection.executemany(
+            "INSERT INTO files(src, inode, size_bytes, mtime_ns, seen_at) VALUES (?, 1, 1, 1, 1)",
+            [(b"%d" % number,) for number in range(5)],
+        )
+    reader = PulseReader(config)
+
+    stamps = [reader.read()["stamp"]]
+    for number in range(5):
+        with store.atomic():
+            store.connection.execute(
+                "UPDATE files SET sha256 = ? WHERE src = ?", (b"%032d" % number, b"%d" % number)
+            )
+        stamps.append(reader.read()["stamp"])
+    store.close()
+    reader.close()
+
+    assert len(set(stamps)) == 6
+
+
 def test_a_database_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     reader = PulseReader(config)

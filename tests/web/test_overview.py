@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import synthetic
 from imgsortd.adapters.store import Store, open_store
 from imgsortd.adapters.store_opening import open_if_there
 from imgsortd.config import Config
 from imgsortd.errors import StoreError
-from imgsortd.web.overview import DAYS, Overview, day_edges
+from imgsortd.web.cluster_facts import DAYS, day_edges
+from imgsortd.web.overview import Overview
 from line import Line
-from support import make_config, paint_groups
+from support import ColourExtractor, make_config, paint_groups
 
 NOON = time.mktime((2026, 7, 15, 12, 0, 0, 0, 0, -1))
 DAY_S = 86_400.0
@@ -78,36 +80,141 @@ def test_the_grid_says_of_each_cluster_what_is_in_it(line: Line) -> None:
     json.dumps(grid).encode()
 
 
+def to_the_center(line: Line, cluster_id: int, center: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Return how far the pictures of a cluster lie from a place, by key, the nearest first."""
+    query = "SELECT DISTINCT sha256 FROM files WHERE cluster_id = ?"
+    hashes = [sha256 for (sha256,) in line.store.connection.execute(query, (cluster_id,))]
+    vectors = line.store.fits.get_features(line.extractor.id, hashes)
+    far = {key.hex()[:8]: float(np.linalg.norm(vectors[key] - center)) for key in hashes}
+    return dict(sorted(far.items(), key=lambda pair: pair[1]))
+
+
+def center_of(line: Line, cluster_id: int) -> np.ndarray[Any, Any]:
+    model = line.store.fits.current()
+    assert model is not None
+    return model.centers[model.cluster_ids.index(cluster_id)]
+
+
+def keys(cluster: dict[str, Any]) -> list[str]:
+    return [key for _, key in cluster["mosaic"]]
+
+
 def test_the_mosaic_is_of_the_four_nearest_and_shows_no_bytes_twice(line: Line) -> None:
     line.put("twin.png", next((line.config.target / "cluster_0").iterdir()).read_bytes())
     line.run()
 
     cluster = by_id(look(line))[0]
 
-    rows = line.store.connection.execute(
-        "SELECT min(id), sha256, min(distance) FROM files WHERE cluster_id = 0 "
-        "AND distance IS NOT NULL GROUP BY sha256 ORDER BY min(distance)"
-    ).fetchall()
-    expected = [sha256.hex()[:8] for _, sha256, _ in rows][:4]
-    assert [key for _, key in cluster["mosaic"]] == expected
-    distances = line.store.connection.execute(
-        "SELECT avg(distance) FROM files WHERE cluster_id = 0"
-    ).fetchone()
-    assert cluster["loose"] == pytest.approx(distances[0], abs=1e-4)
+    far = to_the_center(line, 0, center_of(line, 0))
+    assert keys(cluster) == list(far)[:4]
+    assert cluster["loose"] == pytest.approx(np.mean(list(far.values())), abs=1e-4)
 
 
-def test_pictures_without_a_distance_fill_a_mosaic_up(line: Line) -> None:
-    sql(line, "UPDATE files SET distance = NULL WHERE cluster_id = 0")
-    sql(line, "UPDATE files SET distance = 0.5 WHERE id = (SELECT max(id) FROM files "
-              "WHERE cluster_id = 0)")  # fmt: skip
+def test_the_mosaic_goes_by_the_fit_in_force_and_not_by_the_distances_of_older_ones(
+    line: Line,
+) -> None:
+    paint_groups(line.config.inbox, 8)
+    line.run()
+    before = by_id(look(line))
+    # The next fit has its center where the one picture is that was farthest out.
+    far = to_the_center(line, 0, center_of(line, 0))
+    query = "SELECT sha256 FROM files WHERE cluster_id = 0 AND hex(sha256) LIKE ?"
+    (sha256,) = line.store.connection.execute(query, (f"{list(far)[-1]}%",)).fetchone()
+    center = line.store.fits.get_features(line.extractor.id, [sha256])[sha256]
+    line.fit()
+    sql(line, "UPDATE centers SET vector = ? WHERE cluster_id = 0 AND fit_id = 2",
+        center.astype("<f4").tobytes())  # fmt: skip
+
+    after = by_id(look(line))
+
+    assert keys(before[0]) == list(far)[:4]
+    nearest = to_the_center(line, 0, center)
+    assert keys(after[0]) == list(nearest)[:4] != keys(before[0])
+    assert after[0]["loose"] == pytest.approx(np.mean(list(nearest.values())), abs=1e-4)
+    assert after[0]["loose"] > before[0]["loose"]
+
+
+def test_a_fit_that_comes_into_force_changes_the_mosaics_of_an_overview_that_has_looked(
+    line: Line,
+) -> None:
+    clock = Clock()
+    overview = Overview(clock)
+    look(line, overview)
+    line.fit()
+    sql(line, "UPDATE centers SET vector = (SELECT vector FROM centers WHERE cluster_id = 1 "
+              "AND fit_id = 1) WHERE cluster_id = 0 AND fit_id = 2")  # fmt: skip
+
+    clock.now_s = 3.0
+
+    assert by_id(look(line, overview)) == by_id(look(line))
+
+
+def test_a_cluster_that_is_in_force_no_more_goes_by_the_mean_of_its_pictures(line: Line) -> None:
+    sql(line, "UPDATE clusters SET retired_fit = 1 WHERE id = 1")
+    sql(line, "DELETE FROM centers WHERE cluster_id = 1")
+
+    cluster = by_id(look(line))[1]
+
+    query = "SELECT sha256 FROM files WHERE cluster_id = 1"
+    hashes = [sha256 for (sha256,) in line.store.connection.execute(query)]
+    vectors = line.store.fits.get_features(line.extractor.id, hashes)
+    far = to_the_center(line, 1, np.mean(list(vectors.values()), axis=0))
+    assert keys(cluster) == list(far)[:4]
+
+
+def test_a_picture_that_a_refit_has_moved_is_ranked_though_no_distance_is_stored(
+    line: Line,
+) -> None:
+    expected = by_id(look(line))
+    sql(line, "UPDATE files SET distance = NULL, fit_id = NULL")
+
+    assert by_id(look(line)) == expected
+
+
+def test_pictures_without_features_fill_a_mosaic_up(line: Line) -> None:
+    kept, *lost = list(to_the_center(line, 0, center_of(line, 0)))
+    for key in lost:
+        sql(line, "DELETE FROM features WHERE hex(sha256) LIKE ?", f"{key}%")
 
     cluster = by_id(look(line))[0]
 
-    (nearest,) = line.store.connection.execute(
-        "SELECT id FROM files WHERE cluster_id = 0 AND distance IS NOT NULL"
-    )
     assert len(cluster["mosaic"]) == 4
-    assert cluster["mosaic"][0][0] == nearest[0]
+    assert keys(cluster)[0] == kept
+    numbers = [number for number, _ in cluster["mosaic"][1:]]
+    assert numbers == sorted(numbers)
+
+
+def test_where_there_is_much_to_look_at_a_few_pictures_of_each_are_enough_at_first(
+    tmp_path: Path,
+) -> None:
+    config = make_config(tmp_path)
+    store = open_store(config.database)
+    vectors = np.random.default_rng(0).random((120, 3)).astype(np.float32)
+    synthetic.fill(store, ColourExtractor().id, vectors, range(120))
+    with store.atomic():
+        store.connection.execute("UPDATE files SET cluster_id = id % 2")
+        store.connection.execute(
+            "INSERT INTO fits(extractor_id, is_current, fit_trigger, algorithm, n_clusters, "
+            "n_images, random_state, inertia, fit_s, created_at) "
+            "VALUES (1, 1, 'bootstrap', 'x', 2, 120, 0, 0, 0, 0)"
+        )
+    now_s = [0.0]
+
+    def slow_clock() -> float:
+        now_s[0] += 0.2  # more than half of what a look may take
+        return now_s[0]
+
+    overview, expected = Overview(slow_clock), by_id(Overview().read(config, store))
+    first = by_id(overview.read(config, store))
+    for _ in range(3):
+        now_s[0] += 60
+        later = by_id(overview.read(config, store))
+    store.close()
+
+    assert first[0] == expected[0]
+    assert len(first[1]["mosaic"]) == 4
+    assert first[1]["loose"] != expected[1]["loose"]
+    assert later == expected
 
 
 def test_what_came_is_counted_by_the_day_on_which_it_found_its_place(line: Line) -> None:
@@ -183,6 +290,7 @@ def test_pictures_that_change_places_are_seen_though_no_count_has_changed(line: 
     overview = Overview(clock)
     before = look(line, overview)
     sql(line, "UPDATE files SET cluster_id = 1 - cluster_id WHERE cluster_id IN (0, 1)")
+    sql(line, "UPDATE centers SET cluster_id = 1 - cluster_id WHERE cluster_id IN (0, 1)")
     sql(line, "INSERT INTO pins SELECT sha256, cluster_id, 1 FROM files WHERE cluster_id < 2")
 
     clock.now_s = 3.0
@@ -301,13 +409,13 @@ def test_100_000_pictures_are_counted_right(tmp_path: Path) -> None:
 
     (since,) = day_edges(NOON)[:1]
     rows = store.connection.execute(
-        "SELECT cluster_id, count(*), avg(distance), sum(done_at >= ?) FROM files "
+        "SELECT cluster_id, count(*), sum(done_at >= ?) FROM files "
         "GROUP BY cluster_id ORDER BY cluster_id",
         (since,),
     ).fetchall()
     store.close()
-    found = [(one["id"], one["files"], one["loose"], sum(one["days"])) for one in grid["clusters"]]
-    assert found == [(number, n, round(mean, 4), came) for number, n, mean, came in rows]
+    found = [(one["id"], one["files"], sum(one["days"])) for one in grid["clusters"]]
+    assert found == rows
 
 
 def test_the_readers_of_the_page_load_no_network_and_no_fit() -> None:

@@ -58,6 +58,100 @@ def test_the_grid_says_how_many_pictures_the_first_fit_waits_for(tmp_path: Path)
     assert "First fit at 12 pictures, 0 so far." in shown.text
 
 
+def test_before_the_first_fit_the_grid_says_how_far_the_daemon_is_with_looking(
+    tmp_path: Path,
+) -> None:
+    line = Line(tmp_path, clusters={"n_clusters": 3, "min_images": 6})
+    paint_groups(line.config.inbox, 4)
+    line.process(line.read()[:8])
+    web = open_web(line.config)
+
+    shown = [page(web, path).text for path in ("/", "/parts/clusters", "/refits", "/status")]
+
+    told = "Looking at 8 of 12 pictures; sorted when all are seen."
+    assert [told in text for text in shown] == [True] * 4
+    assert "12 pictures so far" in shown[0]
+    line.close()
+
+
+def test_where_clusters_were_made_of_folders_the_grid_still_says_what_the_first_fit_waits_for(
+    tmp_path: Path,
+) -> None:
+    line = Line(tmp_path)
+    paint_groups(line.config.inbox, 4)
+    line.run()
+    with line.store.atomic():
+        line.store.connection.execute("UPDATE fits SET fit_trigger = 'rebuild'")
+
+    shown = page(open_web(line.config), "/")
+
+    assert "12 pictures in 3 clusters, 12 this week. All 12 pictures are looked at" in shown.text
+    line.close()
+
+
+@pytest.mark.parametrize("path", ["/status", "/refits"])
+def test_it_is_said_whether_the_library_is_young_and_what_comes_of_it(
+    path: str, shelf: Line, tmp_path: Path
+) -> None:
+    with_a_fit = page(open_web(shelf.config), path).text
+    without = page(make_web(tmp_path), path).text
+
+    assert "The library is young: no two refits in a row have" in with_a_fit
+    assert (
+        "the next refit that comes by itself begins from nothing and is not asked about."
+        in with_a_fit
+    )
+    assert "The library is" not in without
+
+
+def empty_some(line: Line, *numbers: int) -> None:
+    """Let every picture of some clusters be in cluster 0."""
+    with line.store.atomic():
+        for number in numbers:
+            line.store.connection.execute(
+                "UPDATE files SET cluster_id = 0 WHERE cluster_id = ?", (number,)
+            )
+
+
+@pytest.mark.parametrize("order", ["size", "newest", "loosest", "name"])
+@pytest.mark.parametrize("path", ["/", "/parts/clusters"])
+def test_clusters_without_a_picture_are_in_a_fold_at_the_end_whatever_the_order(
+    tmp_path: Path, path: str, order: str
+) -> None:
+    line = Line(tmp_path)
+    paint_groups(line.config.inbox, 4)
+    line.run()
+    empty_some(line, 1, 2)
+    with line.store.atomic():
+        line.store.hands.name_cluster(
+            1, b"A name that comes first", "A name that comes first", None
+        )
+
+    shown = page(open_web(line.config), f"{path}?sort={order}")
+
+    places = [attributes["id"] for tag, attributes in shown.tags if tag in ("li", "details")
+              and "id" in attributes]  # fmt: skip
+    assert places == ["c0", "empty", "c1", "c2"]
+    assert "2 empty" in shown.text
+    assert "12 pictures in 1 cluster" in shown.text
+    assert len(shown.images()) == 4
+    line.close()
+
+
+def test_where_all_clusters_are_empty_there_is_the_fold_alone(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    paint_groups(line.config.inbox, 4)
+    line.run()
+    with line.store.atomic():
+        line.store.connection.execute("UPDATE files SET cluster_id = NULL, state = 'gone'")
+
+    shown = page(open_web(line.config), "/")
+
+    assert "No picture yet" in shown.text
+    assert "3 empty" in shown.text
+    line.close()
+
+
 def test_each_cluster_has_a_tile_with_four_pictures_its_size_and_its_week(shelf: Line) -> None:
     shown = page(open_web(shelf.config), "/")
 
@@ -72,7 +166,10 @@ def test_the_grid_comes_in_the_order_that_was_asked_for(tmp_path: Path) -> None:
     line.run()
     with line.store.atomic():
         connection = line.store.connection
-        connection.execute("UPDATE files SET distance = 0.9 WHERE cluster_id = 1")
+        connection.execute(
+            "UPDATE centers SET vector = (SELECT vector FROM centers WHERE cluster_id = 2) "
+            "WHERE cluster_id = 1"
+        )
         connection.execute("UPDATE files SET done_at = done_at + 60 WHERE cluster_id = 2")
     web = open_web(line.config)
 
@@ -160,6 +257,17 @@ def test_the_first_answer_of_a_large_grid_holds_what_a_window_shows(tmp_path: Pa
     web = make_web(tmp_path)
     store = open_store(web.config.database)
     with store.atomic():
+        store.connection.execute(
+            "INSERT INTO extractors(weights_digest, layer, dims) VALUES ('x', 'pool5', 2)"
+        )
+        store.connection.execute(
+            "INSERT INTO fits(extractor_id, is_current, fit_trigger, algorithm, n_clusters, "
+            "n_images, random_state, inertia, fit_s, created_at) "
+            "VALUES (1, 1, 'bootstrap', 'x', 105, 100, 0, 0, 0, 0)"
+        )
+        store.connection.executemany(
+            "INSERT INTO clusters(id, first_fit) VALUES (?, 1)", [(n,) for n in range(-5, 0)]
+        )
         store.connection.executemany(
             "INSERT INTO files(src, inode, size_bytes, mtime_ns, state, cluster_id, dst, seen_at) "
             "VALUES (?, 1, 1, 1, 'sorted', ?, ?, 0)",
@@ -167,9 +275,10 @@ def test_the_first_answer_of_a_large_grid_holds_what_a_window_shows(tmp_path: Pa
         )
     store.close()
 
-    first, whole, part = web.get("/"), web.get("/?all=1"), web.get("/parts/clusters")
+    first, whole, part = web.get("/"), web.get("/?all=1"), web.get("/parts/clusters?from=24")
 
-    assert [answer.text.count('class="tile"') for answer in (first, whole, part)] == [24, 100, 100]
+    assert [answer.text.count('class="tile"') for answer in (first, whole, part)] == [24, 100, 76]
+    assert ["5 empty" in answer.text for answer in (first, whole, part)] == [False, True, True]
     assert "Show all 100 clusters" in first.text
     assert "Show all" not in whole.text
 

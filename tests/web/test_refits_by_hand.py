@@ -8,7 +8,7 @@ import pytest
 from chromium import Page
 
 from imgsortd.adapters.store_proposals import KeptFit
-from support import BLUE, GREEN, RED, tree, wait_until
+from support import BLUE, GREEN, RED, run_cli, tree, wait_until
 from website import Website, running_website
 
 pytestmark = pytest.mark.timeout(600)  # Chromium may have to be fetched
@@ -29,13 +29,14 @@ LOADED = """
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
     """Return a website with a proposal that waits: fit 2."""
     clusters = {"n_clusters": 3, "min_images": 36}
-    refit = {"max_churn": 0.1, "growth": 1}
     folder = tmp_path_factory.mktemp("site")
-    with running_website(folder, 0, clusters=clusters, refit=refit) as site:
+    with running_website(folder, 0, clusters=clusters, refit={"max_churn": 0.1}) as site:
         for colours in (PALE, BRIGHT):
             for group, colour in colours.items():
                 site.drop(group, 12, colour)
             site.wait_sorted()
+        done = run_cli("refit", "-c", folder / "config.yaml")
+        assert done.returncode == 0, done.stdout + done.stderr
         wait_until(lambda: site.inbox.status().proposal is not None, what="a proposal")
         yield site
 
@@ -65,7 +66,6 @@ def test_a_proposal_stands_side_by_side_is_accepted_with_its_moves_and_taken_bac
     assert page.text("#waiting .side p") == "Now"
     assert page.text("[data-count=refits]") == "1"
 
-    page.click("[name=move]")
     page.click("[data-ask=accept]")
     say(page, "Fit 2 is in force; ")
     page.wait(f"!({TITLE})")
@@ -76,13 +76,28 @@ def test_a_proposal_stands_side_by_side_is_accepted_with_its_moves_and_taken_bac
     page.wait("document.querySelector('[data-count=refits]').innerText === ''")
 
     page.click(".said .button")
-    say(page, "The files are back where they were")
+    say(page, "Fit 1 is in force again; the files are back where they were")
+    page.wait("!document.querySelector('[data-ask=rollback]')")
     assert places(site) == before
+    assert fits(site)[1].in_force
+
+
+def test_the_way_back_to_the_former_fit_takes_the_files_along(site: Website, page: Page) -> None:
+    before = places(site)
+    page.open(f"{site.base}/refits")
+    page.wait(LOADED)
+    page.click("[data-ask=accept]")
+    say(page, "Fit 2 is in force; ")
+    page.wait("document.querySelector('[data-ask=rollback]')")
+    assert places(site) != before
+    assert page.text("[data-ask=rollback]") == "Return to fit 1, files too"
 
     page.click("[data-ask=rollback]")
-    say(page, "Fit 1 is in force again")
+    say(page, "Fit 1 is in force again; ")
     page.wait("!document.querySelector('[data-ask=rollback]')")
+
     assert fits(site)[1].in_force
+    assert places(site) == before
 
 
 def test_a_rejected_proposal_changes_nothing_and_another_fit_can_be_asked_for(
@@ -102,7 +117,9 @@ def test_a_rejected_proposal_changes_nothing_and_another_fit_can_be_asked_for(
     say(page, "Fit 3 changes much and waits for your word")
     page.wait(f"({TITLE}) === 'Fit 3 waits for your word'")
     page.press("a")
-    page.press("Enter")
+    assert page.run("document.activeElement.dataset.ask") == "accept"
+    page.click("[name=keep]")
+    page.click("[data-ask=accept]")
     say(page, "Fit 3 is in force")
 
     assert fits(site)[3].in_force

@@ -57,24 +57,54 @@ def chunks(wall: Wall, line: Line, order: Order, limit: int) -> Iterator[dict[st
             return
 
 
-def by_distance_to_the_mean(line: Line) -> list[int]:
+def by_distance_to_the_middle(line: Line, middle: str = "center") -> list[int]:
+    """Return cluster 0's pictures by their distance to its center, or to their mean."""
+    model = line.store.fits.current()
+    assert model is not None
+    center = model.centers[model.cluster_ids.index(0)] if middle == "center" else None
     rows = sql(line, "SELECT id, sha256 FROM files WHERE cluster_id = 0 ORDER BY id")
     found = line.store.fits.get_features(line.extractor.id, [sha256 for _, sha256 in rows])
     vectors = np.stack([found[sha256] for _, sha256 in rows])
-    distances = np.linalg.norm(vectors - vectors.mean(axis=0), axis=1)
+    center = vectors.mean(axis=0) if center is None else center
+    distances = np.linalg.norm(vectors - center, axis=1)
     return [rows[row][0] for row in np.argsort(distances, kind="stable")]
 
 
-def test_the_nearest_to_the_middle_of_the_cluster_as_it_is_now_comes_first(
-    line: Line, wall: Wall
-) -> None:
+def test_the_nearest_to_the_center_of_the_cluster_comes_first(line: Line, wall: Wall) -> None:
     sql(line, "UPDATE files SET cluster_id = 0 WHERE id = (SELECT min(id) FROM files "
               "WHERE cluster_id = 1)")  # fmt: skip
 
     chunk = wall.pictures(line.store, 0)
 
-    assert ids(chunk) == by_distance_to_the_mean(line)
+    assert ids(chunk) == by_distance_to_the_middle(line)
     assert (chunk["total"], chunk["next"]) == (7, None)
+    assert ids(chunk) != by_distance_to_the_middle(line, "mean")
+
+
+def test_another_fit_in_force_gives_another_order_though_the_pictures_are_the_same(
+    line: Line, wall: Wall
+) -> None:
+    before = ids(wall.pictures(line.store, 0))
+    line.fit()
+    (far,) = sql(line, "SELECT vector FROM features WHERE sha256 = (SELECT sha256 FROM files "
+                       "WHERE id = ?)", before[-1])[0]  # fmt: skip
+    center = np.frombuffer(far, np.float16).astype("<f4")
+    sql(line, "UPDATE centers SET vector = ? WHERE cluster_id = 0 AND fit_id = 2", center.tobytes())
+
+    after = ids(wall.pictures(line.store, 0))
+
+    assert after == by_distance_to_the_middle(line)
+    assert (after[0], set(after)) == (before[-1], set(before))
+
+
+def test_a_cluster_that_is_in_force_no_more_goes_by_the_mean_of_its_pictures(
+    line: Line, wall: Wall
+) -> None:
+    expected = by_distance_to_the_middle(line, "mean")
+    sql(line, "UPDATE clusters SET retired_fit = 1 WHERE id = 0")
+    sql(line, "DELETE FROM centers WHERE cluster_id = 0")
+
+    assert ids(wall.pictures(line.store, 0)) == expected
 
 
 def test_a_picture_is_told_with_its_size_its_name_and_its_pin(line: Line, wall: Wall) -> None:
@@ -139,7 +169,7 @@ def test_a_large_cluster_has_the_same_order_as_if_it_were_read_at_once(
 
 
 def test_pictures_without_features_come_last(line: Line, wall: Wall) -> None:
-    near = by_distance_to_the_mean(line)
+    near = by_distance_to_the_middle(line)
     sql(line, "DELETE FROM features WHERE sha256 IN (SELECT sha256 FROM files WHERE id IN (?, ?))",
         *near[:2])  # fmt: skip
 
@@ -183,14 +213,14 @@ def test_only_a_few_orders_are_kept_and_one_that_fell_out_is_made_anew(
 
     rest = wall.pictures(line.store, 0, after=first["next"])
 
-    assert ids(first) + ids(rest) == by_distance_to_the_mean(line)
+    assert ids(first) + ids(rest) == by_distance_to_the_middle(line)
 
 
 def test_a_new_order_is_made_when_the_pictures_are_others(line: Line, wall: Wall) -> None:
     wall.pictures(line.store, 0)
     sql(line, "UPDATE files SET cluster_id = 1 - cluster_id WHERE cluster_id < 2")
 
-    assert ids(wall.pictures(line.store, 0)) == by_distance_to_the_mean(line)
+    assert ids(wall.pictures(line.store, 0)) == by_distance_to_the_middle(line)
 
 
 @pytest.mark.parametrize("order", list(Order))

@@ -75,18 +75,20 @@ class _RenameBody(_Body):
 
 class _DecisionBody(_Body):
     fit_id: Row
-    move: bool = False
+    move: bool | None = None
+    """Whether files follow; None for what the configuration says."""
 
 
 class _RollbackBody(_Body):
     fit_id: None = None
-    move: bool = False
+    move: bool | None = None
 
 
 class _RefitBody(_Body):
     n_clusters: Annotated[int, Field(ge=1, le=10_000)] | None = None
     dry_run: bool = False
     accept: bool = False
+    keep_files: bool = False
 
 
 VERBS: dict[str, type[_Body]] = {

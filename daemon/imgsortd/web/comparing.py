@@ -74,13 +74,14 @@ def compare(_config: Config, store: Store, fit_id: int) -> dict[str, Any]:
         {
             "old": names.folder(old),
             "new": names.folder(new),
+            "from_review": old is None,
             "total": len(ids),
             "sample": spread(ids),
         }
         for (old, new), ids in by_size[:_GROUPS]
     ]
     sides = [side for change in changes for end in ("before", "after") for side in change[end]]
-    _with_keys(rows, [*sides, *groups])
+    _with_keys(rows, [*sides, *(side["review"] for side in sides), *groups])
     return {
         "fit": _fit(fit, rows.rolls_back()),
         "churn": fit.churn,
@@ -120,9 +121,13 @@ class _Pictures:
         self._rows, self._moves = rows, moves
         self._leaving: dict[int | None, list[Ints]] = defaultdict(list)
         self._coming: dict[int, list[Ints]] = defaultdict(list)
+        self._from_review: dict[int, Ints] = {}
         for (old, new), ids in moves.items():
             self._leaving[old].append(ids)
-            self._coming[new].append(ids)
+            if old is None:
+                self._from_review[new] = ids
+            else:
+                self._coming[new].append(ids)
         self._now: dict[int, Ints] = {}
 
     def before(self, cluster_id: int) -> Ints:
@@ -139,8 +144,12 @@ class _Pictures:
         return np.setdiff1d(self.before(new), np.concatenate([_NONE, *self._leaving[old]]))
 
     def after(self, cluster_id: int) -> Ints:
-        """Return those that it would have: first those that stay, then those that come."""
+        """Return those that it would have, but those from review: first those that stay."""
         return np.concatenate([self.going(cluster_id, cluster_id), *self._coming[cluster_id]])
+
+    def from_review(self, cluster_id: int) -> Ints:
+        """Return those that it would have from review."""
+        return self._from_review.get(cluster_id, _NONE)
 
 
 class _NoPictures(_Pictures):
@@ -165,11 +174,12 @@ class _Sides:
         """Describe a change as plain values; the samples are ids yet."""
         own, pictures = change.cluster_id, self._pictures
         before = [self._side(own, change.before, pictures.before(own))]
-        after = [self._side(own, change.after, pictures.after(own))]
+        after = [self._side(own, change.after, pictures.after(own), change.from_review)]
         if change.change is Change.APPEARS:
-            before = self._from(own, _largest(self._sources[own]))
+            before = self._from(own, self._sources[own])
         elif change.change is Change.MERGES:
-            before = self._from(own, change.parts)
+            review = [(None, change.from_review)] if change.from_review else []
+            before = self._from(own, [*change.parts, *review])
         elif change.change is Change.VANISHES:
             after = self._to(own, _largest(self._ends[own]))
         elif change.change is Change.SPLITS:
@@ -182,13 +192,35 @@ class _Sides:
         }
 
     def _from(self, own: int, parts: Iterable[tuple[int | None, int]]) -> list[dict[str, Any]]:
-        return [self._side(old, files, self._pictures.going(old, own)) for old, files in parts]
+        """Return a side for each of the largest sources, and for review; one for all others."""
+        shown = sorted(parts, key=lambda part: (part[0] is not None, -part[1]))
+        others = shown[_SIDES:]
+        shown = sorted(shown[:_SIDES], key=lambda part: -part[1])
+        sides = [self._side(old, files, self._pictures.going(old, own)) for old, files in shown]
+        if others:
+            ids = np.concatenate([self._pictures.going(old, own) for old, _ in others])
+            side = self._side(None, sum(files for _, files in others), ids)
+            sides.append({**side, "folder": f"{len(others)} other folders", "is_others": True})
+        return sides
 
     def _to(self, own: int, parts: Iterable[tuple[int, int]]) -> list[dict[str, Any]]:
         return [self._side(new, files, self._pictures.going(own, new)) for new, files in parts]
 
-    def _side(self, cluster_id: int | None, files: int, ids: Ints) -> dict[str, Any]:
-        return {**self._names.place(cluster_id), "files": files, "sample": spread(ids)}
+    def _side(
+        self, cluster_id: int | None, files: int, ids: Ints, from_review: int = 0
+    ) -> dict[str, Any]:
+        """Describe a cluster, or review where it is None.
+
+        ``review`` are those of its files that come from there: ``sample`` is of the others.
+        """
+        coming = _NONE if cluster_id is None else self._pictures.from_review(cluster_id)
+        return {
+            **self._names.place(cluster_id),
+            "files": files,
+            "sample": spread(ids),
+            "is_others": False,
+            "review": {"files": from_review, "sample": spread(coming if from_review else _NONE)},
+        }
 
 
 def _largest(parts: Iterable[tuple[_Id, int]]) -> list[tuple[_Id, int]]:

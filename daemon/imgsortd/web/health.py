@@ -43,6 +43,7 @@ def read_health(config: Config) -> dict[str, Any]:
             ]
     return {
         **report,
+        "fit": report["last_fit"] and report["last_fit"]["fit_id"],
         "rate": rate,
         "set_aside": set_aside,
         "set_aside_total": report["counts"]["set_aside"],

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock
@@ -20,32 +19,25 @@ from imgsortd.config import Config
 from imgsortd.core.records import FileState
 from imgsortd.core.routing import REVIEW_FOLDER, SET_ASIDE_FOLDER
 from imgsortd.outlook import look_ahead
-from imgsortd.web.plain import key_of, shown
+from imgsortd.web.cluster_facts import Facts, Middles, day_edges, look_at
+from imgsortd.web.plain import shown
 
-DAYS = 28
 WEEK = 7
-MOSAIC = 4
 _LEAST_S = 0.2
 _COST = 20
 """Looks take a twentieth of the time at most, however large the library."""
 _LATEST_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What takes a look at each picture of a cluster."""
-
-    days: tuple[int, ...]
-    newest: float | None
-    loose: float | None
-    mosaic: tuple[tuple[int, str], ...]
+_LONGEST_S = 0.25
+"""Where there is more to look at than this, a look goes on at the next time."""
+SAMPLE, FIRST_SAMPLE = 2000, 24
+"""Pictures of a cluster that are looked at; so few where there is no time for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
     """Facts, and when and of what state of the database they are."""
 
-    facts: _Facts
+    facts: Facts
     key: tuple[object, ...]
     changes: tuple[object, ...]
     at_s: float
@@ -114,6 +106,16 @@ class Overview:
         del found["mosaic"]
         return found
 
+    def mosaics(self, store: Store, cluster_ids: Iterable[int]) -> dict[int, list[list[object]]]:
+        """Return the mosaic of each of these clusters, as in :meth:`read`; empty of others."""
+        with self._lock:
+            self._look(store, _State(store))
+            looks = {number: self._looks.get(number) for number in cluster_ids}
+        return {
+            number: [] if look is None else [list(picture) for picture in look.facts.mosaic]
+            for number, look in looks.items()
+        }
+
     def _read(self, config: Config, store: Store) -> dict[str, Any]:
         with self._lock:
             state = _State(store)
@@ -152,20 +154,29 @@ class Overview:
         is_time = started >= self._next_s or edges != self._edges
         self._edges = edges
         rows = WebRows(store.connection)
-        looks: dict[int, _Look] = {}
-        has_looked = False
-        for number in state.lines:
-            key = (edges[-1], *(state.sizes[one][number] for one in _PLACED))
+        self._looks = {n: look for n, look in self._looks.items() if n in state.lines}
+        middles: Middles | None = None
+        for number in sorted(state.lines, key=self._last_looked):  # so that none is forgotten
+            files = state.files(number)
+            key = (edges[-1], state.fit, *(state.sizes[one][number] for one in _PLACED))
             look = self._looks.get(number)
-            if look is None or (is_time and self._is_stale(look, key, state.changes, started)):
-                look = _Look(_facts(rows, number, edges), key, state.changes, started)
-                has_looked = True
-            looks[number] = look
-        self._looks = looks
+            has_room = self._clock() - started < _LONGEST_S
+            is_due = is_time and has_room
+            if look is None or (is_due and self._is_stale(look, key, state.changes, started)):
+                middles = middles or Middles(rows)
+                # What is new is there at once; a few of its pictures are enough until later.
+                sample = SAMPLE if has_room else FIRST_SAMPLE
+                facts = look_at(rows, number, edges, middles, sample)
+                is_whole = files <= sample or has_room
+                self._looks[number] = _Look(facts, key if is_whole else (), state.changes, started)
         self._look_at_folders(rows, state, started, is_time=is_time)
-        if has_looked:
+        if middles is not None:
             ended = self._clock()
             self._next_s = ended + max(_LEAST_S, _COST * (ended - started))
+
+    def _last_looked(self, cluster_id: int) -> float:
+        look = self._looks.get(cluster_id)
+        return look.at_s if look is not None and look.key else float("-inf")
 
     def _is_stale(
         self,
@@ -220,6 +231,7 @@ class _State:
         with nullcontext() if is_one else store.snapshot():
             groups = file_groups(store.connection)
             lines = rows.clusters()
+            self.fit = rows.fit_in_force()
             self.changes = rows.last_changes()
         self.by_state = Counter[str]()
         self.sizes: dict[str, Counter[int]] = {state: Counter() for state in _PLACED}
@@ -251,29 +263,6 @@ class _State:
         for number in set().union(*self.sizes.values()) - found.keys():
             found[number] = ClusterLine(number, None, is_retired=True)
         return dict(sorted(found.items()))
-
-
-def day_edges(now: float) -> tuple[float, ...]:
-    """Return when each of the last 28 local days began, the oldest first, in Unix seconds."""
-    today = time.localtime(now)
-    return tuple(
-        # mktime puts right what is no day of a month, and knows days of 23 and 25 hours.
-        time.mktime((today.tm_year, today.tm_mon, today.tm_mday - back, 0, 0, 0, 0, 0, -1))
-        for back in range(DAYS - 1, -1, -1)
-    )
-
-
-def _facts(rows: WebRows, cluster_id: int, edges: tuple[float, ...]) -> _Facts:
-    shape = rows.shape(cluster_id)
-    days = Counter(
-        bisect_right(edges, came) - 1 for came in rows.arrivals(cluster_id, since=edges[0])
-    )
-    return _Facts(
-        days=tuple(days[day] for day in range(DAYS)),
-        newest=None if shape.newest is None else round(shape.newest, 3),
-        loose=None if shape.mean_distance is None else round(shape.mean_distance, 4),
-        mosaic=tuple((number, key_of(sha)) for number, sha in rows.nearest(cluster_id, MOSAIC)),
-    )
 
 
 def _nothing(config: Config) -> dict[str, Any]:

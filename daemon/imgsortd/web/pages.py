@@ -105,7 +105,7 @@ def part_clusters(request: Request) -> HTMLResponse:
     summary = _fill("summary.html", **(grid := _grid(site, request)))
     start = request.query_params.get("from", "0")
     if start.isascii() and start.isdecimal() and len(start) < _MOST_DIGITS:
-        grid["grid"]["clusters"] = grid["grid"]["clusters"][int(start) :]
+        grid["tiles"] = grid["tiles"][int(start) :]
     tiles = _fill("tiles.html", **grid, most=None)
     return HTMLResponse(
         f'<p class="quiet" id="summary">{summary}</p><div id="clusters">{tiles}</div>'
@@ -120,7 +120,10 @@ def _grid(site: Site, request: Request) -> dict[str, Any]:
     by_name = sorted(grid["clusters"], key=lambda one: (_natural(one["folder"]), one["id"]))
     placed = [{**one, "place": place} for place, one in enumerate(by_name)]
     return {
-        "grid": {**grid, "clusters": sorted(placed, key=_ORDER_BY[order])},
+        "grid": grid,
+        "tiles": sorted((one for one in placed if one["files"]), key=_ORDER_BY[order]),
+        "empty": [one for one in placed if not one["files"]],
+        "waits_for": _first_fit(grid["next_fit"]),
         "total": sum(cluster["files"] for cluster in grid["clusters"]),
         "week": sum(cluster["week"] for cluster in grid["clusters"]),
         "orders": _ORDERS.items(),
@@ -150,10 +153,23 @@ def _nothing(grid: dict[str, Any]) -> dict[str, str]:
     return {"title": title, "text": _next_fit(grid["next_fit"])}
 
 
+_OF_THE_FIRST = ("first ", "looking ", "all ")  # what core/lifecycle.py says before it
+
+
 def _next_fit(text: str) -> str:
     """Make a sentence of what triggers the next fit, without a terminal's quotes."""
     text = text.replace("`", "")
-    return f"{text.capitalize() if text.startswith('first') else f'Next fit {text}'}."
+    return _first_fit(text) or f"Next fit {text}."
+
+
+def _first_fit(text: str) -> str:
+    """Make a sentence of what the first fit waits for; empty where there was one."""
+    return f"{text[0].upper()}{text[1:]}." if text.startswith(_OF_THE_FIRST) else ""
+
+
+def _age(text: str) -> str:
+    """Make a sentence of whether the library is young or grown; empty before the first fit."""
+    return f"The library is {text}." if text else ""
 
 
 def cluster(request: Request) -> HTMLResponse:
@@ -200,8 +216,14 @@ def _refits(site: Site) -> dict[str, Any]:
         if store is not None and waiting is not None:
             proposal = comparing.compare(site.config, store, waiting)
         record = None if store is None else store.records.current_record()
-        next_fit = _next_fit(look_ahead(site.config, store, record).text)
-    return {"proposal": proposal, "history": kept["history"], "next_fit": next_fit}
+        outlook = look_ahead(site.config, store, record)
+    return {
+        "proposal": proposal,
+        "history": kept["history"],
+        "next_fit": _next_fit(outlook.text),
+        "age": _age(outlook.age_text),
+        "is_kept_in_place": site.config.refit.move_sorted is False,
+    }
 
 
 def status(request: Request) -> HTMLResponse:
@@ -217,7 +239,9 @@ def part_status(request: Request) -> HTMLResponse:
 def _status(site: Site) -> dict[str, Any]:
     state = health.read_health(site.config)
     next_fit = _next_fit(state["next_fit"])
-    return {"status": state, "counts": _COUNTS, "live": in_words(state), "next_fit": next_fit}
+    age = _age(state["age_text"])
+    live = in_words(state)
+    return {"status": state, "counts": _COUNTS, "live": live, "next_fit": next_fit, "age": age}
 
 
 def login_form(request: Request, failed: bool) -> HTMLResponse:

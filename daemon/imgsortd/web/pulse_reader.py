@@ -103,10 +103,13 @@ def _facts(store: Store) -> dict[str, Any]:
 
 
 def _stamp(store: Store, waiting: int | None) -> str:
-    """Name the state of the clusters: another where files, fits or names are others."""
+    """Name the state of the clusters: another where files, fits or names are others, or read."""
     connection = store.connection
     parts = (
-        sorted((g.state, g.cluster_id or -1, g.files) for g in file_groups(connection)),
+        sorted(
+            (g.state, -1 if g.cluster_id is None else g.cluster_id, g.is_read, g.files)
+            for g in file_groups(connection)
+        ),
         connection.execute(
             "SELECT (SELECT max(id) FROM moves), (SELECT max(done_at) FROM files), "
             "(SELECT max(id) FROM fits WHERE is_current = 1)"

@@ -14,7 +14,7 @@ from imgsortd.core.review import nearest_clusters
 from imgsortd.core.routing import center_distances
 from imgsortd.overlay import with_pins
 from imgsortd.web.names import ShownNames
-from imgsortd.web.overview import MOSAIC
+from imgsortd.web.overview import Overview
 from imgsortd.web.plain import key_of, shown, shown_text
 
 DEFAULT_PICTURES, MOST_PICTURES = 50, 200
@@ -25,9 +25,15 @@ class ReviewQueue:
     """Keeps the model that pictures are routed by until the fit or the pins are others.
 
     It may be used by several threads.
+
+    Parameters
+    ----------
+    overview
+        Tells the mosaics of the clusters; None for one of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, overview: Overview | None = None) -> None:
+        self._overview = overview or Overview()
         self._lock = Lock()
         self._of: tuple[object, ...] | None = None
         self._model: Model | None = None
@@ -56,17 +62,15 @@ class ReviewQueue:
         shown_now = [pictures[file_id] for file_id in ids if file_id in pictures]
         return {
             "total": count_to_review(store),
-            "pictures": self._with_likeliest(store, rows, shown_now),
+            "pictures": self._with_likeliest(store, shown_now),
             "next": ids[-1] if len(found) > limit else None,
         }
 
-    def _with_likeliest(
-        self, store: Store, rows: WebRows, pictures: Sequence[PictureRow]
-    ) -> list[dict[str, Any]]:
+    def _with_likeliest(self, store: Store, pictures: Sequence[PictureRow]) -> list[dict[str, Any]]:
         likeliest = self._likeliest(store, pictures)
         names = ShownNames(store)
         clusters = {number for near in likeliest.values() for number, _ in near}
-        mosaics = {number: _mosaic(rows, number) for number in clusters}
+        mosaics = self._overview.mosaics(store, clusters) if clusters else {}
         return [
             {
                 "id": picture.file_id,
@@ -107,10 +111,8 @@ class ReviewQueue:
 
     def _routing_model(self, store: Store) -> Model | None:
         """Return the fit in force with its pins; None before the first one."""
-        record = store.records.current_record()
-        # A database that was made anew numbers its fits from 1 again.
-        fit = None if record is None else (record.fit_id, record.created_at)
-        of = (fit, WebRows(store.connection).pins_state())
+        rows = WebRows(store.connection)
+        of = (rows.fit_in_force(), rows.pins_state())
         with self._lock:
             if of != self._of:
                 model = store.fits.current()
@@ -122,7 +124,3 @@ class ReviewQueue:
 def count_to_review(store: Store) -> int:
     """Count the pictures in review that wait for a person's word."""
     return store.files.counts().review - ReviewRows(store.connection).count_kept()
-
-
-def _mosaic(rows: WebRows, cluster_id: int) -> list[list[object]]:
-    return [[file_id, key_of(sha256)] for file_id, sha256 in rows.nearest(cluster_id, MOSAIC)]

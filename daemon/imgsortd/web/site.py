@@ -66,7 +66,7 @@ class Site:
         self.pictures = Pictures(config, self._cache)
         self.overview = Overview()
         self.wall = Wall(self.overview, self._cache.sizes)
-        self.review = ReviewQueue()
+        self.review = ReviewQueue(self.overview)
         self.pulse = Pulse(PulseReader(config))
         self.attempts = Attempts()
         self._is_stopped = False

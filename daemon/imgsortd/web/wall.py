@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from imgsortd.adapters.store import Store
-from imgsortd.adapters.store_web import Place, WebRows
-from imgsortd.core.records import ExtractorId
+from imgsortd.adapters.store_web import Member, Place, WebRows
+from imgsortd.core.records import ExtractorId, Vectors
 from imgsortd.errors import CursorError, FindError
+from imgsortd.web.middle import distances_to_middle
 from imgsortd.web.overview import Overview
 from imgsortd.web.plain import key_of, shown
 
 DEFAULT_PICTURES, MOST_PICTURES = 2000, 5000
-_AT_ONCE_BYTES = 2**26
 _KEPT = 4  # orders of so many clusters, 8 bytes a picture
 _NEAR = re.compile(r"n([0-9a-f]{16})-([0-9]{1,15})")
 _NEW = re.compile(r"w([0-9a-f]{16})-([0-9]{1,15})")
@@ -36,7 +36,7 @@ SizesOf = Callable[[Iterable[bytes]], Mapping[bytes, tuple[int, int]]]
 class Order(StrEnum):
     """Which pictures come first."""
 
-    NEAR = "near"  # nearest to the mean of the cluster's features as it is now
+    NEAR = "near"  # nearest to the center that the cluster has by the fit in force
     NEW = "new"
 
 
@@ -134,11 +134,12 @@ class Wall:
     def _order(self, rows: WebRows, cluster_id: int) -> _Kept:
         with self._working:  # who asks for the same at the same time finds it made
             extractor = rows.extractor()
-            version = _version(rows.membership(cluster_id), extractor)
+            version = _version(rows.membership(cluster_id), extractor, rows.fit_in_force())
             kept = self._get(cluster_id, version)
             if kept is None:
-                members = rows.members(cluster_id)
-                kept = _Kept(version, nearest_first(rows, extractor, members))
+                members, center = rows.members(cluster_id), rows.centers(cluster_id)
+                ids = nearest_first(rows, extractor, members, center.get(cluster_id))
+                kept = _Kept(version, ids)
                 self._put(cluster_id, kept)
             return kept
 
@@ -157,26 +158,21 @@ class Wall:
 
 
 def nearest_first(
-    rows: WebRows, extractor: ExtractorId | None, members: Sequence[tuple[int, bytes | None]]
+    rows: WebRows,
+    extractor: ExtractorId | None,
+    members: Sequence[Member],
+    center: Vectors | None = None,
 ) -> Ints:
-    """Return the ids of pictures, int64 [n], by their distance to the mean of all.
+    """Return the ids of pictures, int64 [n], by their distance to the middle of the cluster.
 
-    Equal bytes count once for the mean. Those without features come last, by their id. Of a
-    large cluster the features are read twice, a part at a time: they may be gigabytes.
+    Those without features come last, by their id.
+
+    Parameters
+    ----------
+    center
+        The middle, float32 [d]; None for the mean of all.
     """
-    hashes = sorted({sha256 for _, sha256 in members if sha256 is not None})
-    distances: dict[bytes, float] = {}
-    if extractor is not None:
-        are_few = 4 * extractor.dims * len(hashes) <= _AT_ONCE_BYTES
-        held = list(rows.vectors(extractor, hashes)) if are_few else []
-        total, count = np.zeros(extractor.dims), 0
-        for some, vectors in held or rows.vectors(extractor, hashes):
-            total += vectors.sum(axis=0, dtype=np.float64)
-            count += len(some)
-        mean = (total / max(1, count)).astype(np.float32)
-        for some, vectors in held or rows.vectors(extractor, hashes):
-            lengths = np.linalg.norm(vectors - mean, axis=1)
-            distances.update(zip(some, lengths.tolist(), strict=True))
+    distances = distances_to_middle(rows, extractor, members, center)
     ids = np.array([file_id for file_id, _ in members], dtype=np.int64)
     far = np.array([distances.get(sha256 or b"", math.inf) for _, sha256 in members])
     return ids[np.lexsort((ids, far))]
@@ -195,8 +191,8 @@ def _newest(
     return [file_id for _, file_id in places], following
 
 
-def _version(membership: tuple[int, int], extractor: ExtractorId | None) -> str:
-    return hashlib.blake2b(repr((membership, extractor)).encode(), digest_size=8).hexdigest()
+def _version(*parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
 def _near_place(after: str) -> tuple[str, int]:

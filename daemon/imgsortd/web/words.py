@@ -16,7 +16,7 @@ def in_words(pulse: dict[str, Any]) -> dict[str, str]:
     ----------
     pulse
         ``daemon``, ``phase``, ``note``, ``queue`` and ``images_per_s`` as in
-        :class:`imgsortd.status.StatusReport`.
+        :class:`imgsortd.status.StatusReport`, and ``fit``, the one in force or None.
     """
     phase, note = pulse["phase"], pulse["note"]
     if pulse["daemon"] != "running":
@@ -25,13 +25,15 @@ def in_words(pulse: dict[str, Any]) -> dict[str, str]:
         return {"lamp": "wrong" if phase in _WRONG else "working", "text": note or phase}
     if phase == Phase.SORTING:
         queue = f", {pulse['queue']:,} waiting" if pulse["queue"] else ""
-        return {"lamp": "working", "text": f"Sorting{_speed(pulse['images_per_s'])}{queue}"}
+        # Before the first fit pictures are looked at, and none is sorted.
+        at = "Looking" if pulse["fit"] is None else "Sorting"
+        return {"lamp": "working", "text": f"{at}{_speed(pulse['images_per_s'])}{queue}"}
     return {"lamp": "fine", "text": _CALM.get(phase, phase)}
 
 
 _CALM = {
     Phase.STARTING: "Starting",
-    Phase.WAITING: "Waiting for more pictures",
+    Phase.WAITING: "Waiting for the first fit",
     Phase.IDLE: "Watching the inbox",
     Phase.REEXTRACTING: "Extracting features anew",
     Phase.STOPPED: "Stopped",

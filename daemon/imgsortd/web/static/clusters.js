@@ -16,14 +16,21 @@ const ORDERS = {
   name: (a, b) => a.dataset.place - b.dataset.place,
 };
 const tiles = () => [...document.querySelectorAll('#tiles > li')];
+const empties = () => [...document.querySelectorAll('#empty li')]; // clusters without a picture, in a fold at the end
 const order = () => form.querySelector('[aria-pressed="true"]').value;
 
 function search() {
   const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
-  for (const tile of tiles()) {
-    tile.hidden = !words.every((word) => tile.dataset.title.includes(word));
+  const isFound = (tile) => words.every((word) => tile.dataset.title.includes(word));
+  for (const tile of [...tiles(), ...empties()]) {
+    tile.hidden = !isFound(tile);
     shown += !tile.hidden;
+  }
+  const fold = document.querySelector('#empty');
+  if (fold) {
+    fold.hidden = empties().every((one) => one.hidden);
+    if (words.length && !fold.hidden) fold.open = true;
   }
   none.hidden = shown > 0 || !words.length;
   const said = words.length ? `${count(shown, 'cluster')} found` : '';
@@ -32,6 +39,7 @@ function search() {
 
 function sort() {
   const list = document.querySelector('#tiles');
+  if (!list) return;
   const wanted = tiles().sort((a, b) => ORDERS[order()](a, b) || a.id.slice(1) - b.id.slice(1));
   wanted.forEach((tile, index) => { if (list.children[index] !== tile) list.insertBefore(tile, list.children[index]); });
 }
@@ -69,6 +77,8 @@ async function showRest() {
     const there = new Set(tiles().map((tile) => tile.id));
     const list = document.querySelector('#tiles');
     list.append(...[...page.querySelectorAll('#tiles > li')].filter((tile) => !there.has(tile.id)));
+    const fold = page.querySelector('#empty');
+    if (fold) rest.before(fold);
     rest.remove();
     sort();
     search();

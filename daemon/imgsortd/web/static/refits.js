@@ -1,32 +1,41 @@
 // The proposal that waits, and the fits there were.
 
-import { ask, isForPage } from './api.js';
+import { ask, count, isForPage } from './api.js';
 import { refreshed } from './live.js';
 import { once, tell } from './said.js';
 
 const part = document.querySelector('#refits');
 const refresh = refreshed(part, '/parts/refits');
 
+const moved = ({ moved: files }, how = 'moved') => (files ? `; ${count(files, 'file')} ${how}` : '');
 const WORDS = {
-  accept: (result) => `Fit ${result.fit_id} is in force${result.moved ? `; ${result.moved.toLocaleString('en')} files moved` : ''}`,
+  accept: (result) => `Fit ${result.fit_id} is in force${moved(result)}`,
   reject: (result) => `Fit ${result.fit_id} was rejected`,
-  rollback: (result) => `Fit ${result.in_force} is in force again`,
-  refit: (result) => (result.state === 'proposed' ? `Fit ${result.fit_id} changes much and waits for your word` : `Fitted ${result.n_images.toLocaleString('en')} pictures in ${result.n_clusters} clusters`),
+  rollback: (result) => `Fit ${result.in_force} is in force again${moved(result, 'moved back')}`,
+  refit: (result) => (result.state === 'proposed' ? `Fit ${result.fit_id} changes much and waits for your word` : `Fitted ${count(result.n_images, 'picture')} in ${count(result.n_clusters, 'cluster')}${moved(result)}`),
 };
 
+// `move` is null for what the configuration says.
 function body(verb, button) {
-  const form = button.closest('form');
-  const move = Boolean(form?.elements.move?.checked);
   if (verb === 'refit') return { n_clusters: null, dry_run: false, accept: false };
-  if (verb === 'rollback') return { fit_id: null, move: false };
-  return { fit_id: Number(form.dataset.fit), move };
+  if (verb === 'rollback') return { fit_id: null, move: null };
+  const { dataset, elements: { keep, move } } = button.closest('form');
+  return { fit_id: Number(dataset.fit), move: keep?.checked ? false : move?.checked || null };
+}
+
+// The fit is taken back with the files that followed it.
+async function takeBack(batch) {
+  const { fit_in_force: fit, left } = await ask('undo', { batch });
+  const files = left.length ? `${count(left.length, 'file')} stayed: ${left[0].reason}` : 'the files are back where they were';
+  tell(fit == null ? files[0].toUpperCase() + files.slice(1) : `Fit ${fit} is in force again; ${files}`);
+  refresh();
 }
 
 async function decide(verb, asked) {
   tell(verb === 'refit' ? 'Fitting …' : 'The daemon is at it …');
   const result = await ask(verb, asked);
-  const batch = result.moved && result.batch;
-  tell(WORDS[verb](result), batch ? async () => { await ask('undo', { batch }); tell('The files are back where they were'); } : null);
+  const batch = verb !== 'rollback' && result.moved && result.batch;
+  tell(WORDS[verb](result), batch ? () => takeBack(batch) : null);
 }
 
 part.addEventListener('click', async ({ target }) => {
@@ -40,7 +49,8 @@ document.addEventListener('submit', (event) => event.preventDefault());
 
 let stamp = null;
 document.addEventListener('pulse', ({ detail }) => {
-  const now = `${detail.waiting} ${detail.fit}`;
+  // Before and between the fits it says what the next one waits for, which each picture changes.
+  const now = `${detail.waiting} ${detail.fit} ${detail.waiting === null ? detail.stamp : ''}`;
   if (stamp !== null && stamp !== now) refresh();
   stamp = now;
 });
