@@ -19,6 +19,7 @@ PHONE = Look(390, 844, scale=1.5, is_phone=True)
 MOST_BYTES = 400_000
 _GAP_PX = 36
 _BEHIND = (226, 223, 215)
+_NEAR = 10
 _COLOUR = re.compile(r"#[0-9a-f]{3,6}\b")
 _LOADED = """
 [...document.images].every(image => {
@@ -71,10 +72,17 @@ def _with_fewer_colours(shot: Image.Image, colours: int) -> Image.Image:
     """Keep the colours of the page itself: they fill little room, and would be mixed away."""
     style = files("imgsortd.web").joinpath("static", "app.css").read_text()
     own = [ImageColor.getrgb(text) for text in sorted(set(_COLOUR.findall(style)))]
-    common = shot.quantize(colours - len(own)).getpalette() or []
+    values = shot.quantize(colours - len(own)).getpalette() or []
+    common = zip(values[::3], values[1::3], values[2::3], strict=True)
+    # The nearest is looked up roughly: what nearly is a colour of the page would tinge it.
+    others = [colour for colour in common if all(_distance(colour, one) >= _NEAR for one in own)]
     palette = Image.new("P", (1, 1))
-    palette.putpalette([*common, *(part for colour in own for part in colour)])
+    palette.putpalette([part for colour in (*own, *others) for part in colour])
     return shot.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+
+
+def _distance(one: Sequence[int], other: Sequence[int]) -> int:
+    return max(abs(a - b) for a, b in zip(one, other, strict=False))
 
 
 def _png(shot: Image.Image) -> bytes:

