@@ -139,3 +139,24 @@ def test_of_a_fit_from_before_files_followed_it_is_said_that_none_did(tmp_path: 
     assert [fit.n_images for fit in store.proposals.adopted()] == [9]
     assert (store.proposals.batches_of(1), store.proposals.switch_in(1)) == ([], None)
     store.close()
+
+
+def test_the_schema_is_made_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError("the machine stops here")
+
+    monkeypatch.setattr(migrations._migrations[-1], "fn", fail)
+    with pytest.raises(OSError, match="stops here"):
+        open_store(tmp_path / "imgsortd.db")
+    monkeypatch.undo()
+
+    with sqlite3.connect(tmp_path / "imgsortd.db") as beside:
+        tables = beside.execute("SELECT name FROM sqlite_master WHERE name = 'files'").fetchall()
+    beside.close()
+    store = open_store(tmp_path / "imgsortd.db")
+
+    assert tables == []
+    assert store.files.counts().seen == 0
+    store.close()

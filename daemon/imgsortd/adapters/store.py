@@ -279,7 +279,8 @@ def _migrate(store: Store) -> None:
             f"{store.path}: was written by a newer imgsortd (schema step {newer[0]}); "
             f"install that version again, or start with another state_dir"
         )
-    migrations.apply(store.db)
+    with store.db.atomic():  # all or none: whoever reads beside us knows no schema in between
+        migrations.apply(store.db)
 
 
 class CommittedJournal:
