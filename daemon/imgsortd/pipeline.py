@@ -205,7 +205,8 @@ def route_waiting(library: Library) -> BatchReport:
         report.batch = planner.batch
         planned = _route(library, planner, waiting, report)
         moves = [move for move in planned if move is not None]
-    fault_point("planned")
+    if moves:
+        fault_point("planned")
     make_moves(library, moves, report)
     report.total_s = time.perf_counter() - started
     return report

@@ -40,6 +40,7 @@ def route_review(library: Library) -> BatchReport:
                 rows.stays(file_id, model.fit_id, choice)
             else:
                 moves.append(move)
-    fault_point("planned")
+    if moves:
+        fault_point("planned")
     make_moves(library, moves, report)
     return report
