@@ -2,161 +2,129 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import tempfile
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console
+from benchmarks import daemon, quality, refit, throughput
+from benchmarks.figures import Part, finish
+from benchmarks.models import BACKBONES, ENGINES, PRECISIONS, prepare, subjects_of, use_cache
+from benchmarks.pictures import Kind
+from benchmarks.processes import ROOT
+from imgsortd.config.model import NAMED_WEIGHTS
 
-from benchmarks import ceiling, latency, memory, model_stage, quality, refit, throughput
-from benchmarks.figures import Part
-from benchmarks.latency import Drops
-from benchmarks.machine import describe_machine
-from benchmarks.options import Section, parse_options, plain
-from benchmarks.pictures import PictureSet, gather, make_camera_files, make_photographs
-from benchmarks.prepare import prepare, use_cache
-from benchmarks.processes import ROOT, run_module
-from benchmarks.report import WIDTH, render, write_json
-from benchmarks.targets import Kind
-from benchmarks.throughput import Contest
-from imgsortd.adapters.weight_sources import default_cache_dir
-
-# A file has no width of its own.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-_RANDOM = "the article's script ran with seeded random weights: for time the values do not matter"
-notes = Console(stderr=True, highlight=False, soft_wrap=True, style="dim")
+_KINDS = {"photos": Kind.PHOTOS, "cameras": Kind.CAMERAS}
+_SECTIONS: dict[str, Callable[[Namespace, Path], list[Part]]] = {
+    "prepare": lambda _options, _work: [],  # done first, whatever else is measured
+    "throughput": throughput.measure,
+    "latency": daemon.measure_latency,
+    "memory": daemon.measure_memory,
+    "refit": refit.measure,
+    "quality": quality.measure_section,
+}
 
 
-def say(line: str) -> None:
-    """Tell what is being measured now."""
-    notes.print(line, markup=False)
+def _choice_of(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return a reader of comma lists such as ``vgg16,efficientnet_lite0``."""
+
+    def read(text: str) -> list[str]:
+        values = [value.strip() for value in text.split(",")]
+        for value in values:
+            if value not in choices:
+                raise ArgumentTypeError(f"expected {', '.join(choices)}, got {value!r}")
+        return values
+
+    return read
 
 
-def run(options: argparse.Namespace, work: Path) -> list[Part]:
-    """Measure the chosen parts, one after another, with nothing beside them."""
-    found: list[Part] = []
-    if set(options.sections) != {Section.REFIT}:
-        trial = work / "trial"
-        ready = prepare(
-            options.subjects, options.photos, lambda n: _photographs(options, n, trial), say
-        )
-        options.subjects, found = ready.subjects, ready.parts
-    compared = {Section.THROUGHPUT, Section.MODEL} & set(options.sections)
-    contests = _contests(options, work) if compared and options.subjects else []
-    measure: dict[Section, Callable[[], list[Part]]] = {
-        Section.PREPARE: list,  # done above, whatever else is measured
-        Section.THROUGHPUT: lambda: _throughput(options, contests, work),
-        Section.MODEL: lambda: _model(options, contests, work),
-        Section.LATENCY: lambda: _latency(options, work),
-        Section.MEMORY: lambda: _memory(options, work),
-        Section.REFIT: lambda: [refit.measure(options.refit_sizes, work, say)],
-        Section.QUALITY: lambda: _quality(options, work),
-    }
-    return found + [part for section in options.sections for part in measure[section]()]
+def _from(least: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers that are no less."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
+        return int(text)
+
+    return read
 
 
-def _photographs(options: argparse.Namespace, images: int, folder: Path) -> PictureSet:
-    say(f"{Kind.PHOTOS}: {images} files")
-    if options.photos:
-        return gather(options.photos, images, folder)
-    return make_photographs(images, folder)
+def _counts(text: str) -> list[int]:
+    return [_from(1000)(value) for value in text.split(",")]
 
 
-def _camera_files(options: argparse.Namespace, images: int, folder: Path) -> PictureSet:
-    say(f"{Kind.CAMERAS}: {images} files")
-    if options.cameras:
-        return gather(options.cameras, images, folder)
-    return make_camera_files(images, folder)
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise ArgumentTypeError(f"expected an existing folder, got {text!r}")
+    return Path(text)
 
 
-def _contests(options: argparse.Namespace, work: Path) -> list[Contest]:
-    """Gather the pictures of each kind."""
-    ways = {
-        Kind.PHOTOS: (_photographs, options.images, work / "photographs"),
-        Kind.CAMERAS: (_camera_files, options.images // 2, work / "cameras"),
-    }
-    contests = []
-    for kind in options.kinds:
-        make, images, folder = ways[kind]
-        contests.append(Contest(kind, make(options, images, folder)))
-    return contests
+def _file(text: str) -> str:
+    if not Path(text).is_file():
+        raise ArgumentTypeError(f"expected an existing file, got {text!r}")
+    return str(Path(text).resolve())
 
 
-def _article_weights(options: argparse.Namespace) -> Path:
-    """Return the weights given for the article's script, else random ones, made once."""
-    if options.article_weights is not None:
-        return Path(options.article_weights)
-    full = default_cache_dir() / "random-vgg16.pth"
-    if not full.exists():
-        part = full.with_suffix(".part")
-        run_module("benchmarks.random_weights", part)
-        part.replace(full)
-    return full
+def _weights(text: str) -> str:
+    return text if text in NAMED_WEIGHTS else _file(text)
 
 
-def _throughput(options: argparse.Namespace, contests: Sequence[Contest], work: Path) -> list[Part]:
-    full, rounds = _article_weights(options), options.rounds
-    parts: list[Part] = []
-    for contest in contests:
-        parts += throughput.measure(contest, options.subjects, full, rounds, work, say)
-    if parts and options.article_weights is None:
-        parts[-1].notes.append(_RANDOM)
-    return parts
-
-
-def _model(options: argparse.Namespace, contests: Sequence[Contest], work: Path) -> list[Part]:
-    full, rounds = _article_weights(options), options.rounds
-    parts = []
-    for subject in options.subjects:
-        parts += [model_stage.measure(contest, subject, rounds, work, say) for contest in contests]
-        parts.append(ceiling.measure(contests[0].pictures.folder, subject, full, rounds, say))
-    if parts and options.article_weights is None:
-        parts[-1].notes.append(_RANDOM)
-    return parts
-
-
-def _latency(options: argparse.Namespace, work: Path) -> list[Part]:
-    first = max(latency.N_CLUSTERS, options.images // 2)
-    drops = Drops(first, options.drops, options.burst, options.rest)
-    pictures = _photographs(options, drops.images, work / "drops")
-    return [latency.measure(pictures, drops, subject, work, say) for subject in options.subjects]
-
-
-def _memory(options: argparse.Namespace, work: Path) -> list[Part]:
-    pictures = _photographs(options, options.images + 1, work / "burst")
-    starts, rest_s = options.rounds, options.rest
-    return [
-        memory.measure(pictures, starts, rest_s, subject, work, say) for subject in options.subjects
-    ]
-
-
-def _quality(options: argparse.Namespace, work: Path) -> list[Part]:
-    if options.labelled is None:
-        return [Part("quality", notes=["skipped: give --labelled DIR with one folder a class"])]
-    full = options.article_weights
-    return quality.measure(options.labelled, options.subjects, full, work, say)
+def parse_options(arguments: Sequence[str] | None = None) -> Namespace:
+    """Read the command line; ``subjects``, ``kinds`` and ``only`` are put together from it."""
+    text = "Measure against the article's script and the targets. Lists are written with commas."
+    parser = ArgumentParser("python -m benchmarks", description=text, allow_abbrev=False)
+    add = parser.add_argument
+    add("--photos", type=_folder, metavar="DIR", help="500-px photographs; default: made ones")
+    add("--cameras", type=_folder, metavar="DIR", help="JPEGs of 8-12 megapixels; default: made")
+    add("--labelled", type=_folder, metavar="DIR", help="class folders, for quality")
+    lists = {"--only": tuple(_SECTIONS), "--kinds": tuple(_KINDS), "--backbone": BACKBONES}
+    for name, choices in (lists | {"--engine": ENGINES, "--precision": PRECISIONS}).items():
+        reader, text = _choice_of(choices), ", ".join(choices)
+        add(name, type=reader, action="extend", metavar="LIST", help=text)
+    add("--images", type=_from(8), default=96, help="photographs; half as many camera files (96)")
+    add("--rounds", type=_from(1), default=3, help="times that each job is done, in turns (3)")
+    add("--drops", type=_from(1), default=20, help="single files dropped for the latency (20)")
+    add("--burst", type=_from(1), help="files dropped at once; default: as --images")
+    add("--rest", type=_from(0), default=45, metavar="S", help="until the daemon is at rest (45)")
+    sizes, text = [10_000, 100_000, 1_000_000], "stored features (10000,100000,1000000)"
+    add("--refit-sizes", type=_counts, default=sizes, metavar="LIST", help=text)
+    text = "imgsortd's model.weights for vgg16: auto, imagenet1k_v1 or a file"
+    add("--weights", type=_weights, default="auto", help=text)
+    text = "vgg16-397923af.pth for the article's script; random if not given"
+    add("--article-weights", type=_file, metavar="PTH", help=text)
+    add("--work", type=Path, metavar="DIR", help="where the work is done; default: build/")
+    add("--json", type=Path, metavar="FILE", help="default: bench-DATE.json")
+    options = parser.parse_args(arguments)
+    options.burst = options.burst or options.images
+    engines, precisions = options.engine or ENGINES[:1], options.precision or PRECISIONS[:1]
+    backbones = options.backbone or BACKBONES[:1]
+    options.subjects = subjects_of(backbones, engines, precisions, options.weights)
+    if not options.subjects:
+        text = f"{', '.join(engines)} cannot compute in {', '.join(precisions)}"
+        parser.error(f"{text}; int8 needs --engine openvino")
+    options.kinds = [_KINDS[name] for name in dict.fromkeys(options.kinds or _KINDS)]
+    options.only = list(dict.fromkeys(options.only or _SECTIONS))
+    return options
 
 
 def main() -> None:
-    """Measure and report."""
+    """Measure the chosen sections, one after another, with nothing beside them, and report."""
     # Stopped from outside it must still end its daemon and clear its work folder.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    options = parse_options()
-    machine = describe_machine()
+    options, parts = parse_options(), []
     # On a disk as a person's pictures are, not in /tmp, which is often memory.
     parent = (options.work or ROOT / "build").resolve()
-    parent.mkdir(parents=True, exist_ok=True)
     use_cache(parent / "cache")
     with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as work:
-        parts = run(options, Path(work))
-    console.print(render(parts, machine))
-    path = options.json or Path(f"bench-{datetime.now():%Y%m%d-%H%M%S}.json")
-    write_json(path, parts, machine, plain(options))
-    console.print(f"written  {path}", markup=False, soft_wrap=True)
+        if options.only != ["refit"]:
+            parts += prepare(options, Path(work))
+        for section in options.only:
+            folder = Path(work) / section
+            folder.mkdir()
+            parts += _SECTIONS[section](options, folder)
+    finish(parts, vars(options), options.json, "bench")
 
 
 if __name__ == "__main__":

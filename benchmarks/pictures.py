@@ -7,31 +7,26 @@ and no two with the same bytes, because imgsortd computes the same bytes only on
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from imgsortd.sort import PICTURES_A_CLUSTER
+
 SUFFIXES = (".jpg", ".jpeg", ".png")
-_PHOTOGRAPHS = (
-    "astronaut.png",
-    "chelsea.png",
-    "coffee.png",
-    "rocket.jpg",
-    "motorcycle_left.png",
-    "hubble_deep_field.jpg",
-    "retina.jpg",
-    "ihc.png",
-    "brick.png",
-    "grass.png",
-    "gravel.png",
-    "moon.png",
-)
-PHOTO_SIZE = (500, 375)
-CAMERA_SIZE = (3840, 2592)
-_DISTINCT_CAMERAS = 8
-_MAKE, _MODEL, _DATE_TIME = 271, 272, 306
+_BUNDLED = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "brick.png")
+_PHOTO_SIZE, _CAMERA_SIZE = (500, 375), (3840, 2592)
+
+
+class Kind(StrEnum):
+    """The two kinds of pictures that the whole job is measured on."""
+
+    PHOTOS = "500-px photographs"
+    CAMERAS = "camera JPEGs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +36,11 @@ class PictureSet:
     folder: Path
     images: int
     origin: str
+
+    @property
+    def n_clusters(self) -> int:
+        """One for every ten pictures, as ``imgsortd sort`` takes by itself."""
+        return max(2, self.images // PICTURES_A_CLUSTER)
 
 
 def picture_paths(folder: Path) -> list[Path]:
@@ -53,6 +53,16 @@ def find_pictures(source: Path) -> list[Path]:
     return sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
+def both_kinds(options: Namespace, work: Path) -> dict[Kind, PictureSet]:
+    """Gather the pictures of each kind that is asked for."""
+    found: dict[Kind, PictureSet] = {}
+    if Kind.PHOTOS in options.kinds:
+        found[Kind.PHOTOS] = photographs(options.photos, options.images, work / "photos")
+    if Kind.CAMERAS in options.kinds:
+        found[Kind.CAMERAS] = camera_files(options.cameras, options.images // 2, work / "cameras")
+    return found
+
+
 def gather(source: Path, images: int, folder: Path) -> PictureSet:
     """Copy ``images`` pictures from anywhere below ``source``, evenly chosen.
 
@@ -63,8 +73,8 @@ def gather(source: Path, images: int, folder: Path) -> PictureSet:
     if not found:
         raise SystemExit(f"{source}: expected {', '.join(SUFFIXES)} files, found none")
     folder.mkdir(parents=True)
+    few = images > len(found)
     for number in range(images):
-        few = images > len(found)
         path = found[number % len(found) if few else number * len(found) // images]
         tail = number.to_bytes(4, "big") if number >= len(found) else b""
         copy = folder / f"{number:05}{path.suffix.lower()}"
@@ -73,58 +83,31 @@ def gather(source: Path, images: int, folder: Path) -> PictureSet:
     return PictureSet(folder, images, f"{source}{again}")
 
 
-def make_photographs(images: int, folder: Path) -> PictureSet:
-    """Write 500-px JPEGs: crops of scikit-image's bundled pictures."""
-    folder.mkdir(parents=True)
-    sources = _bundled()
-    for number in range(images):
-        rng = np.random.default_rng(number)
-        crop = _crop(sources[number % len(sources)], rng).resize(PHOTO_SIZE)
-        crop.save(folder / f"{number:05}.jpg", quality=90)
-    return PictureSet(folder, images, "made from scikit-image's bundled pictures")
+def photographs(source: Path | None, images: int, folder: Path) -> PictureSet:
+    """Gather photographs, or make 500-px JPEGs."""
+    return gather(source, images, folder) if source else _make(images, folder, _PHOTO_SIZE, 0)
 
 
-def make_camera_files(images: int, folder: Path) -> PictureSet:
-    """Write 10-megapixel JPEGs with sensor noise and EXIF."""
-    folder.mkdir(parents=True)
-    sources = _bundled()
-    distinct = folder.with_name(folder.name + "-distinct")
-    distinct.mkdir()
-    for number in range(min(images, _DISTINCT_CAMERAS)):
-        rng = np.random.default_rng(number)
-        large = _crop(sources[number % len(sources)], rng).resize(CAMERA_SIZE)
-        noise = rng.normal(0, 6, (CAMERA_SIZE[1], CAMERA_SIZE[0], 1)).astype(np.float32)
-        pixels = np.clip(np.asarray(large) + noise, 0, 255).astype(np.uint8)
-        path = distinct / f"{number:05}.jpg"
-        Image.fromarray(pixels).save(path, quality=92, exif=_exif(number))
-    folder.rmdir()
-    made = gather(distinct, images, folder)
-    return PictureSet(made.folder, made.images, "made: upscaled to 10 megapixels, noise, EXIF")
+def camera_files(source: Path | None, images: int, folder: Path) -> PictureSet:
+    """Gather camera files, or make 10-megapixel JPEGs with sensor noise."""
+    return gather(source, images, folder) if source else _make(images, folder, _CAMERA_SIZE, 6)
 
 
-def _bundled() -> list[Image.Image]:
+def _make(images: int, folder: Path, size: tuple[int, int], noise: float) -> PictureSet:
+    """Write crops of scikit-image's bundled pictures: 4:3 parts of random place and size."""
     import skimage
 
-    data = Path(skimage.__file__).parent / "data"
-    paths = [data / name for name in _PHOTOGRAPHS if (data / name).exists()]
-    if not paths:
-        raise SystemExit(f"{data}: expected {', '.join(_PHOTOGRAPHS)}, found none; give --photos")
-    return [Image.open(path).convert("RGB") for path in paths]
-
-
-def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Cut out a 4:3 part of random place and size, mirrored half of the time."""
-    whole = min(image.width / 4, image.height / 3)
-    scale = whole * rng.uniform(0.5, 1.0)
-    width, height = int(4 * scale), int(3 * scale)
-    x = int(rng.integers(0, image.width - width + 1))
-    y = int(rng.integers(0, image.height - height + 1))
-    crop = image.crop((x, y, x + width, y + height))
-    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else crop
-
-
-def _exif(number: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[_MAKE], exif[_MODEL] = "imgsortd", "benchmark"
-    exif[_DATE_TIME] = f"2024:01:01 00:00:{number % 60:02}"
-    return exif
+    folder.mkdir(parents=True)
+    for number in range(images):
+        rng = np.random.default_rng(number)
+        name = _BUNDLED[number % len(_BUNDLED)]
+        image = Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
+        scale = min(image.width / 4, image.height / 3) * rng.uniform(0.5, 1.0)
+        width, height = int(4 * scale), int(3 * scale)
+        x = int(rng.integers(0, image.width - width + 1))
+        y = int(rng.integers(0, image.height - height + 1))
+        crop = image.crop((x, y, x + width, y + height)).resize(size)
+        grain = noise * rng.standard_normal((*size[::-1], 1), dtype=np.float32)
+        pixels = np.clip(np.asarray(crop) + grain, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:05}.jpg", quality=90)
+    return PictureSet(folder, images, "made from scikit-image's bundled pictures")

@@ -9,49 +9,54 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.running import write_config
-from imgsortd.adapters.inbox import Inbox
-from imgsortd.adapters.store import open_store
-from imgsortd.adapters.store_proposals import KeptFit
-from imgsortd.adoption import FitSummary, make_following, settle_fit
-from imgsortd.batch_report import BatchReport
+from benchmarks.processes import write_config
+from imgsortd.clusters.fit import compute_fit, fit_source
+from imgsortd.clusters.routing import nearest
 from imgsortd.config import load_config
-from imgsortd.core.lifecycle import Age, FitTrigger, Start
-from imgsortd.core.names import cluster_of, folder_of
-from imgsortd.core.records import ExtractorId, FileState, KRange, Picture, Pixels, Vectors
-from imgsortd.core.routing import nearest
-from imgsortd.corrections import Corrections
-from imgsortd.deciding import accept
-from imgsortd.fits import compute_fit, fit_source
-from imgsortd.fitting import BackgroundFits
-from imgsortd.intake import Intake
+from imgsortd.inbox.intake import Intake
+from imgsortd.inbox.listing import Inbox
 from imgsortd.library import open_library
-from imgsortd.pipeline import process_batch, route_waiting
-from imgsortd.reviewing import route_review
+from imgsortd.names import folder_of
+from imgsortd.networks.model_thread import Computed
+from imgsortd.pipeline.line import Line, end
+from imgsortd.records import (
+    BatchReport,
+    ExtractorId,
+    FileState,
+    FitTrigger,
+    Picture,
+    Pixels,
+    Start,
+    Vectors,
+)
+from imgsortd.refits.adopting import Adoption
+from imgsortd.refits.background import BackgroundFits
+from imgsortd.refits.decisions import Decisions
+from imgsortd.store.database import open_for_writing
+from imgsortd.store.fits import KeptFit
 
 Labels = npt.NDArray[np.intp]
-_AT_ONCE = 64
-_SIDE_PX = 32
-_MOST_STEP_S = 30.0
+_AT_ONCE, _SIDE_PX, _MOST_STEP_S = 64, 32, 30.0
 
 
-class _Kept:
-    """A FeatureExtractor that has made the features: a picture is the number of its row."""
+class NoModel:
+    """A FeatureExtractor whose features, float32 [n, d], are made: a picture tells its row."""
 
-    def __init__(self, extractor: ExtractorId, features: Vectors) -> None:
-        self.id, self._features = extractor, features
-        self.batch_images = _AT_ONCE
-        self.on_cpu = True
+    def __init__(self, extractor: ExtractorId, features: Vectors | None = None) -> None:
+        self.id, self.batch_images, self.on_cpu = extractor, _AT_ONCE, True
+        self._features = np.empty((0, extractor.dims)) if features is None else features
 
     def extract(self, pixels: Sequence[Pixels]) -> Vectors:
         """Return the features of the numbers, float32 [n, d]."""
-        return self._features[[int.from_bytes(picture.tobytes()[:8]) for picture in pixels]]
+        rows = [int.from_bytes(picture.tobytes()[:8]) for picture in pixels]
+        return self._features[np.array(rows, dtype=np.intp)].astype(np.float32)
 
     def describe(self) -> str:
         """Say that there is no model."""
@@ -64,20 +69,21 @@ class _Kept:
 class Shelf:
     """Pictures by number, which is the row of their features, float32 [n, d].
 
-    Attributes
-    ----------
-    store, library
-        What the daemon would have open.
-    now_s
-        Seconds on its clock.
+    ``store`` and ``library`` are what the daemon would have open, ``now_s`` is on its clock.
     """
 
     def __init__(
         self, folder: Path, extractor: ExtractorId, features: Vectors, **settings: Any
     ) -> None:
         config = load_config(write_config(folder, settle_s=0.0, **settings))
-        self.store = open_store(config.database)
-        self.library = open_library(config, self.store, _Kept(extractor, features))
+        self.store = open_for_writing(config.database)
+        self.library = open_library(config, self.store, NoModel(extractor, features))
+        in_force, moves, made_by = self.library.in_force, self.library.moves, extractor
+        self._line = Line(
+            self.store, self.library.extractor, in_force, moves, self.library.companions
+        )
+        self._adoption = Adoption(config, self.store, made_by, in_force, moves)
+        self._decisions = Decisions(self.store, made_by, in_force, moves, self._adoption)
         inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
         self._intake = Intake(inbox, self.store, 0.0, self.library.companions)
         self._inbox, self._target = config.inbox, config.target
@@ -89,33 +95,31 @@ class Shelf:
         def tell(event: str, detail: str) -> None:
             raise AssertionError(f"{event}: {detail}")
 
+        arrivals = partial(self._intake.arrivals, being_read=0)
+        library = self.library
         return BackgroundFits(
-            self.library,
-            lambda _event, report: self._learn(report),
+            library.config,
+            self.store,
+            library.extractor.id,
+            library.in_force,
+            self._adoption,
+            lambda _, report: self._learn(report),
             tell,
-            arrivals=lambda now_s: self._intake.arrivals(now_s, 0),
+            arrivals=arrivals,
         )
 
     def close(self) -> None:
         """Close the database."""
         self.store.close()
 
-    # --- what a person does ------------------------------------------------------------
-
     def drop(self, numbers: Sequence[int]) -> None:
         """Put pictures into the inbox."""
         for number in numbers:
-            (self._inbox / f"{number:07d}.jpg").write_bytes(_bytes(number))
-
-    def drop_twins(self, numbers: Sequence[int], times: int) -> None:
-        """Put the same pictures into the inbox again, under other names."""
-        for number in numbers:
-            for copy in range(times):
-                (self._inbox / f"{number:07d}-{copy}.jpg").write_bytes(_bytes(number))
+            (self._inbox / f"{number:07d}.jpg").write_bytes(bytes_of(number))
 
     def accept(self, fit_id: int | None = None, *, move: bool | None = None) -> None:
         """Accept the proposal that waits, or a fit."""
-        accept(self.library, fit_id, move=move, on_moved=lambda _, report: self._learn(report))
+        self._decisions.accept(fit_id, move=move, on_moved=lambda _, report: self._learn(report))
         self._fits, self._may_wait = self._background(), True
         self.work(0)
 
@@ -135,28 +139,14 @@ class Shelf:
 
     def pin(self, number: int, cluster_id: int) -> None:
         """Put a picture into a cluster, as a person does."""
-        self._put(number, os.fsdecode(folder_of(cluster_id, self.names)), cluster_id)
+        self.put(number, os.fsdecode(folder_of(cluster_id, self.names)), cluster_id)
         with self.store.atomic():
-            self.store.pins.put(_sha256(number), cluster_id)
+            self.store.pins.put(sha256_of(number), cluster_id)
 
-    def unpin(self, number: int) -> None:
-        """Free a picture; it stays where it stands."""
-        with self.store.atomic():
-            self.store.pins.remove([_sha256(number)])
-
-    def make_folder(self, name: str, numbers: Sequence[int]) -> int | None:
-        """Make a folder in target and put pictures into it; return its cluster, if it is one."""
-        for number in numbers:
-            self._put(number, name, None)
-            with self.store.atomic():
-                self.store.pins.put(_sha256(number), None)
-        folder = name.encode()
-        Corrections(self.library).make_cluster(folder, (self._target / name).stat().st_ino)
-        return cluster_of(folder, self.names)
-
-    def _put(self, number: int, folder: str, cluster_id: int | None) -> None:
+    def put(self, number: int, folder: str, cluster_id: int | None) -> None:
+        """Move a picture within target into a folder, and its row along."""
         file_id, dst = self.store.connection.execute(
-            "SELECT id, dst FROM files WHERE sha256 = ?", (_sha256(number),)
+            "SELECT id, dst FROM files WHERE sha256 = ?", (sha256_of(number),)
         ).fetchone()
         (self._target / folder).mkdir(exist_ok=True)
         place = self._target / folder / f"{number:07d}.jpg"
@@ -166,8 +156,6 @@ class Shelf:
                 "UPDATE files SET state = 'sorted', cluster_id = ?, dst = ? WHERE id = ?",
                 (cluster_id, os.fsencode(place.relative_to(self._target)), file_id),
             )
-
-    # --- what the daemon does ----------------------------------------------------------
 
     def work(self, seconds: float) -> None:
         """Let the daemon work for so long, or longer, until nothing is left to do."""
@@ -194,18 +182,20 @@ class Shelf:
             pictures = []
             for candidate in candidates[start : start + _AT_ONCE]:
                 number = int(candidate.name[:7])
-                sha256 = _sha256(number)
+                sha256 = sha256_of(number)
                 numbered = number.to_bytes(8) + bytes(3 * _SIDE_PX**2 - 8)
                 pixels = np.frombuffer(numbered, np.uint8).reshape(_SIDE_PX, _SIDE_PX, 3)
                 pictures.append(Picture(candidate, sha256, pixels))
-            report = process_batch(self.library, pictures)
+            way = self._line.way(pictures)
+            features = self.library.extractor.extract(next(way))
+            report = end(way, Computed(features, 0.0))
             self._fits.heard_of(report.waiting + report.sorted + report.review + report.duplicates)
             self._learn(report)
         return bool(candidates)
 
     def _route(self) -> bool:
-        report = route_waiting(self.library)
-        report = report if report.images else route_review(self.library)
+        report = self._line.route_waiting()
+        report = report if report.images else self._line.route_review()
         self._learn(report)
         self._may_wait = report.images > 0
         return self._may_wait
@@ -214,27 +204,25 @@ class Shelf:
         assert not report.errors, report.errors
         self._intake.learn(report, self.now_s)
 
-    def fit(self, wanted: int | KRange, start: Start = Start.FORMER) -> FitSummary:
+    def fit(self, wanted: int) -> None:
         """Fit what is there, whatever waits; put the fit in force, and let files follow it."""
         library, seed = self.library, self.library.config.clusters.random_state
-        fitted = compute_fit(fit_source(library, start), wanted, seed)
-        settled = settle_fit(library, fitted, FitTrigger.REQUEST, basis=library.model, accept=True)
-        summary = settled.moved(make_following(library, settled.following))
+        source = fit_source(self.store, library.extractor.id, library.in_force, Start.FORMER)
+        fitted, basis = compute_fit(source, wanted, seed), library.in_force.model
+        settled = self._adoption.settle(fitted, FitTrigger.REQUEST, basis=basis, accept=True)
+        self._adoption.follow(settled.following)
         self._fits = self._background()
         while self._route():
             pass
-        return summary
-
-    # --- what came of it ---------------------------------------------------------------
 
     @property
     def fits(self) -> list[KeptFit]:
         """The fits there were, the oldest first."""
-        return self.store.proposals.list_fits()[::-1]
+        return self.store.records.list_fits()[::-1]
 
     def clusters_of(self, features: Vectors) -> Labels:
         """Return the cluster id that each picture is routed to now, pins heeded."""
-        model = self.library.routing
+        model = self.library.in_force.routing
         assert model is not None
         return np.asarray(model.cluster_ids, dtype=np.intp)[nearest(features, model.centers)[0]]
 
@@ -258,20 +246,16 @@ class Shelf:
         return found
 
     @property
-    def age(self) -> Age | None:
-        """Whether it is young or grown; None before the first fit."""
-        maturity = self.library.maturity()
-        return None if maturity is None else maturity.age
-
-    @property
     def names(self) -> dict[int, bytes]:
         """The folder of each named cluster."""
         return self.store.records.named_folders()
 
 
-def _bytes(number: int) -> bytes:
+def bytes_of(number: int) -> bytes:
+    """Return the file of a picture."""
     return b"\xff\xd8\xff\xe0picture %07d\xff\xd9" % number
 
 
-def _sha256(number: int) -> bytes:
-    return hashlib.sha256(_bytes(number)).digest()
+def sha256_of(number: int) -> bytes:
+    """Return the SHA-256 of a picture's file."""
+    return hashlib.sha256(bytes_of(number)).digest()

@@ -7,15 +7,18 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from chromium import Look, Page
+from browser import wait
 from PIL import Image, ImageColor
+from playwright.sync_api import Page
 
 from imgsortd.errors import ImgsortdError
 
-DESK = Look(1280, 800)
-DARK = Look(1280, 800, scheme="dark")
-PHONE = Look(390, 844, scale=1.5, is_phone=True)
+# How a page is opened.
+DESK: dict[str, Any] = {}
+DARK: dict[str, Any] = {"scheme": "dark"}
+PHONE: dict[str, Any] = {"width": 390, "height": 844, "scale": 1.5, "is_phone": True}
 MOST_BYTES = 400_000
 _GAP_PX = 36
 _BEHIND = (226, 223, 215)
@@ -93,6 +96,6 @@ def _png(shot: Image.Image) -> bytes:
 
 def _shot(page: Page) -> Image.Image:
     # The scrollbars are not in the picture, and leave no room where they would be.
-    page.run("document.documentElement.style.scrollbarGutter = 'auto'")
-    page.wait(_LOADED)
+    page.evaluate("document.documentElement.style.scrollbarGutter = 'auto'")
+    wait(page, _LOADED)
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB")

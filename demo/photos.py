@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from imgsortd.adapters.inbox import Inbox
-from imgsortd.config_model import DEFAULT_IGNORE
-from imgsortd.core.routing import base_name, name_choices
+from imgsortd.config.model import DEFAULT_IGNORE
 from imgsortd.errors import ImgsortdError
+from imgsortd.inbox.listing import Inbox
+from imgsortd.names import base_name, name_choices
 
 _PIECE_BYTES = 1 << 20
 _SPARE = 0.9

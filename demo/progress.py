@@ -23,10 +23,10 @@ from rich.text import Text
 from screen import out, say, shown
 from workspace import Workspace
 
-from imgsortd.adapters.store import open_read_only
-from imgsortd.config import Config
+from imgsortd.config.model import Config
 from imgsortd.errors import ImgsortdError
-from imgsortd.status import status_of
+from imgsortd.reports.status import status_of
+from imgsortd.store.database import open_for_reading
 
 _LOOK_EVERY_S = 0.25
 _STALL_S = 300.0
@@ -64,19 +64,15 @@ class Look:
 
 def look(config: Config) -> Look:
     """Read the counts, all of one moment."""
-    store = open_read_only(config.database)
-    try:
-        with store.snapshot():
-            report = status_of(config, store)
-            pictures = store.records.count_features()
-            stuck = len(store.files.unread(_EVERY))
-    finally:
-        store.close()
+    with open_for_reading(config.database, one_moment=True) as store:
+        report = status_of(config, store)
+        pictures = store.records.count_features()
+        stuck = len(store.files.unread(_EVERY))
     counts, fit = report.counts, report.last_fit
     placed = sum(counts[state] for state in ("sorted", "review", "set_aside", "duplicates"))
     made = ""
     if fit is not None:
-        made = f"{fit['n_images']:,} pictures in {fit['n_clusters']} clusters by {fit['algorithm']}"
+        made = f"{fit.n_images:,} pictures in {fit.n_clusters} clusters by {fit.algorithm}"
     read = max(placed, pictures + counts["set_aside"]) + stuck
     return Look(pictures, read, placed, stuck, report.next_fit, made)
 

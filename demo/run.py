@@ -17,11 +17,12 @@ from samples import Sample, sample_of_photos, sample_of_scenes
 from screen import out, say, shown
 from workspace import Workspace, claim, contents, own_settings
 
-from imgsortd.adapters.weights import WeightsSource, load_weights
 from imgsortd.config import load_config
-from imgsortd.core.records import Layer
 from imgsortd.errors import EXIT_FAILED, ImgsortdError
-from imgsortd.sheets import write_contact_sheet
+from imgsortd.networks.sources import WeightsSource
+from imgsortd.networks.weights import load_weights
+from imgsortd.records import Layer
+from imgsortd.reports.sheet_files import write_contact_sheet
 
 FOLDER = Path(__file__).resolve().parents[1] / "demo-run"
 EXIT_INTERRUPTED = 130

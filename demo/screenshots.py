@@ -18,9 +18,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from chromium import Browser, BrowserError, Page, find_chromium, running_browser, served
+from browser import new_page, press, running_browser, served, wait
 from daemon_process import listen, running_daemon
 from gallery import DARK, DESK, PHONE, Gallery
+from playwright.sync_api import Browser, Page
+from playwright.sync_api import Error as BrowserError
 from progress import look
 from run import EXIT_INTERRUPTED, get_weights
 from scenes import crop_of, crops, find_scenes, scene_of
@@ -166,13 +168,13 @@ class Tour:
         self._browser, self.base, self._gallery = browser, base, gallery
 
     @contextmanager
-    def page(self, path: str, until: str, look: Any = DESK) -> Iterator[Page]:
+    def page(self, path: str, until: str, look: dict[str, Any] = DESK) -> Iterator[Page]:
         """Open a page and wait until a condition holds; close it at the end."""
-        page = Page(self._browser, look)
-        page.open(self.base + path)
-        page.wait(until)
+        page = new_page(self._browser, **look)
+        page.goto(self.base + path)
+        wait(page, until)
         yield page
-        page.close()
+        page.context.close()
 
     def take(self, page: Page, name: str) -> None:
         """Take a picture; the pointer and the focus are where they were left."""
@@ -184,9 +186,9 @@ class Tour:
         with self.page("/", "document.querySelector('h1')") as page:
             dropped = drop_crops(workspace, FITS[0])
             filled = "document.querySelectorAll('.mosaic:has(img)').length"
-            page.wait(f"{filled} === {CLUSTERS}", _WAIT_S)
+            wait(page, f"{filled} === {CLUSTERS}", _WAIT_S)
             dropped += drop_crops(workspace, FITS[1] - FITS[0], FITS[0] + 1)
-            page.wait("document.querySelector('[data-live]').innerText.includes('waiting')")
+            wait(page, "document.querySelector('[data-live]').innerText.includes('waiting')")
             self.take(page, "sorting.png")
         wait_fitted(workspace, dropped)
         dropped += drop_crops(workspace, FITS[2] - FITS[1], FITS[1] + 1)
@@ -197,10 +199,10 @@ class Tour:
         """Give the clusters names, each on its page."""
         for number, name in names.items():
             with self.page(f"/clusters/{number}", "document.querySelector('h1')") as page:
-                page.press("F2")
-                page.type(name)
-                page.press("Enter")
-                page.wait(f"({_SAID})?.startsWith('Renamed')")
+                page.keyboard.press("F2")
+                page.keyboard.type(name)
+                page.keyboard.press("Enter")
+                wait(page, f"({_SAID})?.startsWith('Renamed')")
 
     def clusters(self) -> None:
         """Show the grid by day and by night."""
@@ -212,13 +214,13 @@ class Tour:
         """Show a cluster with three pictures selected, then the list to move them to."""
         shots = "document.querySelectorAll('#wall .shot').length > 9"
         with self.page(f"/clusters/{number}", shots) as page:
-            page.press("ArrowRight", "ArrowRight", "ArrowRight")
-            page.press("x")
-            page.press("ArrowRight", "ArrowRight", shift=True)
+            press(page, "ArrowRight", "ArrowRight", "ArrowRight")
+            page.keyboard.press("x")
+            press(page, "Shift+ArrowRight", "Shift+ArrowRight")
             self.take(page, "cluster.png")
-            page.press("m")
-            page.type("c")
-            page.wait("document.querySelectorAll('.picker li').length > 2")
+            page.keyboard.press("m")
+            page.keyboard.type("c")
+            wait(page, "document.querySelectorAll('.picker li').length > 2")
             self.take(page, "move.png")
 
     def review(self) -> None:
@@ -230,10 +232,10 @@ class Tour:
         """Ask for a fit, and show it while it waits."""
         with self.page("/refits", "document.querySelector('[data-ask=refit]')") as page:
             page.click("[data-ask=refit]")
-            page.wait(f"({_SAID})?.endsWith('waits for your word')", _WAIT_S)
+            wait(page, f"({_SAID})?.endsWith('waits for your word')", _WAIT_S)
             page.click(".said .icon")
-            page.wait("document.querySelector('#waiting')")
-            page.wait("document.querySelector('[data-count=refits]').innerText === '1'")
+            wait(page, "document.querySelector('#waiting')")
+            wait(page, "document.querySelector('[data-count=refits]').innerText === '1'")
             self.take(page, "refits.png")
 
     def similar(self, picture: int) -> None:
@@ -307,15 +309,15 @@ def main() -> int:
     """Take them all, and say how large they are."""
     listen()
     try:
-        if find_chromium() is None:
-            raise ImgsortdError("Chromium is not installed; apt-get install chromium, or the like")
-        get_weights()
         gallery = Gallery(FOLDER)
-        with TemporaryDirectory(prefix="imgsortd-screenshots-") as folder:
+        with (
+            running_browser() as browser,
+            TemporaryDirectory(prefix="imgsortd-screenshots-") as folder,
+        ):
+            get_weights()
             workspace = claim(Path(folder) / "library")
             try:
-                with running_browser(Path(folder) / "profile") as browser:
-                    take_all(workspace, browser, gallery)
+                take_all(workspace, browser, gallery)
             finally:
                 workspace.release()
     except KeyboardInterrupt:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from imgsortd.adapters.locking import running_pid
-from imgsortd.config_sections import ClustersConfig
+from imgsortd.config.model import ClustersConfig
 from imgsortd.errors import ImgsortdError
+from imgsortd.system.locks import running_pid
 
 MARKER = ".imgsortd-demo"
 _MARKER_TEXT = "imgsortd's `make demo` made this folder and makes it anew at its next run.\n"

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from imgsortd.adapters import fsops
-from imgsortd.adapters.mover import Mover
-from imgsortd.adapters.store import CommittedJournal, open_store
-from imgsortd.core.records import Candidate, FileState, Move, MoveResult, Op, Root, Route
+from imgsortd.moves.mover import Mover
+from imgsortd.records import Candidate, FileState, Move, MoveResult, Op, Root, Route
+from imgsortd.store.database import CommittedJournal, open_for_writing
+from imgsortd.system import filesystem
 from support import make_config
 
 
@@ -20,7 +20,7 @@ class Bench:
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.config = make_config(folder, **changes)
         self.inbox, self.target = self.config.inbox, self.config.target
-        self.store = open_store(self.config.database)
+        self.store = open_for_writing(self.config.database)
         self.mover = Mover(self.inbox, self.target, CommittedJournal(self.store))
 
     def close(self) -> None:
@@ -37,23 +37,24 @@ class Bench:
     def plan(self, name: str, dst: str, op: Op = Op.MOVE) -> Move:
         """Plan to bring a file of the inbox to ``dst`` under target."""
         with open(self.inbox / name, "rb") as file:
-            stamp = fsops.stamp_of(os.fstat(file.fileno()))
-            sha256 = fsops.sha256_of(file.fileno())
+            stamp = filesystem.stamp_of(os.fstat(file.fileno()))
+            sha256 = filesystem.sha256_of(file.fileno())
         with self.store.atomic():
             (arrival,) = self.store.files.arrive([(os.fsencode(name), stamp)])
             candidate = Candidate(arrival.candidate.file_id, os.fsencode(name), stamp)
             self.store.files.set_read(candidate, sha256)
             route = Route(candidate.file_id, FileState.SORTED, b"cluster_0", 0, 0.5)
-            return self.store.journal.plan(
-                candidate,
+            planned = Move(
+                0,
+                candidate.file_id,
+                op,
+                Root.INBOX,
+                candidate.name,
+                stamp,
                 sha256,
-                route,
-                op=op,
-                dst=dst.encode(),
-                fit_id=None,
-                batch=1,
-                src_root=Root.INBOX,
+                dst.encode(),
             )
+            return self.store.journal.plan(planned, route, batch=1)
 
     def apply(self, *moves: Move, again: bool = False) -> list[MoveResult]:
         """Carry out moves and close them."""

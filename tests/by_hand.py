@@ -9,8 +9,8 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from imgsortd.core.records import Candidate, Picture, Pixels, ReadResult, Stamp, Vectors
-from imgsortd.flow import Batch, Flow
+from imgsortd.pipeline.flow import Batch, Flow
+from imgsortd.records import Candidate, Picture, Pixels, ReadResult, Stamp, Vectors
 from support import ColourExtractor
 
 

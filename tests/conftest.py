@@ -9,20 +9,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import browser as chromium
 import pytest
-from chromium import Browser, Page, running_browser
-from chromium.finding import install_chromium
 from hypothesis import settings
+from playwright.sync_api import Browser, Page
 
+import examine
 import warm
-from imgsortd.adapters import decoding, leases
+from debian_packages import install_chromium
+from imgsortd.pictures import decoder
+from imgsortd.system import filesystem
 from inboxes import Inbox
 from killed_line import KillServer
 from made_once import made_once
 from mounts import folder_in_memory, tmpfs
 from pace import hurry
 from process_state import changes, process_state
-from support import DaemonProcess
+from support import DaemonProcess, nest
 
 # Tests run side by side: a thread that waits for another's share of a product is not to
 # spin on a CPU that a third could use. Read by OpenMP when it is loaded, also in daemons.
@@ -66,14 +69,14 @@ module_gives_back = pytest.fixture(autouse=True, scope="module")(_given_back)
 def _decoders_are_forked() -> Iterator[None]:
     """Fork decoding processes from a warm parent: most tests start one, few are about it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "subprocess", warm.forking_decoders())
+        patch.setattr(decoder, "subprocess", warm.forking_decoders())
         yield
 
 
 @pytest.fixture
 def started_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start decoding processes as a user's are."""
-    monkeypatch.setattr(decoding, "subprocess", subprocess)
+    monkeypatch.setattr(decoder, "subprocess", subprocess)
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +155,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def leases_allowed() -> Iterator[None]:
     """Let the kernel be asked for open writers, as the daemon does, and take that back."""
     before = signal.getsignal(signal.SIGIO)
-    leases.allow_leases()
+    filesystem.allow_leases()
     yield
     signal.signal(signal.SIGIO, before)
 
@@ -186,18 +189,49 @@ def has_chromium() -> None:
         pytest.skip(missing)
 
 
-@pytest.fixture(scope="session")
-def browser(has_chromium: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Return a running Chromium."""
-    with running_browser(tmp_path_factory.mktemp("profile")) as browser:
+@pytest.fixture(scope="module")
+def browser(has_chromium: None) -> Iterator[Browser]:
+    """Return a running Chromium, for one module: another one's tests may want to use asyncio."""
+    with chromium.running_browser() as browser:
         yield browser
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """Return an empty page with cookies of its own; see at the end that nothing was wrong."""
-    page = Page(browser)
-    yield page
-    complaints = page.take_complaints()
-    page.close()
-    assert complaints == []
+def complaints() -> examine.Complaints:
+    """Return what the browser says against the pages of a test."""
+    return examine.Complaints()
+
+
+@pytest.fixture
+def new_page(browser: Browser, complaints: examine.Complaints) -> Iterator[Callable[..., Page]]:
+    """Return a function that opens an empty page; see at the end that nothing was wrong."""
+    opened: list[Page] = []
+
+    def new_page(**look: Any) -> Page:
+        page = chromium.new_page(browser, **look)
+        opened.append(page)
+        page.add_init_script(examine.COUNT_SHIFTS)
+        complaints.listen(page)
+        return page
+
+    yield new_page
+    said = complaints.take()
+    for page in opened:
+        page.context.close()
+    assert said == []
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page]) -> Page:
+    """Return an empty page in a window of 1280 × 800."""
+    return new_page()
+
+
+@pytest.fixture
+def endless_folder(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder with 1,500 more, each in the one before: deeper than Python's stack."""
+    root = tmp_path / "endless"
+    root.mkdir()
+    nest(root, 1500)
+    yield root
+    subprocess.run(["rm", "-rf", root], check=True)  # pytest's own clean-up would recurse

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from chromium.finding import install_packages, update_lists, why_not_install
 
+from debian_packages import install_packages, update_lists, why_not_install
 from mounts import tmpfs_or_none
 from support import wait_until
 

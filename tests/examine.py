@@ -5,11 +5,24 @@ Each function returns what is wrong, in words: nothing for a page that is as it 
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
-from chromium import Page
+from playwright.sync_api import ConsoleMessage, Page
 
 LEAST_CONTRAST = 4.5
+# What a page moves by itself is counted from its first moment on.
+COUNT_SHIFTS = """
+window.shifts = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    if (entry.hadRecentInput) continue;
+    const nodes = entry.sources.map((one) => one.node?.outerHTML?.slice(0, 80));
+    window.shifts.push([entry.value, nodes]);
+  }
+}).observe({ type: 'layout-shift', buffered: true });
+"""
 MOST_SHIFT = 0.02
 _LEAST_TARGET_PX = 24
 _MOST_TABS = 250
@@ -128,16 +141,62 @@ _CONTROLS = {
 }
 
 
+class Complaints:
+    """What the browser had to say against pages.
+
+    Errors and warnings of the console, answers that failed, whatever the content security
+    policy refused, and whatever else a page has printed.
+
+    Parameters
+    ----------
+    but
+        A pattern: lines in which it is found are none.
+    """
+
+    def __init__(self, but: str | None = None) -> None:
+        self._but = but
+        self._pages: list[Page] = []
+        self._lines: list[str] = []
+
+    def listen(self, page: Page) -> None:
+        """Take down what is said against a page from now on."""
+        page.on("console", self._printed)
+        page.on("pageerror", lambda error: self._lines.append(error.stack or error.message))
+        issues = page.context.new_cdp_session(page)
+        issues.on("Audits.issueAdded", lambda said: self._lines.append(json.dumps(said)))
+        issues.send("Audits.enable")
+        self._pages.append(page)
+
+    def _printed(self, message: ConsoleMessage) -> None:
+        if message.type not in ("verbose", "info"):
+            self._lines.append(f"{message.text} {message.location['url']}".strip())
+
+    def take(self) -> list[str]:
+        """Return what was said so far, and forget it."""
+        for page in self._pages:
+            page.evaluate("0")  # what was said before comes before the answer
+        taken, self._lines = self._lines, []
+        return [line for line in taken if not (self._but and re.search(self._but, line))]
+
+
+def accessible(page: Page) -> list[dict[str, Any]]:
+    """Return the nodes that a screen reader is told of."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    return [node for node in nodes if not node.get("ignored")]
+
+
 def faint(page: Page) -> list[str]:
     """Return each text that has too little contrast with what is behind it."""
-    return [f"{ratio:.2f}: {what}" for ratio, what in page.run(CONTRASTS) if ratio < LEAST_CONTRAST]
+    return [
+        f"{ratio:.2f}: {what}" for ratio, what in page.evaluate(CONTRASTS) if ratio < LEAST_CONTRAST
+    ]
 
 
 def unnamed(page: Page) -> list[str]:
     """Return each control of which a screen reader could not say what it is."""
     return [
         str(node)
-        for node in page.accessible()
+        for node in accessible(page)
         if _value(node, "role") in _CONTROLS
         and not _value(node, "name").strip()
         and not _is_plain(node)
@@ -155,33 +214,33 @@ def _is_plain(node: dict[str, Any]) -> bool:
 
 def basics(page: Page) -> list[str]:
     """Return what is wrong with language, title, headings, texts of pictures, and ids."""
-    return list(page.run(_BASICS))
+    return list(page.evaluate(_BASICS))
 
 
 def too_wide(page: Page) -> list[str]:
     """Return what does not fit the width of the window."""
-    return list(page.run(_TOO_WIDE))
+    return list(page.evaluate(_TOO_WIDE))
 
 
 def too_small(page: Page) -> list[str]:
     """Return what a finger could not hit."""
-    return list(page.run(_SMALL))
+    return list(page.evaluate(_SMALL))
 
 
 def shifted(page: Page) -> list[str]:
     """Return what has moved by itself, if that is too much."""
-    shifts = page.shifts()
+    shifts = page.evaluate("window.shifts")
     total = sum(value for value, _ in shifts)
     return [f"{value:.4f}: {nodes}" for value, nodes in shifts] if total >= MOST_SHIFT else []
 
 
 def off_the_keyboard(page: Page) -> list[str]:
     """Go through a page by the Tab key; return what it does not reach, or not visibly."""
-    page.run("document.activeElement?.blur()")
+    page.evaluate("document.activeElement?.blur()")
     wrong = []
     for _ in range(_MOST_TABS):
-        page.press("Tab")
-        where = page.run(_FOCUSED)
+        page.keyboard.press("Tab")
+        where = page.evaluate(_FOCUSED)
         if where is None:
             break
         what, is_in, is_marked, is_visible = where
@@ -192,4 +251,4 @@ def off_the_keyboard(page: Page) -> list[str]:
     else:
         wrong.append(f"no end after {_MOST_TABS}")
     missed = f"({_FOCUSABLE}).filter(e => !e.dataset.reached).map(e => e.outerHTML.slice(0, 120))"
-    return wrong + [f"not reached: {what}" for what in page.run(missed)]
+    return wrong + [f"not reached: {what}" for what in page.evaluate(missed)]

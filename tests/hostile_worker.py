@@ -8,8 +8,8 @@ import signal
 import time
 from collections.abc import Callable
 
-import imgsortd.adapters.decode_worker as worker
-from imgsortd.core.records import Pixels, SizePx
+from imgsortd.pictures import worker
+from imgsortd.records import Pixels, SizePx
 
 
 def eat() -> None:
@@ -46,5 +46,5 @@ if __name__ == "__main__":
         return real_decode(data, side_px, max_megapixels=max_megapixels)
 
     worker.decode_sized = decode
-    worker.confinement.confine = lambda readable: []  # the deeds shall be possible
+    worker.confine = lambda readable: []  # the deeds shall be possible
     worker.main()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import warm
-from imgsortd.adapters.watching import SENTINEL
-from imgsortd.config import Config
-from imgsortd.status import StatusReport, read_status
+from imgsortd.config.model import Config
+from imgsortd.inbox.watching import SENTINEL
+from imgsortd.reports.status import StatusReport, read_status
 from support import DaemonProcess, each_file_below, make_config, paint_groups, sums, wait_until
 
 QUICK = (warm.QUICK,)

@@ -24,22 +24,23 @@ import numpy as np
 import yaml
 from sqlite_utils import Database
 
-from imgsortd.adapters import faults, reading, renaming, store
-from imgsortd.adapters.crossing import return_orphans
-from imgsortd.adapters.decode_limits import DecodeLimits
-from imgsortd.adapters.images import decode_sized
-from imgsortd.adapters.inbox import Inbox
-from imgsortd.adapters.reading import PictureReader
-from imgsortd.adapters.store import open_store
-from imgsortd.adapters.store_records import FitRecord
-from imgsortd.config import Config, parse_config
-from imgsortd.core.lifecycle import FitTrigger
-from imgsortd.core.records import Pixels, SizePx
-from imgsortd.following import Following
-from imgsortd.intake import Intake
-from imgsortd.library import Library, open_library
-from imgsortd.pipeline import process_batch, recover
-from support import BLUE, GREEN, RED, ColourExtractor, read_all
+from imgsortd.config import parse_config
+from imgsortd.config.model import Config
+from imgsortd.inbox.intake import Intake
+from imgsortd.inbox.listing import Inbox
+from imgsortd.library import open_library
+from imgsortd.moves.crossing import return_orphans
+from imgsortd.pictures import reading
+from imgsortd.pictures.decoder import DecodeLimits
+from imgsortd.pictures.pixels import decode_sized
+from imgsortd.pictures.reading import PictureReader
+from imgsortd.pipeline.following import Following
+from imgsortd.records import FitTrigger, Model, Pixels, SizePx
+from imgsortd.store import database
+from imgsortd.store.database import Store, open_for_writing
+from imgsortd.store.fits import FitRecord
+from imgsortd.system import faults, filesystem
+from support import BLUE, GREEN, RED, ColourExtractor, process_batch, read_all
 
 
 class KillServer:
@@ -111,29 +112,29 @@ class KillServer:
         return answer
 
 
-def fit_colours(library: Library) -> None:
+def fit_colours(store: Store) -> Model:
     """Make three clusters, red 0, green 1 and blue 2, without a fit."""
     centers = np.array([RED, GREEN, BLUE], dtype=np.float32)
     centers /= np.linalg.norm(centers, axis=1, keepdims=True)
     record = FitRecord(FitTrigger.SORT, "KMeans", 3, 0, 0.0, None, 0.0)
-    with library.store.atomic():
-        library.model = library.store.fits.save(
-            library.extractor.id, centers, [0, 1, 2], [1, 1, 1], record
-        )
+    with store.atomic():
+        return store.fits.save(ColourExtractor().id, centers, [0, 1, 2], [1, 1, 1], record)
 
 
 def sort_all(config: Config) -> None:
     """Do what the daemon does from its start until nothing is left to do."""
-    store = open_store(config.database)
+    store = open_for_writing(config.database)
+    if store.fits.current() is None:
+        fit_colours(store)
     library = open_library(config, store, ColourExtractor())
-    if library.model is None:
-        fit_colours(library)
     return_orphans(config.inbox, store.journal.unfinished())
-    recover(library)
+    library.moves.recover()
     inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
     intake = Intake(inbox, store, 0.0, library.companions)
     reader = PictureReader(config.inbox, threads=1)
-    following = Following(library, reader, intake.tracker.__contains__)
+    following = Following(
+        store, library.companions, library.moves, reader, intake.tracker.__contains__
+    )
     for now_s in (0, 2):  # a file that changed is looked at again after a second
         intake.scan(now_s)
         intake.settle(now_s)
@@ -173,7 +174,7 @@ def _no_fsync(fd: int) -> None:
 
 def _be_case_blind() -> None:
     """Let the calls that give names refuse one that differs in case alone from another."""
-    rename, link = renaming.rename_noreplace, os.link
+    rename, link = filesystem.rename_noreplace, os.link
 
     def refuse(dst: bytes | str, folder_fd: int) -> None:
         name = os.fsdecode(dst).lower()
@@ -188,13 +189,13 @@ def _be_case_blind() -> None:
         refuse(dst, dst_dir_fd)
         link(src, dst, dst_dir_fd=dst_dir_fd, **named)
 
-    renaming.rename_noreplace = blind_rename
+    filesystem.rename_noreplace = blind_rename
     os.link = blind_link  # type: ignore[assignment]
 
 
 def _take_away(without: list[str]) -> None:
     if "renameat2" in without:
-        renaming._libc = _NoRenameat2()
+        filesystem._libc = _NoRenameat2()
     if "links" in without:
         os.link = _no_links
     if "case" in without:
@@ -203,7 +204,7 @@ def _take_away(without: list[str]) -> None:
         os.O_TMPFILE = os.O_DIRECTORY  # opens to EISDIR, as where it is not supported
     if "fsync" in without:
         os.fsync = _no_fsync
-        store._set_durability = lambda connection: connection.execute("PRAGMA synchronous=OFF")
+        database._set_durability = lambda connection: connection.execute("PRAGMA synchronous=OFF")
 
 
 def _child(order: dict[str, Any], answer_fd: int) -> None:

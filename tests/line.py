@@ -7,19 +7,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from imgsortd.adapters.decode_limits import decode_limits
-from imgsortd.adapters.inbox import Inbox
-from imgsortd.adapters.reading import PictureReader
-from imgsortd.adoption import FitSummary, adopt_fit, make_following, settle_fit
-from imgsortd.batch_report import BatchReport
-from imgsortd.core.lifecycle import FitTrigger, RefitRule, fit_due
-from imgsortd.core.records import ReadResult
-from imgsortd.fits import compute_fit, fit_source
-from imgsortd.following import Following
-from imgsortd.intake import Intake
-from imgsortd.pipeline import process_batch, recover, route_waiting
-from imgsortd.reviewing import route_review
-from support import ColourExtractor, each_file_below, make_config, make_library, read_all
+from imgsortd.clusters.fit import compute_fit
+from imgsortd.config.model import Config
+from imgsortd.daemon.requests import do_placing
+from imgsortd.inbox.intake import Intake
+from imgsortd.inbox.listing import Inbox
+from imgsortd.pictures.decoder import decode_limits
+from imgsortd.pictures.reading import PictureReader
+from imgsortd.pipeline.following import Following
+from imgsortd.records import BatchReport, FitTrigger, ReadResult
+from imgsortd.refits.adopting import FitSummary
+from imgsortd.refits.due import RefitRule, fit_due
+from imgsortd.refits.facts import fit_facts
+from support import (
+    ColourExtractor,
+    adoption_of,
+    each_file_below,
+    line_of,
+    make_config,
+    make_library,
+    process_batch,
+    read_all,
+    source_of,
+)
 
 
 class Line:
@@ -47,7 +57,9 @@ class Line:
         limits = decode_limits(self.config.pictures)
         self.reader = PictureReader(self.config.inbox, limits, threads=1)
         is_settling = self.intake.tracker.__contains__
-        self.following = Following(self.library, self.reader, is_settling)
+        moves = self.library.moves
+        self.following = Following(self.store, companions, moves, self.reader, is_settling)
+        self.straight = line_of(self.library)
 
     def close(self) -> None:
         self.reader.close()
@@ -76,7 +88,7 @@ class Line:
 
     def run(self) -> list[BatchReport]:
         """Take everything in the inbox as far as it goes; return the reports."""
-        reports = [self.learn(recover(self.library))]
+        reports = [self.learn(self.library.moves.recover())]
         for _ in range(10):
             results = self.read()
             if not results and not len(self.intake.tracker):
@@ -84,13 +96,13 @@ class Line:
             reports.append(self.process(results))
             self.now_s += 100
         rule = RefitRule(self.config.clusters.min_images, None, None)
-        if fit_due(rule, self.store.fits.facts()):
+        if fit_due(rule, fit_facts(self.store)):
             self.fit()
-        while self.library.model is not None:
-            reports.append(self.learn(route_waiting(self.library)))
+        while self.library.in_force.model is not None:
+            reports.append(self.learn(self.straight.route_waiting()))
             assert len(reports) < 100, "files wait for a route that is never planned"
             if not reports[-1].images:
-                reports.append(self.learn(route_review(self.library)))
+                reports.append(self.learn(self.straight.route_review()))
             if not reports[-1].images or reports[-1].errors:
                 break
         reports.extend(self.follow())
@@ -104,16 +116,16 @@ class Line:
     def fit(self, n_clusters: int | None = None, random_state: int = 42) -> FitSummary:
         """Make a fit and put it in force; files stay where they stand."""
         number = n_clusters or self.config.clusters.n_clusters
-        fitted = compute_fit(fit_source(self.library), number, random_state)
-        return adopt_fit(self.library, fitted, FitTrigger.REQUEST)
+        fitted = compute_fit(source_of(self.library), number, random_state)
+        return adoption_of(self.library).adopt(fitted, FitTrigger.REQUEST)
 
     def refit(self, n_clusters: int, random_state: int = 1) -> BatchReport:
         """Make a fit that a person has accepted beforehand: files follow it."""
         library = self.library
-        fitted = compute_fit(fit_source(library), n_clusters, random_state)
-        trigger, basis = FitTrigger.REQUEST, library.model
-        settled = settle_fit(library, fitted, trigger, basis=basis, accept=True)
-        return make_following(library, settled.following)
+        fitted = compute_fit(source_of(library), n_clusters, random_state)
+        trigger, basis = FitTrigger.REQUEST, library.in_force.model
+        settled = adoption_of(library).settle(fitted, trigger, basis=basis, accept=True)
+        return adoption_of(library).follow(settled.following)
 
     def counts(self) -> dict[str, int]:
         """Return the counts that are not 0."""
@@ -135,6 +147,14 @@ class Line:
     def files(self) -> dict[str, bytes]:
         """Return every file below the target, by its name relative to it."""
         return files_below(self.config.target)
+
+
+def do_alone(config: Config, verb: str, params: dict[str, Any]) -> None:
+    """Place or retry pictures, as a daemon does that has just started."""
+    library, store = make_library(config)
+    library.moves.recover()
+    do_placing(library, verb, params)
+    store.close()
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

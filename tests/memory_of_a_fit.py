@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imgsortd.adapters import store_fits
-from imgsortd.adapters.store import open_store
-from imgsortd.core.records import ExtractorId, Layer
-from imgsortd.fits import FitSource, compute_fit
+from imgsortd.clusters.fit import FitSource, compute_fit
+from imgsortd.records import ExtractorId, Layer
+from imgsortd.store import features
+from imgsortd.store.database import open_for_writing
 from synthetic import fill
 
 PART = 4_000
@@ -28,7 +28,7 @@ def peak_mb() -> float:
 def fit(database: Path, n_images: int, whole_up_to: int) -> None:
     """Fill a store and fit it, in parts of 2 MB."""
     vectors = np.random.default_rng(0).standard_normal((PART, 512), dtype=np.float32)
-    store = open_store(database)
+    store = open_for_writing(database)
     store.connection.execute("PRAGMA synchronous=OFF")
     for start in range(0, n_images, PART):
         fill(store, EXTRACTOR, vectors, range(start, start + PART))
@@ -38,7 +38,7 @@ def fit(database: Path, n_images: int, whole_up_to: int) -> None:
 
 
 if __name__ == "__main__":
-    store_fits._STREAM_BYTES = 2**21
+    features._STREAM_BYTES = 2**21
     folder, n_images = Path(sys.argv[1]), int(sys.argv[2])
     fit(folder / "small.db", PART, 2_000)  # scikit-learn's own threads and buffers
     before = peak_mb()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from imgsortd.adapters.networks import MeanOfMaps, Network
-from imgsortd.core.records import ExtractorId, Layer
+from imgsortd.networks.network import MeanOfMaps, Network
+from imgsortd.records import ExtractorId, Layer
 
 
 def small_network() -> Network:
@@ -21,7 +21,6 @@ def small_network() -> Network:
         shallow_stages=1,
         mean=(0.5, 0.4, 0.3),
         std=(0.2, 0.3, 0.4),
-        gflop_per_image=0.001,
         batch_images=16,
         source="made for a test",
     )

@@ -8,27 +8,25 @@ from importlib import import_module
 from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
 PACE = {
-    "pulse.BUSY_S": 0.2,
-    "loop.BUSY_S": 0.2,
-    "pulse._IDLE_S": 1.0,
-    "loop._TICK_S": 0.05,
-    "lookout._LOST_RETRY_S": 0.2,
-    "lookout._POLL_S": 0.2,
-    "lookout._DEAF_AFTER_S": 1.0,
-    "housekeeping._BACKUP_LOOK_S": 0.1,
-    "target_watch._LOOK_EVERY_S": 0.1,
-    "target_watch._AT_ONCE_S": 0.05,
-    "intake._BUSY_RETRY_S": 0.2,
-    "pausing._FIRST_S": 0.2,
-    "pausing._LAST_S": 1.0,
-    "fitting._CHECK_EVERY_S": 0.05,
-    "fitting._ADOPT_AGAIN_S": 0.5,
-    "fitting._SHOW_EVERY_S": 0.1,
-    "asking._LOOK_EVERY_S": 0.02,
-    "adapters.store_health.BUSY_TIMEOUT_S": 2.0,
-    "adapters.store.BUSY_TIMEOUT_S": 2.0,
-    "asking.BUSY_TIMEOUT_S": 2.0,
-    "duplicating.BUSY_TIMEOUT_S": 2.0,
+    "daemon.pulse.BUSY_S": 0.2,
+    "daemon.loop.BUSY_S": 0.2,
+    "daemon.pulse._IDLE_S": 1.0,
+    "daemon.loop._TICK_S": 0.05,
+    "inbox.watching._LOST_RETRY_S": 0.2,
+    "inbox.watching._POLL_S": 0.2,
+    "inbox.watching._DEAF_AFTER_S": 1.0,
+    "daemon.housekeeping._BACKUP_LOOK_S": 0.1,
+    "target.watch._LOOK_EVERY_S": 0.1,
+    "target.watch._AT_ONCE_S": 0.05,
+    "inbox.intake._BUSY_RETRY_S": 0.2,
+    "daemon.pausing._FIRST_S": 0.2,
+    "daemon.pausing._LAST_S": 1.0,
+    "refits.background._CHECK_EVERY_S": 0.05,
+    "refits.background._ADOPT_AGAIN_S": 0.5,
+    "refits.background._SHOW_EVERY_S": 0.1,
+    "daemon.here._LOOK_EVERY_S": 0.02,
+    "store.health.BUSY_TIMEOUT_S": 2.0,
+    "store.database.BUSY_TIMEOUT_S": 2.0,
 }
 """How long it waits between two looks, in seconds, by module; with the copies others took."""
 
@@ -46,7 +44,7 @@ def hurry(change: Callable[[object, str, object], None] = setattr) -> None:
         module = import_module(f"imgsortd.{module_name}")
         assert isinstance(getattr(module, constant), float), name
         change(module, constant, seconds)
-    pausing = import_module("imgsortd.pausing")
+    pausing = import_module("imgsortd.daemon.pausing")
     # Python keeps what a parameter stands at from the function's definition.
     change(pausing.Pause.__init__, "__defaults__", (pausing._FIRST_S, pausing._LAST_S))
     # Of each file that leaves the inbox, watchdog waits so long for the other end of the move:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsortd.adapters.images import decode
-from imgsortd.core.records import Pixels, Vectors
+from imgsortd.pictures.pixels import decode
+from imgsortd.records import Pixels, Vectors
 from support import SHARED_DATA
 
 # scikit-image's bundled photographs, the coloured ones first.

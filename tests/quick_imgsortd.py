@@ -11,10 +11,10 @@ from types import ModuleType
 
 import numpy as np
 
-from imgsortd.adapters import decoding, reading
-from imgsortd.config import ModelConfig
-from imgsortd.core.records import Vectors
-from imgsortd.core.routing import nearest
+from imgsortd.clusters.routing import nearest
+from imgsortd.config.model import ModelConfig
+from imgsortd.pictures import decoder, reading
+from imgsortd.records import Vectors
 from killed_line import DecoderInProcess
 from pace import hurry
 from support import ColourExtractor
@@ -54,18 +54,18 @@ def obey(environ: Mapping[str, str]) -> None:
         real_time = time.time
         time.time = lambda: real_time() + float(Path(clock).read_text())
     if worker := environ.get("IMGSORTD_TEST_DECODER"):
-        decoding.PROGRAM = (worker,)
+        decoder.PROGRAM = (worker,)
     if environ.get(IN_PROCESS):
         reading.Decoder = DecoderInProcess  # type: ignore[misc,assignment]
 
 
-stand_in("imgsortd.adapters.features", build_extractor=build_extractor)
+stand_in("imgsortd.networks.building", build_extractor=build_extractor)
 stand_in("sklearn.cluster", KMeans=KMeans, MiniBatchKMeans=KMeans)
 stand_in("sklearn.exceptions", ConvergenceWarning=Warning)
 hurry()
 
 if __name__ == "__main__":
-    from imgsortd.cli import main
+    from imgsortd.cli.app import main
 
     obey(os.environ)
     main()

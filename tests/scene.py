@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from imgsortd.adapters.faults import LABELS
-from imgsortd.adapters.store import open_read_only
+from imgsortd.store.database import open_for_reading
+from imgsortd.system.faults import LABELS
 from killed_line import KillServer
 from support import BLUE, GREEN, RED, make_config, paint, sums
 
@@ -103,7 +103,7 @@ class Scene:
         assert placed == ({} if self.op == "symlink" else self.files)
         assert sums(self.inbox) == ({} if self.op == "move" else self.files)
         assert not list(self.inbox.rglob(".*")) + list(self.target.rglob(".*"))
-        store = open_read_only(self.config.database)
+        store = open_for_reading(self.config.database)
         counts = store.files.counts()
         places = [self.target / Path(dst.decode()) for _, dst in store.files.placed()]
         unfinished = store.journal.unfinished()

@@ -18,19 +18,31 @@ import yaml
 from PIL import Image
 
 import warm
-from imgsortd.adapters.reading import PictureReader
-from imgsortd.adapters.store import Store, open_store
-from imgsortd.config import Config, parse_config
-from imgsortd.core.records import (
+from imgsortd.clusters.fit import FitSource, fit_source
+from imgsortd.config import parse_config
+from imgsortd.config.model import Config
+from imgsortd.library import Library, open_library
+from imgsortd.networks.model_thread import Computed
+from imgsortd.pictures.reading import PictureReader
+from imgsortd.pipeline.flow import Flow
+from imgsortd.pipeline.line import Line, end
+from imgsortd.records import (
+    Arrivals,
     Backbone,
+    BatchReport,
     Candidate,
     ExtractorId,
     Layer,
     Pixels,
     ReadResult,
+    Start,
     Vectors,
 )
-from imgsortd.library import Library, open_library
+from imgsortd.refits.adopting import Adoption
+from imgsortd.refits.background import BackgroundFits
+from imgsortd.refits.decisions import Decisions
+from imgsortd.store.database import Store, open_for_writing
+from imgsortd.target.watch import TargetWatch
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -136,6 +148,16 @@ class ColourExtractor:
         self.unloaded = True
 
 
+class TurnedColours(ColourExtractor):
+    """Another network: the same colours in another order, so that no old center fits."""
+
+    def __init__(self) -> None:
+        super().__init__("turned", backbone=Backbone.EFFICIENTNET_LITE0)
+
+    def extract(self, pixels: Sequence[Pixels]) -> Vectors:
+        return super().extract(pixels)[:, [1, 2, 0]]
+
+
 def make_config(folder: Path, **changes: Any) -> Config:
     """Make folders and a configuration in ``folder``; three clusters, quick settling."""
     data: dict[str, Any] = {
@@ -165,8 +187,77 @@ def make_config(folder: Path, **changes: Any) -> Config:
 
 def make_library(config: Config, extractor: ColourExtractor | None = None) -> tuple[Library, Store]:
     """Open a library on a configuration, with the quick extractor."""
-    store = open_store(config.database)
+    store = open_for_writing(config.database)
     return open_library(config, store, extractor or ColourExtractor()), store
+
+
+def line_of(library: Library) -> Line:
+    """Return the straight line of a library, as the loop makes it."""
+    return Line(
+        library.store, library.extractor, library.in_force, library.moves, library.companions
+    )
+
+
+def source_of(library: Library, start: Start = Start.FORMER) -> FitSource:
+    """Return what the next fit of a library is made of."""
+    return fit_source(library.store, library.extractor.id, library.in_force, start)
+
+
+def adoption_of(library: Library) -> Adoption:
+    """Return what puts fits of a library in force."""
+    extractor = library.extractor.id
+    return Adoption(library.config, library.store, extractor, library.in_force, library.moves)
+
+
+def decisions_of(library: Library) -> Decisions:
+    """Return what takes a person's word on fits of a library."""
+    extractor, adoption = library.extractor.id, adoption_of(library)
+    return Decisions(library.store, extractor, library.in_force, library.moves, adoption)
+
+
+def fits_of(
+    library: Library,
+    on_error: Callable[[str, str], None] = lambda *_: None,
+    arrivals: Callable[[float], Arrivals] = lambda _: Arrivals(),
+) -> BackgroundFits:
+    """Return what makes fits of a library in the background."""
+    return BackgroundFits(
+        library.config,
+        library.store,
+        library.extractor.id,
+        library.in_force,
+        adoption_of(library),
+        lambda *_: None,
+        on_error,
+        arrivals=arrivals,
+    )
+
+
+def watch_of(library: Library, is_fitting: Callable[[], bool] = lambda: False) -> TargetWatch:
+    """Return what watches the target of a library, as the loop makes it."""
+    return TargetWatch(
+        library.config,
+        library.store,
+        library.in_force,
+        library.folders,
+        library.mover.after_each,
+        is_fitting,
+    )
+
+
+def flow_of(
+    library: Library, reader: PictureReader, on_computed: Callable[[], None] = lambda: None
+) -> Flow:
+    """Return what reads ahead for a library, as the loop makes it."""
+    line = line_of(library)
+    return Flow(line.way, reader, library.extractor, library.config, on_computed)
+
+
+def process_batch(library: Library, results: Sequence[ReadResult]) -> BatchReport:
+    """Take a batch its whole way, with no model's thread between its two halves."""
+    line = line_of(library)
+    way = line.way(results)
+    return end(way, Computed(library.extractor.extract(next(way)), 0.0))
 
 
 def make_grown(store: Store) -> None:
@@ -175,7 +266,7 @@ def make_grown(store: Store) -> None:
     The first fit, and the first calm refit, get numbers below those that are there.
     """
     with store.atomic():
-        last = store.proposals.adopted()[-1]
+        last = store.records.adopted()[-1]
         fit_id, images = last.fit_id, last.n_images
         (least,) = store.connection.execute("SELECT min(id) FROM fits").fetchone()
         before = int(images / 1.25)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from imgsortd.adapters.store import Store
-from imgsortd.core.records import ExtractorId, Model, Vectors
-from imgsortd.fits import Fitted
+from imgsortd.clusters.fit import Fitted
+from imgsortd.records import ExtractorId, Model, Vectors
+from imgsortd.store.database import Store
 
 
 def groups(each: int, n_groups: int, dims: int, seed: int = 0) -> Vectors:

@@ -37,11 +37,11 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_imports_run_one_way_and_core_is_pure() -> None:
+def test_imports_run_one_way_and_decisions_are_pure() -> None:
     done = run("lint-imports", "--no-cache")
 
     assert done.returncode == 0, done.stdout
-    assert "Contracts: 2 kept, 0 broken." in done.stdout
+    assert "Contracts: 3 kept, 0 broken." in done.stdout
 
 
 # mypy takes half a minute of both CPUs, and tells the same of every order of the tests.
@@ -104,6 +104,7 @@ def test_every_public_function_and_class_says_what_it_does() -> None:
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
         and not node.name.startswith("_")
         and not ast.get_docstring(node)
+        and "overload" not in map(ast.unparse, node.decorator_list)
     ]
 
     assert silent == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsortd.adapters.store import open_read_only
+from imgsortd.store.database import open_for_reading
 from killed_line import KillServer
 from scene import Without
 from support import RED, make_config, paint, sums
@@ -45,7 +45,7 @@ def sort_blindly(server: KillServer, folder: Path, op: str, without: Without) ->
     assert (config.target / "cluster_0" / "A.JPG").read_bytes() == stranger
     names = [path.name.lower() for path in (config.target / "cluster_0").iterdir()]
     assert len(names) == len(set(names)) == len(NAMES) + 1
-    store = open_read_only(config.database)
+    store = open_for_reading(config.database)
     places = [dst for _, dst in store.files.placed()]
     assert store.files.counts().sorted == len(set(places)) == len(NAMES)
     assert store.journal.unfinished() == []

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from imgsortd.config_sections import ClustersConfig
+from imgsortd.config.model import ClustersConfig
 from imgsortd.errors import ImgsortdError
 from inboxes import Inbox
 from support import GREEN, paint

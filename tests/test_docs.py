@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from imgsortd.cli import app
+from imgsortd.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -81,7 +81,7 @@ def test_the_readme_names_every_command() -> None:
 
 
 def test_the_readme_names_every_section_of_the_configuration() -> None:
-    from imgsortd.config import Config
+    from imgsortd.config.model import Config
 
     text = (ROOT / "README.md").read_text()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import warm
-from imgsortd.checkups import (
+from imgsortd.doctor import (
     Verdict,
     check_clock,
     check_decoder,
@@ -23,8 +23,9 @@ from imgsortd.checkups import (
     check_mounts,
     check_rights,
     check_room,
+    examine,
+    repair,
 )
-from imgsortd.doctoring import examine, repair
 from imgsortd.errors import LockedError
 from inboxes import Inbox
 from killed_line import sort_all
@@ -275,7 +276,7 @@ def test_more_folders_than_may_be_watched_are_told(
     limits.mkdir()
     (limits / "max_user_watches").write_text("5\n")
     (limits / "max_queued_events").write_text("16384\n")
-    monkeypatch.setattr("imgsortd.checkups._INOTIFY", limits)
+    monkeypatch.setattr("imgsortd.doctor._INOTIFY", limits)
 
     (finding,) = check_inotify(config)
 

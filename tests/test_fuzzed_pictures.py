@@ -21,10 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzing import SEED, few_and_many, fuzzed
-from imgsortd.adapters.decode_limits import DecodeLimits
-from imgsortd.adapters.decoding import Decoder
-from imgsortd.adapters.formats import HEAD_BYTES, sniff
 from imgsortd.errors import PictureError
+from imgsortd.pictures.decoder import DecodeLimits, Decoder
+from imgsortd.pictures.formats import HEAD_BYTES, sniff
 from picture_seeds import KINDS, seeds_of
 
 pytestmark = pytest.mark.usefixtures("started_decoders")
@@ -82,7 +81,7 @@ def check_decodes_or_says_why(decoder: Decoder, data: bytes) -> str:
 
 def memory_mb(decoder: Decoder) -> float:
     assert decoder._worker is not None
-    return float(psutil.Process(decoder._worker._process.pid).memory_info().rss / 1e6)
+    return float(psutil.Process(decoder._worker.process.pid).memory_info().rss / 1e6)
 
 
 @few_and_many

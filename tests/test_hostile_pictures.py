@@ -22,7 +22,7 @@ def drop_hostile(one: Inbox, data: bytes, name: str) -> None:
 
 
 def reasons(one: Inbox) -> dict[str, str]:
-    return {file["file"]: file["reason"] for file in one.status().set_aside}
+    return {file.file: file.reason for file in one.status().set_aside}
 
 
 def test_pictures_that_eat_hang_and_crash_are_set_aside_and_the_others_sorted(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from imgsortd.adapters.store import open_store
-from imgsortd.status import read_status
+from imgsortd.reports.status import read_status
+from imgsortd.store.database import open_for_writing
 from support import make_config, paint_groups, sums
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +96,7 @@ def test_the_page_is_served_locked_in_and_without_code_made_at_run_time(
     tmp_path: Path, calls: set[str]
 ) -> None:
     config = make_config(tmp_path)
-    open_store(config.database).close()
+    open_for_writing(config.database).close()
     client = ROOT / "tests" / "asks_a_page.py"
 
     done = locked_in(tmp_path, calls, sys.executable, client, tmp_path / "config.yaml")

@@ -74,7 +74,8 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def full_weights(tmp_path: Path) -> Iterator[Path]:
     """Return a seeded random full VGG16 as .pth; 528 MB, so it is removed at once."""
-    path = article.save_random_weights(tmp_path / "random-vgg16.pth")
+    path = tmp_path / "random-vgg16.pth"
+    article.save_random_weights(path)
     yield path
     path.unlink()
 

@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import latency, plots, refit
-from benchmarks.burst import Burst, burst_figures
-from benchmarks.figures import Part
-from benchmarks.pictures import PictureSet
-from benchmarks.report import write_json
-from benchmarks.stage_names import ASSIGN, STAGE_TITLES
-from benchmarks.subject import Subject
-from benchmarks.targets import Kind
-from benchmarks.throughput import Contest, Round, job_figures, stage_figures
+from benchmarks import daemon, plots, refit
+from benchmarks.figures import Part, write_json
+from benchmarks.models import Subject
+from benchmarks.pictures import Kind
+from benchmarks.throughput import STAGE_TITLES, job_figures, stage_figures, target_of
 from PIL import Image
 
 MACHINE = {"cpu_model": "A Processor", "cores": 2, "date": "2026-01-31T10:00:00+01:00"}
@@ -32,15 +28,23 @@ NAMES = [f"performance-{name}.png" for name in ("whole-job", "stages", "refit", 
 def throughput_parts() -> list[Part]:
     parts = []
     for kind, reading_ms in ((Kind.PHOTOS, 3.0), (Kind.CAMERAS, 50.0)):
-        contest = Contest(kind, PictureSet(Path(), 10, "made"))
         for subject, speed in SUBJECTS.items():
-            stages_ms = dict.fromkeys([*STAGE_TITLES, ASSIGN], 0.5)
+            stages_ms = dict.fromkeys(STAGE_TITLES, 0.5)
             stages_ms |= {"decode": reading_ms, "model": 150 / speed}
-            rounds = [
-                Round(slow * 6.0, 9.0, slow * 1.6 / speed**0.9 * wobble, 3.0, stages_ms)
+            rounds: list[dict[str, dict[str, Any]]] = [
+                {
+                    "article": {"work_s": slow * 6.0, "wall_s": 9.0},
+                    "sort": {
+                        "total_s": slow * 1.6 / speed**0.9 * wobble,
+                        "wall_s": 3.0,
+                        "images_per_s": 6.0,
+                        "model_busy": 0.97,
+                    },
+                    "stages": {"ms_per_image": stages_ms},
+                }
                 for slow, wobble in ((1.0, 1.0), (1.2, 1.1), (1.0, 0.93))
             ]
-            figures = [*job_figures(contest, subject, rounds), *stage_figures(10, rounds)]
+            figures = [*job_figures(10, rounds, target_of(subject, kind)), *stage_figures(rounds)]
             parts.append(Part(f"throughput, {kind}, {subject.name}", figures))
     return parts
 
@@ -65,9 +69,9 @@ def latency_parts() -> list[Part]:
     parts = []
     for subject, speed in SUBJECTS.items():
         waits = tuple(2 + number * 0.2 / speed for number in range(60))
-        part = latency.summarise([2 + 0.3 / speed, 2 + 0.5 / speed], [2.4], rest_s=45)
-        part.figures += burst_figures(Burst(waits, max(waits), 0.97, None), latency.SETTLE_S)
-        part.name = f"latency, {subject.name}"
+        part = Part(f"latency, {subject.name}")
+        part.figures = daemon.latency_figures([2 + 0.3 / speed, 2 + 0.5 / speed], [2.4], rest_s=45)
+        part.figures += daemon.burst_figures(waits, 0.97)
         parts.append(part)
     return parts
 
@@ -102,7 +106,7 @@ def test_what_was_not_measured_is_left_out_and_named(
 
     assert [path.name for path in tmp_path.glob("*.png")] == ["performance-refit.png"]
     told = capsys.readouterr()
-    assert "performance-whole-job.png left out: the section throughput was not" in told.err
+    assert "performance-whole-job.png left out: throughput was not measured" in told.err
     assert told.err.count("left out") == 3
     assert told.out == f"{tmp_path / 'performance-refit.png'}\n"
 
@@ -112,15 +116,22 @@ def test_a_later_file_takes_the_place_of_a_former(tmp_path: Path) -> None:
     fast.raw["10000"]["refit_s"] = 0.5
     files = [write(tmp_path / "slow.json", [slow]), write(tmp_path / "fast.json", [fast])]
 
-    assert plots.read(files).refits[0].seconds == 0.5
-    assert plots.read(files[::-1]).refits[0].seconds != 0.5
+    def seconds(files: list[Path]) -> float:
+        value: float = plots.read(files)["parts"]["refit"]["raw"]["10000"]["refit_s"]
+        return value
+
+    assert seconds(files) == 0.5
+    assert seconds(files[::-1]) != 0.5
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         (json.dumps({"machine": MACHINE, "parts": {}}), "refit or latency, found none"),
-        (json.dumps({"machine": MACHINE, "parts": {"quality, x": {}}}), "found quality, x"),
+        (
+            json.dumps({"machine": MACHINE, "parts": {"quality, x": {}}}),
+            "refit or latency, found none",
+        ),
         ("{}", "bench.json: expected a file that python -m benchmarks --json wrote"),
         ("no JSON", "bench.json: expected a file that python -m benchmarks --json wrote"),
     ],

@@ -11,7 +11,7 @@ CONFTEST = """
 from collections.abc import Iterator
 
 import pytest
-import imgsortd.core.routing, imgsortd.intake
+import imgsortd.clusters.routing, imgsortd.inbox.intake
 from conftest_of_the_tests import _given_back
 
 test_gives_back = pytest.fixture(autouse=True)(_given_back)
@@ -20,7 +20,7 @@ module_gives_back = pytest.fixture(autouse=True, scope="module")(_given_back)
 HEAD = """
 import fcntl, logging, os, resource, signal, sys, types
 import pytest
-import imgsortd.core.routing, imgsortd.intake
+import imgsortd.clusters.routing, imgsortd.inbox.intake
 """
 # What is left changed, and how the complaint names it
 LEFT = {
@@ -34,15 +34,17 @@ LEFT = {
     "sys.argv.append('status')": "sys argv",
     "sys.modules['sklearn'] = types.ModuleType('sklearn')": "module sklearn: ",
     "sys.modules['torch'] = None": "module torch: not there, now None",
-    "imgsortd.core.routing.nearest = None": "attribute of imgsortd.core.routing nearest",
-    "imgsortd.core.routing.more = 1": "attribute of imgsortd.core.routing more",
-    "imgsortd.intake.Intake.settle = None": "attribute of imgsortd.intake.Intake settle",
+    "imgsortd.clusters.routing.nearest = None": "attribute of imgsortd.clusters.routing nearest",
+    "imgsortd.clusters.routing.more = 1": "attribute of imgsortd.clusters.routing more",
+    "imgsortd.inbox.intake.Intake.settle = None": (
+        "attribute of imgsortd.inbox.intake.Intake settle"
+    ),
     "os.link = os.rename": "attribute of os link",
     "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))": "limit RLIMIT_CORE",
     "logging.getLogger('imgsortd').setLevel(1)": "logger imgsortd",
     "from watchdog.observers import Observer; watch = Observer(); "
     "watch.schedule(None, '.'); watch.start()": "watching thread",
-    "del sys.modules['imgsortd.core.routing']": "module imgsortd.core.routing",
+    "del sys.modules['imgsortd.clusters.routing']": "module imgsortd.clusters.routing",
     "globals().setdefault('kept', open(__file__)); "
     "signal.signal(signal.SIGIO, signal.SIG_IGN); "
     "fcntl.fcntl(kept, fcntl.F_SETLEASE, fcntl.F_RDLCK)": "lease",
@@ -89,9 +91,9 @@ def test_gives_back(monkeypatch, tmp_path):
     monkeypatch.setenv("IMGSORTD_CACHE_DIR", "/nowhere")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setattr(imgsortd.core.routing, "nearest", None)
+    monkeypatch.setattr(imgsortd.clusters.routing, "nearest", None)
 def test_imports():
-    import sqlite3.dump, wave, imgsortd.core.backoff
+    import sqlite3.dump, wave, imgsortd.daemon.pausing
 """,
     )
 

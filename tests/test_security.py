@@ -168,4 +168,4 @@ def test_the_daemon_starts_no_program_but_its_decoders(make: Callable[..., Inbox
     assert one.status().counts["set_aside"] == 4
     started = [line for line in trace.read_text().splitlines() if " execve(" in line]
     assert len(started) > 1
-    assert all("decode_worker" in line for line in started[1:]), started
+    assert all("pictures.worker" in line for line in started[1:]), started

@@ -30,7 +30,8 @@ from threading import Lock
 from types import SimpleNamespace
 from typing import IO, Any, NoReturn
 
-from imgsortd.adapters import decode_worker, decoding, faults, images
+from imgsortd.pictures import decoder, pixels, worker
+from imgsortd.system import faults
 
 QUICK = str(Path(__file__).with_name("quick_imgsortd.py"))
 WRAPPED = str(Path(__file__).with_name("wrapped_imgsortd.py"))
@@ -43,12 +44,12 @@ _CALL = "call"
 _KINDS = {"-m": "real", QUICK: "quick", WRAPPED: "quick", _CALL: "quick"}
 # Commands that load neither model nor scikit-learn: with or without stand-ins, they are the same.
 _LIGHT = {"init", "check-config", "status", "undo", "rename", "pins", "unpin", "refits", "web"}
-_COMMANDS = ("imgsortd.cli", "imgsortd.daemon", "imgsortd.sorting", "imgsortd.web.app")
+_COMMANDS = ("imgsortd.cli.app", "imgsortd.daemon.process", "imgsortd.sort", "imgsortd.web.app")
 _IMPORTS = {
     "quick": ("quick_imgsortd", *_COMMANDS),  # the stand-ins first
     "real": ("torchvision.models", "sklearn.cluster", "safetensors.torch", *_COMMANDS),
 }
-_DECODER, _DECODERS_PROGRAM = "decoder", decoding.PROGRAM
+_DECODER, _DECODERS_PROGRAM = "decoder", decoder.PROGRAM
 _PID = struct.Struct("<i")
 
 
@@ -239,7 +240,7 @@ def _read(file: IO[bytes]) -> str:
 
 
 def forking_decoders(parent: Parent | None = None) -> SimpleNamespace:
-    """Return what `adapters.decoding` takes for ``subprocess``, to have its processes forked.
+    """Return what `pictures.decoder` takes for ``subprocess``, to have its processes forked.
 
     They are confined as those that are started. Another program than the usual one is
     started as ever.
@@ -352,7 +353,7 @@ def _decode(order: Order) -> NoReturn:
     os.setsid()
     memory_bytes = order.arguments[-1]
     sys.argv = [_DECODER, str(order.fds[3]), str(os.getppid()), memory_bytes]
-    decode_worker.main()
+    worker.main()
     sys.exit()
 
 
@@ -365,7 +366,7 @@ def _run(order: Order) -> NoReturn:
         import quick_imgsortd
 
         quick_imgsortd.obey(order.environ)
-        decoding.subprocess = forking_decoders(Parent(order.line))  # type: ignore[assignment]
+        decoder.subprocess = forking_decoders(Parent(order.line))  # type: ignore[assignment]
         if program == WRAPPED:
             import wrapped_imgsortd
 
@@ -385,7 +386,7 @@ def _main() -> None:
     for name in _IMPORTS[kind]:
         import_module(name)
     assert kind == "real" or "torch" not in sys.modules, "quick no more"
-    images.warm_up()
+    pixels.warm_up()
     gc.collect()
     gc.freeze()  # else each child would copy every page that the collector looks at
     order = _serve(socket.socket(fileno=fd))

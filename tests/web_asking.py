@@ -14,19 +14,24 @@ from urllib.parse import unquote
 
 from starlette.applications import Starlette
 
-from imgsortd.adapters.locking import Locks
-from imgsortd.adapters.store import open_read_only, open_store
-from imgsortd.config import Config
+from imgsortd.config.model import Config
+from imgsortd.store.database import open_for_reading, open_for_writing
+from imgsortd.system.locks import Locks
+from imgsortd.web.access import known_hosts, make_csrf, make_keys
 from imgsortd.web.app import build_app
-from imgsortd.web.hosts import known_hosts
+from imgsortd.web.shown import to_json
 from imgsortd.web.site import Site
-from imgsortd.web.tokens import make_csrf, make_keys
 from support import make_config
 
 TOKEN = "correct-horse-battery-staple"
 HOST = "127.0.0.1:8420"
 Header = tuple[str, str]
 _LATEST_S = 60
+
+
+def told(answer: object) -> Any:
+    """Return what a reader found as a script gets it."""
+    return json.loads(to_json(answer))
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Web:
 
     def requests(self) -> int:
         """Count the rows that were left for the daemon."""
-        store = open_read_only(self.config.database)
+        store = open_for_reading(self.config.database)
         try:
             return int(store.connection.execute("SELECT count(*) FROM requests").fetchone()[0])
         finally:
@@ -127,7 +132,7 @@ def make_web(
 ) -> Web:
     """Build the application over an empty library."""
     config = make_config(folder, **changes)
-    open_store(config.database).close()
+    open_for_writing(config.database).close()
     return open_web(config, token, allowed, any_address=any_address)
 
 
@@ -142,7 +147,7 @@ def open_web(
     hosts = known_hosts(allowed, any_address=any_address, machine="attic")
     site = Site(config, make_keys(token), hosts)
     web = Web(config, site, build_app(site))
-    web.runner.run(site.start())
+    site.look()
     return web
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgsortd.core.records import Pixels, Vectors
+from imgsortd.records import Pixels, Vectors
 
 _CLONE_NEWUSER = 0x10000000
 _REFUSED = 77
@@ -50,15 +50,15 @@ def shift_clock(file: Path) -> None:
 
 
 def slow_copies() -> None:
-    from imgsortd.adapters import copying
+    from imgsortd.moves import staging
 
-    stage = copying.stage
+    stage = staging.stage
 
-    def slowly(*arguments: Any) -> copying.Staged:
+    def slowly(*arguments: Any) -> staging.Staged:
         time.sleep(0.5)
         return stage(*arguments)
 
-    copying.stage = slowly
+    staging.stage = slowly
 
 
 def die_once(thread: str) -> None:
@@ -101,7 +101,7 @@ def drop(*capabilities: int) -> None:
 
 def hang() -> None:
     import support
-    from imgsortd import model_thread
+    from imgsortd.networks import model_thread
 
     def never(*_: object) -> None:
         time.sleep(3600)
@@ -124,7 +124,7 @@ def bound_memory(images: int) -> None:
 
 
 def fail_disk(file: Path) -> None:
-    from imgsortd.intake import Intake
+    from imgsortd.inbox.intake import Intake
 
     real = Intake.settle
 

@@ -14,13 +14,13 @@ def main() -> NoReturn:
     """
     gc.disable()  # what is imported stays: looking through it again and again finds nothing
     if "status" in sys.argv[1:2]:
-        from imgsortd.cli_status import plain_status, show_status
-        from imgsortd.terminal import run_to_exit
+        from imgsortd.cli.status import plain_status, show_status
+        from imgsortd.cli.terminal import run_to_exit
 
         plain = plain_status(sys.argv[1:])
         if plain is not None:
             run_to_exit(lambda: show_status(*plain))
-    from imgsortd.cli import main as run_command_line
+    from imgsortd.cli.app import main as run_command_line
 
     gc.enable()
     run_command_line()

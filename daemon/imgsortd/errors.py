@@ -33,7 +33,6 @@ exit code; only ``cli`` prints it and exits. systemd does not restart on 78.
 from __future__ import annotations
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_CONFIG = 78
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from imgsortd.adapters.store import open_read_only
-from imgsortd.adapters.watching import SENTINEL
+from imgsortd.inbox.watching import SENTINEL
+from imgsortd.store.database import open_for_reading
 from inboxes import Inbox
 from support import sums
 
@@ -21,7 +21,7 @@ def check_kept(one: Inbox, most: int = 2) -> None:
 def check_books(one: Inbox) -> None:
     """See that each file has one place, that the books say so, and that nothing is left over."""
     one.check()
-    store = open_read_only(one.config.database)
+    store = open_for_reading(one.config.database)
     places = [os.fsdecode(dst) for _, dst in store.files.placed()]
     unfinished = store.journal.unfinished()
     store.close()

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from debian_tree import PERSON, DebianTree
-from imgsortd.adapters.calibration import FILE_NAME as CALIBRATION
+from imgsortd.networks.calibration import FILE_NAME as CALIBRATION
 from support import each_file_below, paint_groups, sums, wait_until
 
 PROJECT = Path(__file__).parents[2]

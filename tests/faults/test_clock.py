@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faults.books import check_books
-from imgsortd.adapters.store import open_store
+from imgsortd.store.database import open_for_writing
 from inboxes import Inbox, quick_cli
 from support import paint, wait_until
 
@@ -86,7 +86,7 @@ def test_a_heartbeat_from_the_future_is_no_sign_of_life_and_no_nonsense(
     assert report.daemon == "not responding"
     assert report.heartbeat_age_s == 0
     assert report.last_fit is not None
-    assert report.last_fit["age_s"] == 0
+    assert report.last_fit.age_s == 0
     clock.jump_to(0)
     wait_until(lambda: one.status().daemon == "running", 40, "a new heartbeat")
     assert one.status().uptime_s == 0
@@ -113,12 +113,12 @@ def test_a_fit_dated_in_the_future_does_not_put_off_the_next_one(
     check_books(one)
     last = one.status().last_fit
     assert last is not None
-    assert last["created_at"] < time.time() + 1
+    assert last.created_at < time.time() + 1
     assert "in 59 min" in one.status().next_fit or "1 h" in one.status().next_fit
 
 
 def date_the_fit(one: Inbox, unix_s: float) -> int:
-    store = open_store(one.config.database)
+    store = open_for_writing(one.config.database)
     store.connection.execute("UPDATE fits SET created_at = ?1, decided_at = ?1", (unix_s,))
     store.connection.commit()
     store.close()
@@ -128,4 +128,4 @@ def date_the_fit(one: Inbox, unix_s: float) -> int:
 def fit_id(one: Inbox) -> int:
     last = one.status().last_fit
     assert last is not None
-    return int(last["fit_id"])
+    return int(last.fit_id)

@@ -169,7 +169,7 @@ def test_a_watch_whose_thread_dies_is_made_anew_and_that_is_said(
 
     one.check()
     assert one.status().watching == "inotify"
-    assert any("watching it anew" in error["detail"] for error in one.status().errors)
+    assert any("watching it anew" in error.detail for error in one.status().errors)
 
 
 def test_without_a_single_watch_files_are_found_and_the_number_to_set_is_said(
@@ -441,7 +441,7 @@ def test_a_wall_clock_that_jumps_changes_nothing(make: Callable[..., Inbox]) -> 
     status = one.status()
     assert one.daemon.is_alive()
     assert status.last_fit is not None
-    assert status.last_fit["age_s"] >= 0
+    assert status.last_fit.age_s >= 0
     assert one.daemon.stop(timeout_s=10) == 0
     one.daemon.start()
     paint_groups(one.folder / "more", 1, seed=77)

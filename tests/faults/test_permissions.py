@@ -15,6 +15,7 @@ import pytest
 
 import warm
 from faults.books import check_books
+from imgsortd.reports.status import LeftAlone, UnreadFile
 from inboxes import Inbox
 from support import GREEN, paint, wait_until
 
@@ -60,10 +61,7 @@ def test_a_file_that_may_not_be_read_is_named_and_sorted_when_it_may(one: Inbox)
     waits(one, lambda: one.status().counts["sorted"] == 12)
 
     (unread,) = one.status().unread
-    assert unread == {
-        "file": "sub/secret.png",
-        "reason": "cannot be read: Permission denied",
-    }
+    assert unread == UnreadFile("sub/secret.png", "cannot be read: Permission denied")
     assert "sub/secret.png" in doctor(one)["inbox"][1]
     path.chmod(0o644)
     one.wait_sorted()
@@ -79,7 +77,7 @@ def test_a_folder_that_may_not_be_listed_is_named_and_sorted_when_it_may(one: In
     waits(one, lambda: one.status().counts["sorted"] == 12)
 
     reason = "folder that cannot be listed: Permission denied"
-    assert one.status().left_alone == [{"reason": reason, "count": 1, "files": ["private"]}]
+    assert one.status().left_alone == [LeftAlone(reason, 1, ["private"])]
     assert doctor(one)["inbox"][0] == "bad"
     assert "private/" in doctor(one)["inbox"][1]
     (one.inbox / "private").chmod(0o755)
@@ -102,7 +100,7 @@ def test_a_folder_that_may_not_be_written_holds_its_files_up_and_no_others(
     waits(one, lambda: one.status().open_moves)
     waits(one, lambda: one.status().counts["sorted"] >= 12)
 
-    assert all("Permission denied" in move["error"] for move in one.status().open_moves)
+    assert all("Permission denied" in move.error for move in one.status().open_moves)
     assert one.status().phase != "paused"
     folder.chmod(0o755)
     one.wait_sorted()
@@ -119,7 +117,7 @@ def test_a_file_that_somebody_keeps_open_waits_named_and_holds_up_no_other(one: 
         waits(one, lambda: one.status().counts["sorted"] == 12)
 
         (unread,) = one.status().unread
-        assert unread["reason"] == "somebody has it open for writing"
+        assert unread.reason == "somebody has it open for writing"
         assert "open.png (somebody has it open" in doctor(one)["waiting"][1]
     one.wait_sorted()
     check_books(one)
@@ -129,11 +127,11 @@ def test_what_is_no_picture_is_left_alone_and_counted(one: Inbox) -> None:
     for number in range(7):
         (one.inbox / f"letter-{number}.txt").write_text("no picture")
 
-    waits(one, lambda: one.status().left_alone and one.status().left_alone[0]["count"] == 7)
+    waits(one, lambda: one.status().left_alone and one.status().left_alone[0].count == 7)
 
     (left,) = one.status().left_alone
-    assert left["reason"] == "not a picture"
-    assert left["files"] == [f"letter-{number}.txt" for number in range(5)]
+    assert left.reason == "not a picture"
+    assert left.files == [f"letter-{number}.txt" for number in range(5)]
     assert "7 not a picture" in doctor(one)["left alone"][1]
     for path in one.inbox.glob("*.txt"):
         path.unlink()
@@ -146,7 +144,7 @@ def test_doctor_tells_an_ordinary_user_of_a_sticky_inbox_of_another(tmp_path: Pa
         (tmp_path / name).chmod(0o1777 if name == "inbox" else 0o777)
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from imgsortd.checkups import check_rights\nfrom imgsortd.config import parse_config\n"
+        "from imgsortd.doctor import check_rights\nfrom imgsortd.config import parse_config\n"
         "folder = Path(sys.argv[1])\n"
         "names = {'inbox': 'inbox', 'target': 'target', 'state_dir': 'state'}\n"
         "data = {key: str(folder / name) for key, name in names.items()}\n"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import pytest
-from chromium import Look, Page
+from browser import press, wait
+from playwright.sync_api import Page
 
 import examine
 from support import run_cli, wait_until
@@ -13,12 +15,12 @@ from website import Website, running_website
 
 pytestmark = pytest.mark.timeout(600)  # Chromium may have to be fetched
 
-LOOKS = {
-    "desktop": Look(),
-    "dark": Look(scheme="dark"),
-    "phone": Look(390, 844, scale=2, is_phone=True),
-    "small phone": Look(320, 568, is_phone=True),
-    "4K": Look(3840, 2160),
+LOOKS: dict[str, dict[str, Any]] = {
+    "desktop": {},
+    "dark": {"scheme": "dark"},
+    "phone": {"width": 390, "height": 844, "scale": 2, "is_phone": True},
+    "small phone": {"width": 320, "height": 568, "is_phone": True},
+    "4K": {"width": 3840, "height": 2160},
 }
 LAB = pytest.mark.faults
 # Page: what tells that all of it is there.
@@ -67,21 +69,31 @@ def path_of(site: Website, name: str) -> str:
     return paths.get(name, f"/{name}")
 
 
-def show(page: Page, site: Website, name: str, look: str) -> None:
-    page.look(LOOKS[look])
-    page.open(site.base + path_of(site, name))
-    page.wait(PAGES[name])
-    page.wait(LOADED)
-    page.wait(LIVE)
-    if name == "missing":
-        assert ["404" in line for line in page.take_complaints()] == [True]
+Show: TypeAlias = Callable[[str, str], Page]
+
+
+@pytest.fixture
+def show(site: Website, new_page: Callable[..., Page], complaints: examine.Complaints) -> Show:
+    """Return a function that opens a page by its name, with a look, and waits for all of it."""
+
+    def show(name: str, look: str) -> Page:
+        page = new_page(**LOOKS[look])
+        page.goto(site.base + path_of(site, name))
+        wait(page, PAGES[name])
+        wait(page, LOADED)
+        wait(page, LIVE)
+        if name == "missing":
+            assert ["404" in line for line in complaints.take()] == [True]
+        return page
+
+    return show
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_named_in_order_and_all_of_it_is_reached_by_the_tab_key(
-    page: Page, site: Website, name: str
+    show: Show, name: str
 ) -> None:
-    show(page, site, name, "desktop")
+    page = show(name, "desktop")
 
     assert examine.basics(page) == []
     assert examine.unnamed(page) == []
@@ -99,37 +111,37 @@ def test_a_page_is_named_in_order_and_all_of_it_is_reached_by_the_tab_key(
 )
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_can_be_read_and_fits_its_window_and_what_is_to_be_hit_is_large_enough(
-    page: Page, site: Website, name: str, look: str
+    show: Show, name: str, look: str
 ) -> None:
-    show(page, site, name, look)
+    page = show(name, look)
 
     assert examine.faint(page) == []
     assert examine.too_wide(page) == []
     assert examine.too_small(page) == []
     assert examine.shifted(page) == []
     paper = {"dark": "rgb(21, 20, 22)"}.get(look, "rgb(250, 249, 246)")
-    assert page.run("getComputedStyle(document.body).backgroundColor") == paper
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == paper
 
 
 OPENED: dict[str, Callable[[Page], None]] = {
-    "list of clusters": lambda page: page.press("Home", "m"),
-    "preview": lambda page: page.press("Home", " "),
-    "keys": lambda page: page.press("?"),
-    "selection": lambda page: page.press("Home", "x"),
-    "name": lambda page: page.press("F2"),
+    "list of clusters": lambda page: press(page, "Home", "m"),
+    "preview": lambda page: press(page, "Home", " "),
+    "keys": lambda page: page.keyboard.press("?"),
+    "selection": lambda page: press(page, "Home", "x"),
+    "name": lambda page: page.keyboard.press("F2"),
 }
 
 
 @pytest.mark.parametrize("look", ["desktop", pytest.param("dark", marks=LAB), "small phone"])
 @pytest.mark.parametrize("what", OPENED)
 def test_what_opens_over_a_cluster_can_be_read_and_fits_and_has_names(
-    page: Page, site: Website, what: str, look: str
+    show: Show, what: str, look: str
 ) -> None:
-    show(page, site, "cluster", look)
+    page = show("cluster", look)
 
     OPENED[what](page)
     if what == "list of clusters":
-        page.wait("document.querySelectorAll('.picker li').length >= 4")
+        wait(page, "document.querySelectorAll('.picker li').length >= 4")
 
     assert examine.basics(page) == []
     assert examine.faint(page) == []
@@ -139,31 +151,31 @@ def test_what_opens_over_a_cluster_can_be_read_and_fits_and_has_names(
 
 
 @pytest.mark.parametrize("look", ["desktop", "small phone"])
-def test_the_grid_does_not_move_while_pictures_come(site: Website, page: Page, look: str) -> None:
-    show(page, site, "clusters", look)
+def test_the_grid_does_not_move_while_pictures_come(site: Website, show: Show, look: str) -> None:
+    page = show("clusters", look)
     size = f"document.querySelector('#c{site.cluster_of('blue')} .size').firstChild.data"
-    before = int(page.run(size))
+    before = int(page.evaluate(size))
 
     site.drop("blue", 2)
     site.wait_sorted()
-    page.wait(f"Number({size}) === {before + 2}")
-    page.wait(LOADED)
+    wait(page, f"Number({size}) === {before + 2}")
+    wait(page, LOADED)
 
     assert examine.shifted(page) == []
 
 
-def test_the_whole_page_can_be_used_by_touch(page: Page, site: Website) -> None:
-    show(page, site, "cluster", "phone")
+def test_the_whole_page_can_be_used_by_touch(show: Show) -> None:
+    page = show("cluster", "phone")
 
     page.tap("#wall .shot:nth-of-type(2)")
-    page.wait("document.querySelector('.preview[open] img').naturalWidth > 0")
+    wait(page, "document.querySelector('.preview[open] img').naturalWidth > 0")
     page.tap(".preview .turn.on")
-    page.wait("document.querySelector('.preview header .quiet').innerText === '3 of 8'")
+    wait(page, "document.querySelector('.preview header .quiet').innerText === '3 of 8'")
     page.tap(".preview footer button:first-child")
     page.tap(".preview header button")
-    page.wait("!document.querySelector('.preview')")
+    wait(page, "!document.querySelector('.preview')")
     page.tap("#wall .shot:nth-of-type(5)")
 
-    assert page.text(".chosen [role=status]") == "2 selected"
+    assert page.inner_text(".chosen [role=status]") == "2 selected"
     page.tap(".chosen .button.main")
-    page.wait("document.querySelectorAll('.picker li').length >= 3")
+    wait(page, "document.querySelectorAll('.picker li').length >= 3")

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 import imgsortd
 from fuzzing import few_and_many, fuzzed
-from imgsortd.web.actions import VERBS
+from imgsortd.web.api import VERBS
 from imgsortd.web.security import HEADERS
 from line import Line
 from support import paint_groups

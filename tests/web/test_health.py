@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from imgsortd.adapters.locking import Locks
-from imgsortd.adapters.store_control import Heartbeat
-from imgsortd.core.lifecycle import Phase
-from imgsortd.status import read_status
+from imgsortd.records import Phase
+from imgsortd.reports.status import read_status
+from imgsortd.store.control import Heartbeat
+from imgsortd.system.locks import Locks
 from imgsortd.web.health import MINUTES, is_healthy, read_health
 from line import Line
 from mounts import tmpfs
 from support import make_config, paint_groups
+from web_asking import told
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_as_many_are_listed_as_are_counted_while_files_come_and_go(line: Line) -
     thread = threading.Thread(target=come_and_go)
     thread.start()
     try:
-        reports = [read_health(line.config) for _ in range(20)]
+        reports = [told(read_health(line.config)) for _ in range(20)]
     finally:
         stop.set()
         thread.join()
@@ -83,7 +84,7 @@ def test_the_report_is_that_of_the_status_with_more_beside_it(line: Line) -> Non
     with line.store.atomic():
         line.store.control.add_error("paused", "no room on \udcff")
 
-    report = read_health(line.config)
+    report = told(read_health(line.config))
 
     status = asdict(read_status(line.config))
     for own in ("set_aside", "errors", "backup", "last_fit", "next_refit"):
@@ -104,7 +105,7 @@ def test_the_counts_add_up(line: Line) -> None:
     line.put("broken.jpg", b"no picture")
     line.run()
 
-    counts = read_health(line.config)["counts"]
+    counts = told(read_health(line.config))["counts"]
 
     assert counts.pop("seen") == sum(counts.values()) == 10
 
@@ -120,7 +121,7 @@ def test_the_rate_has_a_number_for_each_minute_of_the_last_hour(line: Line) -> N
     sql(line, "UPDATE files SET state = 'gone', done_at = ? WHERE id = "
               "(SELECT max(id) FROM files)", minute)  # fmt: skip
 
-    rate = read_health(line.config)["rate"]
+    rate = told(read_health(line.config))["rate"]
 
     assert len(rate) == MINUTES
     # A minute may have passed meanwhile: then all stand one place further to the left.
@@ -135,7 +136,7 @@ def test_a_daemon_that_never_ran_is_no_error(tmp_path: Path, database: str) -> N
     if database != "none":
         config.database.touch()
 
-    report = read_health(config)
+    report = told(read_health(config))
 
     assert (report["phase"], report["rate"]) == ("never started", [0] * MINUTES)
     assert (report["set_aside"], report["set_aside_total"], report["errors"]) == ([], 0, [])

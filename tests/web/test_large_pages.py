@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
-from chromium import Browser, Look, Page
+from browser import press, wait
+from playwright.sync_api import Page
 
-from imgsortd.adapters.store import open_store
+import examine
+from imgsortd.store.database import open_for_writing
 from support import ColourExtractor
 from synthetic import fill
 from website import Website
@@ -53,7 +56,7 @@ performance.getEntriesByType('navigation').concat(performance.getEntriesByType('
 def make_site(folder_factory: pytest.TempPathFactory, clusters: int) -> Website:
     """Serve a library of made-up rows; no picture of it exists."""
     site = Website(folder_factory.mktemp("site"))
-    store = open_store(site.config.database)
+    store = open_for_writing(site.config.database)
     vectors = np.random.default_rng(0).random((PICTURES, 3)).astype(np.float32)
     fill(store, ColourExtractor().id, vectors, range(PICTURES))
     with store.atomic():
@@ -82,19 +85,15 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """Return a page; see at the end that nothing was wrong but that there are no pictures."""
-    page = Page(browser)
-    yield page
-    complaints = page.take_complaints()
-    page.close()
-    assert [line for line in complaints if "404" not in line or "/pictures/" not in line] == []
+def complaints() -> examine.Complaints:
+    """Hear whatever is said against the pages, but that there are no pictures."""
+    return examine.Complaints(but="404.*/pictures/")
 
 
 def open_wall(page: Page, site: Website) -> None:
-    page.open(f"{site.base}/clusters/0")
-    page.wait(f"document.querySelector('.shot')?.getAttribute('aria-setsize') === '{PICTURES}'")
-    page.wait(f"({NODES}) > 0")
+    page.goto(f"{site.base}/clusters/0")
+    wait(page, f"document.querySelector('.shot')?.getAttribute('aria-setsize') === '{PICTURES}'")
+    wait(page, f"({NODES}) > 0")
 
 
 @pytest.mark.faults
@@ -102,27 +101,31 @@ def test_few_of_ten_thousand_pictures_are_in_the_page_wherever_one_scrolls_and_n
     long: Website, page: Page
 ) -> None:
     open_wall(page, long)
-    page.press("End")
-    page.wait(f"{FOCUSED} === {PICTURES}")
-    height = page.run("document.documentElement.scrollHeight")
+    page.keyboard.press("End")
+    wait(page, f"{FOCUSED} === {PICTURES}")
+    height = page.evaluate("document.documentElement.scrollHeight")
 
     for share in (0, 0.1, 0.37, 0.5, 0.83, 0.999, 1, 0.25, 0):
-        page.run(f"scrollTo(0, {share} * (document.documentElement.scrollHeight - innerHeight))")
-        page.wait(f"!({HOLES}).length")
-        assert page.run(NODES) < MOST_NODES, share
-        places = page.run(PLACES)
+        page.evaluate(
+            f"scrollTo(0, {share} * (document.documentElement.scrollHeight - innerHeight))"
+        )
+        wait(page, f"!({HOLES}).length")
+        assert page.evaluate(NODES) < MOST_NODES, share
+        places = page.evaluate(PLACES)
         assert {size for _, size in places} == {PICTURES}
         assert places == sorted(places)
         assert len({place for place, _ in places}) == len(places)
 
-    assert page.run("document.documentElement.scrollHeight") == height
+    assert page.evaluate("document.documentElement.scrollHeight") == height
 
 
-@pytest.mark.parametrize("look", [Look(), Look(390, 844, is_phone=True)], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    "look", [{}, {"width": 390, "height": 844, "is_phone": True}], ids=["desktop", "phone"]
+)
 def test_home_end_and_the_arrows_go_to_the_right_picture_of_ten_thousand_and_it_is_seen(
-    long: Website, page: Page, look: Look
+    long: Website, new_page: Callable[..., Page], look: dict[str, Any]
 ) -> None:
-    page.look(look)
+    page = new_page(**look)
     open_wall(page, long)
     at = 1
 
@@ -135,20 +138,20 @@ def test_home_end_and_the_arrows_go_to_the_right_picture_of_ten_thousand_and_it_
         ("ArrowRight", lambda _: PICTURES),
         ("Home", lambda _: 1),
     ):
-        page.press(key)
+        page.keyboard.press(key)
         at = to(at)
-        page.wait(f"{FOCUSED} === {at}")
-        assert page.run(IN_SIGHT), (key, at)
-        assert page.run(NODES) < MOST_NODES
-    page.press("PageDown")
-    page.wait(f"{FOCUSED} > 1")
-    page.press("ArrowDown")
-    after = page.run(FOCUSED)
-    page.press("ArrowUp", "PageUp")
-    page.wait(f"{FOCUSED} === 1")
+        wait(page, f"{FOCUSED} === {at}")
+        assert page.evaluate(IN_SIGHT), (key, at)
+        assert page.evaluate(NODES) < MOST_NODES
+    page.keyboard.press("PageDown")
+    wait(page, f"{FOCUSED} > 1")
+    page.keyboard.press("ArrowDown")
+    after = page.evaluate(FOCUSED)
+    press(page, "ArrowUp", "PageUp")
+    wait(page, f"{FOCUSED} === 1")
 
     assert after > 3
-    assert page.run("[...document.querySelectorAll('#wall [tabindex=\"0\"]')].length") == 1
+    assert page.evaluate("[...document.querySelectorAll('#wall [tabindex=\"0\"]')].length") == 1
 
 
 def test_what_is_asked_of_all_before_the_last_ones_have_come_is_done_when_they_have(
@@ -156,40 +159,40 @@ def test_what_is_asked_of_all_before_the_last_ones_have_come_is_done_when_they_h
 ) -> None:
     open_wall(page, long)
 
-    page.press("a", ctrl=True)
-    page.press("End")
+    page.keyboard.press("Control+a")
+    page.keyboard.press("End")
 
-    page.wait(f"{FOCUSED} === {PICTURES}")
+    wait(page, f"{FOCUSED} === {PICTURES}")
     page.reload()
-    page.wait(f"({NODES}) > 0")
-    page.press("a", ctrl=True)
-    page.wait(f"document.querySelector('.chosen').innerText.includes('{PICTURES:,} selected')")
+    wait(page, f"({NODES}) > 0")
+    page.keyboard.press("Control+a")
+    wait(page, f"document.querySelector('.chosen').innerText.includes('{PICTURES:,} selected')")
 
 
 @pytest.mark.faults
 def test_a_range_of_thousands_is_selected_at_once(long: Website, page: Page) -> None:
     open_wall(page, long)
 
-    page.press("ArrowRight")
-    page.press("x")
-    page.press("End", shift=True)
-    page.wait(f"{FOCUSED} === {PICTURES}")
-    assert page.text(".chosen [role=status]") == f"{PICTURES - 1:,} selected"
-    page.press("Escape")
-    page.press("a", ctrl=True)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    page.keyboard.press("Shift+End")
+    wait(page, f"{FOCUSED} === {PICTURES}")
+    assert page.inner_text(".chosen [role=status]") == f"{PICTURES - 1:,} selected"
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+a")
 
-    assert page.text(".chosen [role=status]") == f"{PICTURES:,} selected"
-    assert page.run(NODES) < MOST_NODES
+    assert page.inner_text(".chosen [role=status]") == f"{PICTURES:,} selected"
+    assert page.evaluate(NODES) < MOST_NODES
 
 
 def test_a_screen_reader_is_told_how_many_there_are_and_which_one_it_is_at(
     long: Website, page: Page
 ) -> None:
     open_wall(page, long)
-    page.press("End")
-    page.wait(f"{FOCUSED} === {PICTURES}")
+    page.keyboard.press("End")
+    wait(page, f"{FOCUSED} === {PICTURES}")
 
-    options = [node for node in page.accessible() if node["role"]["value"] == "option"]
+    options = [node for node in examine.accessible(page) if node["role"]["value"] == "option"]
     focused = [
         node
         for node in options
@@ -204,10 +207,10 @@ def test_a_screen_reader_is_told_how_many_there_are_and_which_one_it_is_at(
 def test_the_grid_of_a_hundred_clusters_weighs_less_than_a_picture(
     many: Website, page: Page
 ) -> None:
-    page.open(f"{many.base}/")
-    page.wait(f"document.querySelectorAll('.tile').length === {CLUSTERS}")
+    page.goto(f"{many.base}/")
+    wait(page, f"document.querySelectorAll('.tile').length === {CLUSTERS}")
 
-    parts = page.run(WEIGHT)
+    parts = page.evaluate(WEIGHT)
 
     names = {name for name, *_ in parts}
     assert {"/", "/parts/clusters"} <= names
@@ -215,4 +218,4 @@ def test_the_grid_of_a_hundred_clusters_weighs_less_than_a_picture(
     assert any(name.endswith("/clusters.js") for name in names)
     sent, raw = (sum(part[column] for part in parts) for column in (1, 2))
     assert 5_000 < sent < raw < MOST_BYTES, parts
-    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

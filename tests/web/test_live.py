@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 from starlette.exceptions import HTTPException
 
-from imgsortd.adapters.store import open_store
-from imgsortd.adapters.store_control import Heartbeat
-from imgsortd.core.lifecycle import Phase
-from imgsortd.web.live import MOST_LISTENERS, EventStream, Pulse
-from imgsortd.web.pulse_reader import PulseReader
+from imgsortd.records import Phase
+from imgsortd.store.control import Heartbeat
+from imgsortd.store.database import open_for_writing
+from imgsortd.web.live import MOST_LISTENERS, Broadcast, EventStream, LiveReader
 from support import make_config
 from web_asking import as_if_running
 
@@ -61,7 +60,7 @@ async def next_value(stream: AsyncIterator[bytes]) -> Any:
 def test_all_who_listen_are_told_at_once_and_at_each_change_by_one_reader() -> None:
     async def scene() -> None:
         facts = Facts()
-        pulse = Pulse(facts, every_s=0.001)
+        pulse = Broadcast(facts, every_s=0.001)
         streams = [pulse.listen(pulse.join()) for _ in range(3)]
 
         first = [await next_value(stream) for stream in streams]
@@ -78,7 +77,7 @@ def test_all_who_listen_are_told_at_once_and_at_each_change_by_one_reader() -> N
 def test_nothing_is_read_when_nobody_listens_any_more() -> None:
     async def scene() -> None:
         facts = Facts()
-        pulse = Pulse(facts, every_s=0.001)
+        pulse = Broadcast(facts, every_s=0.001)
         listener = pulse.join()
         await next_value(pulse.listen(listener))
 
@@ -98,7 +97,7 @@ def test_a_look_that_failed_is_made_again() -> None:
     async def scene() -> None:
         facts = Facts()
         facts.value = ValueError("not now")
-        pulse = Pulse(facts, every_s=0.001)
+        pulse = Broadcast(facts, every_s=0.001)
         stream = pulse.listen(pulse.join())
         waiting = asyncio.create_task(next_value(stream))
         await until(lambda: facts.reads > 3)
@@ -113,7 +112,7 @@ def test_a_look_that_failed_is_made_again() -> None:
 
 def test_more_listeners_than_there_may_be_are_refused_until_one_leaves() -> None:
     async def scene() -> None:
-        pulse = Pulse(Facts(), every_s=0.001)
+        pulse = Broadcast(Facts(), every_s=0.001)
         streams = [EventStream(pulse) for _ in range(MOST_LISTENERS)]
 
         with pytest.raises(HTTPException) as refused:
@@ -122,7 +121,7 @@ def test_more_listeners_than_there_may_be_are_refused_until_one_leaves() -> None
         EventStream(pulse)
 
         assert refused.value.status_code == 503
-        assert pulse.listeners == MOST_LISTENERS
+        assert len(pulse._listeners) == MOST_LISTENERS
         pulse.close()
 
     asyncio.run(scene())
@@ -142,7 +141,7 @@ async def cut_off(stream: EventStream) -> None:
 
 def test_every_stream_ends_when_the_server_does_and_none_begins() -> None:
     async def scene() -> None:
-        pulse = Pulse(Facts(), every_s=0.001)
+        pulse = Broadcast(Facts(), every_s=0.001)
         stream = pulse.listen(pulse.join())
         await next_value(stream)
 
@@ -157,10 +156,10 @@ def test_every_stream_ends_when_the_server_does_and_none_begins() -> None:
 
 def test_the_facts_follow_the_library_and_the_daemon(tmp_path: Path) -> None:
     config = make_config(tmp_path)
-    reader = PulseReader(config)
+    reader = LiveReader(config)
 
     before = reader.read()
-    store = open_store(config.database)
+    store = open_for_writing(config.database)
     empty = reader.read()
     with as_if_running(config):
         with store.atomic():
@@ -174,29 +173,29 @@ def test_the_facts_follow_the_library_and_the_daemon(tmp_path: Path) -> None:
     store.close()
     reader.close()
 
-    assert (before["phase"], empty["daemon"]) == ("never started", "not running")
-    assert (running["daemon"], running["queue"], running["review"]) == ("running", 4, 1)
-    assert running["stamp"] != empty["stamp"]
-    assert (stopped["daemon"], stopped["stamp"]) == ("not running", running["stamp"])
+    assert (before.phase, empty.daemon) == ("never started", "not running")
+    assert (running.daemon, running.queue, running.review) == ("running", 4, 1)
+    assert running.stamp != empty.stamp
+    assert (stopped.daemon, stopped.stamp) == ("not running", running.stamp)
 
 
 def test_each_picture_that_is_read_changes_the_stamp(tmp_path: Path) -> None:
     config = make_config(tmp_path)
-    store = open_store(config.database)
+    store = open_for_writing(config.database)
     with store.atomic():
         store.connection.executemany(
             "INSERT INTO files(src, inode, size_bytes, mtime_ns, seen_at) VALUES (?, 1, 1, 1, 1)",
             [(b"%d" % number,) for number in range(5)],
         )
-    reader = PulseReader(config)
+    reader = LiveReader(config)
 
-    stamps = [reader.read()["stamp"]]
+    stamps = [reader.read().stamp]
     for number in range(5):
         with store.atomic():
             store.connection.execute(
                 "UPDATE files SET sha256 = ? WHERE src = ?", (b"%032d" % number, b"%d" % number)
             )
-        stamps.append(reader.read()["stamp"])
+        stamps.append(reader.read().stamp)
     store.close()
     reader.close()
 
@@ -205,8 +204,8 @@ def test_each_picture_that_is_read_changes_the_stamp(tmp_path: Path) -> None:
 
 def test_a_database_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
     config = make_config(tmp_path)
-    reader = PulseReader(config)
-    open_store(config.database).close()
+    reader = LiveReader(config)
+    open_for_writing(config.database).close()
     reader.read()
 
     for path in config.state_dir.iterdir():
@@ -215,8 +214,8 @@ def test_a_database_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
     config.database.write_bytes(b"no database" * 1000)
     damaged = reader.read()
 
-    assert gone["phase"] == "never started"
-    assert "damaged" in damaged["note"]
+    assert gone.phase == "never started"
+    assert "damaged" in damaged.note
 
 
 def _beat() -> Heartbeat:

@@ -11,10 +11,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from imgsortd import __version__
-from imgsortd.adapters.locking import Locks
-from imgsortd.adapters.store_control import Heartbeat
-from imgsortd.config import Config
-from imgsortd.web.metrics import metrics_text
+from imgsortd.config.model import Config
+from imgsortd.store.control import Heartbeat
+from imgsortd.system.locks import Locks
+from imgsortd.web.health import metrics_text
 from line import Line
 from support import make_config, paint_groups
 

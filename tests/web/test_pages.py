@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsortd.adapters.store import open_store
+from imgsortd.store.database import open_for_writing
 from line import Line
 from pages import PageText
 from support import paint, paint_groups
@@ -255,7 +255,7 @@ def test_a_page_has_no_script_and_no_style_of_its_own(shelf: Line) -> None:
 
 def test_the_first_answer_of_a_large_grid_holds_what_a_window_shows(tmp_path: Path) -> None:
     web = make_web(tmp_path)
-    store = open_store(web.config.database)
+    store = open_for_writing(web.config.database)
     with store.atomic():
         store.connection.execute(
             "INSERT INTO extractors(weights_digest, layer, dims) VALUES ('x', 'pool5', 2)"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from chromium import Look, Page
+from browser import press, wait
+from playwright.sync_api import Page
 
 from website import Website, running_website
 
@@ -65,57 +66,57 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
 
 
 def open_review(page: Page, site: Website, before: str = "") -> None:
-    page.ask("Page.addScriptToEvaluateOnNewDocument", source=before + REVIEW)
-    page.open(f"{site.base}/review")
-    page.wait(f"{NAME} === 'p0'")
+    page.add_init_script(before + REVIEW)
+    page.goto(f"{site.base}/review")
+    wait(page, f"{NAME} === 'p0'")
 
 
 def answer(page: Page, number: int, state: str = "done", **result: Any) -> None:
     """Wait until the page has left a request; let the daemon answer it."""
-    page.wait(f"window.left.length >= {number}")
-    page.run(f"window.answer({number}, '{state}', {json.dumps(result)})")
+    wait(page, f"window.left.length >= {number}")
+    page.evaluate(f"window.answer({number}, '{state}', {json.dumps(result)})")
 
 
 # --- the grid -----------------------------------------------------------------------------------
 
 
 def test_enter_in_the_search_keeps_the_order(page: Page, site: Website) -> None:
-    page.open(f"{site.base}/?sort=name")
+    page.goto(f"{site.base}/?sort=name")
 
-    page.press("/")
-    page.type("cluster")
-    page.press("Enter")
+    page.keyboard.press("/")
+    page.keyboard.type("cluster")
+    page.keyboard.press("Enter")
 
-    page.wait("location.search === '?q=cluster&sort=name'")
-    assert page.text("[aria-pressed=true]") == "Name"
+    wait(page, "location.search === '?q=cluster&sort=name'")
+    assert page.inner_text("[aria-pressed=true]") == "Name"
 
 
 def test_a_cluster_that_moves_up_while_it_has_the_focus_keeps_it(page: Page, site: Website) -> None:
     number = site.cluster_of("blue")
-    page.open(f"{site.base}/")
-    page.run(f"document.querySelector('#c{number} a').focus()")
+    page.goto(f"{site.base}/")
+    page.evaluate(f"document.querySelector('#c{number} a').focus()")
 
     site.drop("blue", 5)
     site.wait_sorted()
-    page.wait(f"({TILES})[0] === 'c{number}'")
-    page.wait(f"document.querySelector('#c{number} .size').innerText.startsWith('11')")
+    wait(page, f"({TILES})[0] === 'c{number}'")
+    wait(page, f"document.querySelector('#c{number} .size').innerText.startsWith('11')")
 
-    assert page.run("document.activeElement.closest('li').id") == f"c{number}"
+    assert page.evaluate("document.activeElement.closest('li').id") == f"c{number}"
 
 
 def test_what_changes_each_second_is_not_read_aloud_and_what_is_wrong_is(
     page: Page, site: Website
 ) -> None:
-    page.open(f"{site.base}/")
-    page.wait("document.querySelector('[data-live]').innerText === 'Watching the inbox'")
-    assert page.run("document.querySelector('[data-live]').closest('[role=status]')") is None
-    assert page.run("document.querySelector('[data-told]').textContent") == ""
+    page.goto(f"{site.base}/")
+    wait(page, "document.querySelector('[data-live]').innerText === 'Watching the inbox'")
+    assert page.evaluate("document.querySelector('[data-live]').closest('[role=status]')") is None
+    assert page.evaluate("document.querySelector('[data-told]').textContent") == ""
 
     site.inbox.daemon.stop()
-    page.wait("document.querySelector('[data-told]').textContent.includes('not running')")
+    wait(page, "document.querySelector('[data-told]').textContent.includes('not running')")
     site.inbox.daemon.start()
     site.inbox.daemon.wait_ready(2)
-    page.wait("!document.querySelector('[data-told]').textContent.includes('not running')")
+    wait(page, "!document.querySelector('[data-told]').textContent.includes('not running')")
 
 
 # --- review -------------------------------------------------------------------------------------
@@ -125,70 +126,74 @@ def test_an_answer_that_failed_comes_again_after_the_picture_that_is_looked_at(
     page: Page, site: Website
 ) -> None:
     open_review(page, site)
-    page.press("1", "2")
-    assert page.run(NAME) == "p2"
+    press(page, "1", "2")
+    assert page.evaluate(NAME) == "p2"
 
     answer(page, 1, "failed", error="the disk is full")
-    page.wait(f"({SAID}) === 'the disk is full'")
-    assert page.run(NAME) == "p2"
-    page.press("3")
+    wait(page, f"({SAID}) === 'the disk is full'")
+    assert page.evaluate(NAME) == "p2"
+    page.keyboard.press("3")
 
-    assert page.run(NAME) == "p0"
-    assert [one["files"] for one in page.run("window.left")] == [[1], [2], [3]]
+    assert page.evaluate(NAME) == "p0"
+    assert [one["files"] for one in page.evaluate("window.left")] == [[1], [2], [3]]
 
 
 def test_undo_after_more_answers_goes_back_one_by_one(page: Page, site: Website) -> None:
     open_review(page, site)
-    page.press("1", "2", "3")
+    press(page, "1", "2", "3")
     for number in (3, 1, 2):  # whichever the page hears of first
         folder = f"cluster_{number}"
         answer(page, number, placed=1, batch=number, folder=folder, left=[])
-        page.wait(f"({SAID}).startsWith('Moved p{number - 1}')")
+        wait(page, f"({SAID}).startsWith('Moved p{number - 1}')")
 
     for number, name in ((4, "p2"), (5, "p1"), (6, "p0")):
-        page.press("u")
+        page.keyboard.press("u")
         answer(page, number, left=[])
-        page.wait(f"{NAME} === '{name}'")
+        wait(page, f"{NAME} === '{name}'")
 
-    assert page.run("window.left.slice(3)") == [{"batch": 3}, {"batch": 2}, {"batch": 1}]
-    assert page.text("[data-left]") == "26 pictures to look at"
+    assert page.evaluate("window.left.slice(3)") == [{"batch": 3}, {"batch": 2}, {"batch": 1}]
+    assert page.inner_text("[data-left]") == "26 pictures to look at"
 
 
 def test_what_was_skipped_can_be_looked_at_again_at_the_end(page: Page, site: Website) -> None:
     open_review(page, site)
 
     for number in range(26):
-        page.wait(f"{NAME} === 'p{number}'")
-        page.press("s")
-    assert page.text("#none h2") == "26 pictures skipped"
-    assert page.run("document.activeElement.id") in ("main", "")
+        wait(page, f"{NAME} === 'p{number}'")
+        page.keyboard.press("s")
+    assert page.inner_text("#none h2") == "26 pictures skipped"
+    assert page.evaluate("document.activeElement.id") in ("main", "")
     page.click("#none button")
 
-    assert page.run(NAME) == "p0"
-    assert page.text("[data-left]") == "26 pictures to look at"
+    assert page.evaluate(NAME) == "p0"
+    assert page.inner_text("[data-left]") == "26 pictures to look at"
 
 
 def test_the_queue_goes_on_when_the_server_is_there_again(page: Page, site: Website) -> None:
     open_review(page, site, "window.isAway = true;")
     for number in range(20):
-        page.wait(f"{NAME} === 'p{number}'")
-        page.press("s")
-    assert page.text("#none h2") == "One moment …"
+        wait(page, f"{NAME} === 'p{number}'")
+        page.keyboard.press("s")
+    assert page.inner_text("#none h2") == "One moment …"
 
-    page.run("window.isAway = false")
-    page.run("document.dispatchEvent(new CustomEvent('pulse', { detail: { review: 26 } })) && 0")
+    page.evaluate("window.isAway = false")
+    page.evaluate(
+        "document.dispatchEvent(new CustomEvent('pulse', { detail: { review: 26 } })) && 0"
+    )
 
-    page.wait(f"{NAME} === 'p20'")
-    assert page.run("document.querySelector('#none').hidden")
+    wait(page, f"{NAME} === 'p20'")
+    assert page.evaluate("document.querySelector('#none').hidden")
 
 
 # --- small windows, large letters ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/", "/review", "/refits", "/status", "/clusters/0"])
-def test_nothing_is_cut_off_in_a_window_of_320_pixels(page: Page, site: Website, path: str) -> None:
-    page.look(Look(width=320, height=640))
-    page.open(site.base + path)
+def test_nothing_is_cut_off_in_a_window_of_320_pixels(
+    new_page: Callable[..., Page], site: Website, path: str
+) -> None:
+    page = new_page(width=320, height=640)
+    page.goto(site.base + path)
 
-    assert page.run("document.documentElement.scrollWidth") <= 320
-    assert page.run(BROKEN) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert page.evaluate(BROKEN) == []

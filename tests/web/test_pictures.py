@@ -24,13 +24,12 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from imgsortd.adapters.decoding import NoDecoderError
-from imgsortd.adapters.thumbnail_cache import Cached, ThumbnailCache
-from imgsortd.config import Config
+from imgsortd.config.model import Config
 from imgsortd.errors import StoreError
+from imgsortd.pictures.decoder import NoDecoderError
+from imgsortd.pictures.thumbnail_cache import Cached, ThumbnailCache
 from imgsortd.web import pictures as web
-from imgsortd.web.making import CrowdedError
-from imgsortd.web.pictures import NotShownError, Pictures
+from imgsortd.web.pictures import PREVIEW, THUMBNAIL, CrowdedError, NotShownError, Pictures
 from line import Line
 from support import RED, make_config, paint, paint_groups
 
@@ -84,8 +83,8 @@ def serve(config: Config, cache: ThumbnailCache, **options: Any) -> Iterator[Tes
     pictures = Pictures(config, cache, **options)
     app = Starlette(
         routes=[
-            Route("/pictures/{id}/thumbnail", web.thumbnail),
-            Route("/pictures/{id}/preview", web.preview),
+            Route("/pictures/{id:row}/thumbnail", web.thumbnail),
+            Route("/pictures/{id:row}/preview", web.preview),
         ]
     )
     app.state.site = SimpleNamespace(pictures=pictures)
@@ -93,6 +92,14 @@ def serve(config: Config, cache: ThumbnailCache, **options: Any) -> Iterator[Tes
         yield client
         assert client.portal is not None
         client.portal.call(pictures.close)
+
+
+async def thumbnail(pictures: Pictures, file_id: int) -> Cached:
+    return await pictures.make(await pictures.find(file_id), THUMBNAIL)
+
+
+async def preview(pictures: Pictures, file_id: int) -> Cached:
+    return await pictures.make(await pictures.find(file_id), PREVIEW)
 
 
 def row_of(line: Line, name: str) -> tuple[int, bytes]:
@@ -147,7 +154,7 @@ def decoders() -> set[psutil.Process]:
     found = set()
     for process in psutil.Process().children():
         with suppress(psutil.Error):  # it ends in this instant
-            if "imgsortd.adapters.decode_worker" in process.cmdline():
+            if "imgsortd.pictures.worker" in process.cmdline():
                 found.add(process)
     return found
 
@@ -188,8 +195,8 @@ def test_a_shot_tells_the_size_of_the_picture_in_its_file(line: Line, cache: Hel
     file_id, sha256 = row_of(line, "large.png")
 
     async def work(pictures: Pictures) -> None:
-        for shot in (await pictures.thumbnail(file_id), await pictures.thumbnail(file_id)):
-            assert (shot.width_px, shot.height_px, shot.sha256) == (500, 500, sha256)
+        for shot in (await thumbnail(pictures, file_id), await thumbnail(pictures, file_id)):
+            assert shot.size_px == (500, 500)
             assert opened(shot.webp).size == (320, 320)
         assert cache.sizes([sha256]) == {sha256: (500, 500)}
 
@@ -362,7 +369,7 @@ def test_without_a_database_the_answer_says_so(tmp_path: Path, cache: HeldCache)
 
     async def work(pictures: Pictures) -> None:
         with pytest.raises(StoreError, match="no such database"):
-            await pictures.thumbnail(1)
+            await thumbnail(pictures, 1)
 
     run(config, cache, work)
     with serve(config, cache) as client:
@@ -380,9 +387,9 @@ def test_a_picture_that_several_ask_for_at_once_is_made_once(line: Line, cache: 
     cache.may_go_on.clear()
 
     async def work(pictures: Pictures) -> None:
-        first = asyncio.create_task(pictures.thumbnail(file_id))
+        first = asyncio.create_task(thumbnail(pictures, file_id))
         await until(lambda: cache.made)
-        others = [asyncio.create_task(pictures.thumbnail(file_id)) for _ in range(9)]
+        others = [asyncio.create_task(thumbnail(pictures, file_id)) for _ in range(9)]
         asyncio.get_running_loop().call_later(0.2, cache.may_go_on.set)
         shots = await asyncio.gather(first, *others)
         assert len({shot.webp for shot in shots}) == 1
@@ -399,17 +406,17 @@ def test_who_leaves_before_a_picture_was_begun_has_it_not_made(
     cache.may_go_on.clear()
 
     async def work(pictures: Pictures) -> None:
-        begun = asyncio.create_task(pictures.thumbnail(first))
+        begun = asyncio.create_task(thumbnail(pictures, first))
         await until(lambda: cache.made)
-        left = asyncio.create_task(pictures.thumbnail(second))
-        stays = [asyncio.create_task(pictures.thumbnail(third)) for _ in range(2)]
-        await until(lambda: len(pictures._queue._jobs) == 3)
+        left = asyncio.create_task(thumbnail(pictures, second))
+        stays = [asyncio.create_task(thumbnail(pictures, third)) for _ in range(2)]
+        await until(lambda: len(pictures._jobs) == 3)
         for task in (begun, left, stays[0]):
             task.cancel()
         await asyncio.gather(begun, left, stays[0], return_exceptions=True)
         cache.may_go_on.set()
         assert opened((await stays[1]).webp).size == (64, 64)
-        assert opened((await pictures.thumbnail(first)).webp).size == (64, 64)  # it was kept
+        assert opened((await thumbnail(pictures, first)).webp).size == (64, 64)  # it was kept
 
     run(line.config, cache, work, threads=1)
 
@@ -425,12 +432,12 @@ def test_a_large_picture_goes_before_small_ones_that_wait(line: Line, cache: Hel
         order.append(name)
 
     async def work(pictures: Pictures) -> None:
-        tasks = [asyncio.create_task(note("first", pictures.thumbnail(ids[0])))]
+        tasks = [asyncio.create_task(note("first", thumbnail(pictures, ids[0])))]
         await until(lambda: cache.made)
-        tasks += [asyncio.create_task(note("small", pictures.thumbnail(one))) for one in ids[1:4]]
-        await until(lambda: len(pictures._queue._jobs) == 4)
-        tasks.append(asyncio.create_task(note("large", pictures.preview(ids[5]))))
-        await until(lambda: len(pictures._queue._jobs) == 5)
+        tasks += [asyncio.create_task(note("small", thumbnail(pictures, one))) for one in ids[1:4]]
+        await until(lambda: len(pictures._jobs) == 4)
+        tasks.append(asyncio.create_task(note("large", preview(pictures, ids[5]))))
+        await until(lambda: len(pictures._jobs) == 5)
         cache.may_go_on.set()
         await asyncio.gather(*tasks)
 
@@ -444,13 +451,13 @@ def test_more_than_may_wait_are_refused(line: Line, cache: HeldCache) -> None:
     cache.may_go_on.clear()
 
     async def work(pictures: Pictures) -> None:
-        begun = asyncio.create_task(pictures.thumbnail(first))
+        begun = asyncio.create_task(thumbnail(pictures, first))
         await until(lambda: cache.made)
         with pytest.raises(CrowdedError, match="1 pictures are being made"):
-            await pictures.thumbnail(second)
+            await thumbnail(pictures, second)
         cache.may_go_on.set()
         await begun
-        await pictures.thumbnail(second)
+        await thumbnail(pictures, second)
 
     run(line.config, cache, work, max_waiting=1)
     with serve(line.config, cache, max_waiting=0) as client:
@@ -467,12 +474,12 @@ def test_decoding_processes_start_when_needed_rest_and_end_with_the_page(
 
     async def work(pictures: Pictures) -> None:
         assert decoders() == of_others
-        await pictures.thumbnail(ids[0])
+        await thumbnail(pictures, ids[0])
         await until(lambda: decoders() == of_others)
-        await pictures.thumbnail(ids[1])
+        await thumbnail(pictures, ids[1])
 
     async def work_on(pictures: Pictures) -> None:
-        await pictures.thumbnail(ids[2])
+        await thumbnail(pictures, ids[2])
         assert len(decoders() - of_others) == 1
 
     run(line.config, cache, work, rest_s=0.01, threads=1)
@@ -486,16 +493,16 @@ def test_a_page_that_is_closed_makes_no_more_and_says_so(line: Line, cache: Held
     cache.may_go_on.clear()
 
     async def work(pictures: Pictures) -> None:
-        begun = asyncio.create_task(pictures.thumbnail(first))
+        begun = asyncio.create_task(thumbnail(pictures, first))
         await until(lambda: cache.made)
-        waits = asyncio.create_task(pictures.thumbnail(second))
-        await until(lambda: len(pictures._queue._jobs) == 2)
+        waits = asyncio.create_task(thumbnail(pictures, second))
+        await until(lambda: len(pictures._jobs) == 2)
         asyncio.get_running_loop().call_later(0.1, cache.may_go_on.set)
         await pictures.close()
         with pytest.raises(NoDecoderError, match="the page is being closed"):
             await waits
         with pytest.raises(NoDecoderError, match="the page is being closed"):
-            await pictures.preview(second)
+            await preview(pictures, second)
         await begun
 
     run(line.config, cache, work, threads=1)
@@ -506,15 +513,15 @@ def test_a_page_that_is_closed_makes_no_more_and_says_so(line: Line, cache: Held
 def test_a_picture_whose_reader_has_left_is_not_made(line: Line, cache: HeldCache) -> None:
     first, second = ids_of(line)[:2]
     cache.may_go_on.clear()
-    app = Starlette(routes=[Route("/pictures/{id}/thumbnail", web.thumbnail)])
+    app = Starlette(routes=[Route("/pictures/{id:row}/thumbnail", web.thumbnail)])
 
     async def work(pictures: Pictures) -> None:
         app.state.site = SimpleNamespace(pictures=pictures)
-        begun = asyncio.create_task(pictures.thumbnail(first))
+        begun = asyncio.create_task(thumbnail(pictures, first))
         await until(lambda: cache.made)
         left = asyncio.Event()
         request = asyncio.create_task(ask(app, f"/pictures/{second}/thumbnail", left))
-        await until(lambda: len(pictures._queue._jobs) == 2)
+        await until(lambda: len(pictures._jobs) == 2)
         left.set()
         await request
         cache.may_go_on.set()
@@ -554,7 +561,7 @@ def test_what_cannot_be_shown_is_told_to_each_who_asks(line: Line, cache: HeldCa
 
     async def work(pictures: Pictures) -> None:
         found = await asyncio.gather(
-            *[pictures.thumbnail(file_id) for _ in range(5)], return_exceptions=True
+            *[thumbnail(pictures, file_id) for _ in range(5)], return_exceptions=True
         )
         assert [type(error) for error in found] == [NotShownError] * 5
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from chromium import Page
+from browser import wait
+from playwright.sync_api import Page
 
-from imgsortd.adapters.store_proposals import KeptFit
+from imgsortd.store.fits import KeptFit
 from support import BLUE, GREEN, RED, run_cli, tree, wait_until
 from website import Website, running_website
 
@@ -43,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
 
 def fits(site: Website) -> dict[int, KeptFit]:
     with site.store() as store:
-        return {fit.fit_id: fit for fit in store.proposals.list_fits()}
+        return {fit.fit_id: fit for fit in store.records.list_fits()}
 
 
 def places(site: Website) -> dict[str, list[str]]:
@@ -52,49 +53,49 @@ def places(site: Website) -> dict[str, list[str]]:
 
 def say(page: Page, text: str) -> None:
     """Wait until the bar at the foot says something that begins so."""
-    page.wait(f"({SAID})?.startsWith({text!r})")
+    wait(page, f"({SAID})?.startsWith({text!r})")
 
 
 def test_a_proposal_stands_side_by_side_is_accepted_with_its_moves_and_taken_back(
     site: Website, page: Page
 ) -> None:
     before = places(site)
-    page.open(f"{site.base}/refits")
-    assert page.text("#waiting-title") == "Fit 2 waits for your word"
-    page.wait(LOADED)
-    assert page.run("document.querySelectorAll('#waiting .side').length") >= 2
-    assert page.text("#waiting .side p") == "Now"
-    assert page.text("[data-count=refits]") == "1"
+    page.goto(f"{site.base}/refits")
+    assert page.inner_text("#waiting-title") == "Fit 2 waits for your word"
+    wait(page, LOADED)
+    assert page.evaluate("document.querySelectorAll('#waiting .side').length") >= 2
+    assert page.inner_text("#waiting .side p") == "Now"
+    assert page.inner_text("[data-count=refits]") == "1"
 
     page.click("[data-ask=accept]")
     say(page, "Fit 2 is in force; ")
-    page.wait(f"!({TITLE})")
+    wait(page, f"!({TITLE})")
     assert fits(site)[2].in_force
     after = places(site)
     assert after != before
-    assert page.text("tbody tr td:last-child").startswith("in force")
-    page.wait("document.querySelector('[data-count=refits]').innerText === ''")
+    assert page.inner_text("tbody tr td:last-child").startswith("in force")
+    wait(page, "document.querySelector('[data-count=refits]').innerText === ''")
 
     page.click(".said .button")
     say(page, "Fit 1 is in force again; the files are back where they were")
-    page.wait("!document.querySelector('[data-ask=rollback]')")
+    wait(page, "!document.querySelector('[data-ask=rollback]')")
     assert places(site) == before
     assert fits(site)[1].in_force
 
 
 def test_the_way_back_to_the_former_fit_takes_the_files_along(site: Website, page: Page) -> None:
     before = places(site)
-    page.open(f"{site.base}/refits")
-    page.wait(LOADED)
+    page.goto(f"{site.base}/refits")
+    wait(page, LOADED)
     page.click("[data-ask=accept]")
     say(page, "Fit 2 is in force; ")
-    page.wait("document.querySelector('[data-ask=rollback]')")
+    wait(page, "document.querySelector('[data-ask=rollback]')")
     assert places(site) != before
-    assert page.text("[data-ask=rollback]") == "Return to fit 1, files too"
+    assert page.inner_text("[data-ask=rollback]") == "Return to fit 1, files too"
 
     page.click("[data-ask=rollback]")
     say(page, "Fit 1 is in force again; ")
-    page.wait("!document.querySelector('[data-ask=rollback]')")
+    wait(page, "!document.querySelector('[data-ask=rollback]')")
 
     assert fits(site)[1].in_force
     assert places(site) == before
@@ -104,20 +105,20 @@ def test_a_rejected_proposal_changes_nothing_and_another_fit_can_be_asked_for(
     site: Website, page: Page
 ) -> None:
     before = places(site)
-    page.open(f"{site.base}/refits")
+    page.goto(f"{site.base}/refits")
 
-    page.press("j")
-    page.press("Enter")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
     say(page, "Fit 2 was rejected")
-    page.wait(f"!({TITLE})")
+    wait(page, f"!({TITLE})")
     assert not fits(site)[2].in_force
     assert places(site) == before
 
     page.click("[data-ask=refit]")
     say(page, "Fit 3 changes much and waits for your word")
-    page.wait(f"({TITLE}) === 'Fit 3 waits for your word'")
-    page.press("a")
-    assert page.run("document.activeElement.dataset.ask") == "accept"
+    wait(page, f"({TITLE}) === 'Fit 3 waits for your word'")
+    page.keyboard.press("a")
+    assert page.evaluate("document.activeElement.dataset.ask") == "accept"
     page.click("[name=keep]")
     page.click("[data-ask=accept]")
     say(page, "Fit 3 is in force")
@@ -127,20 +128,18 @@ def test_a_rejected_proposal_changes_nothing_and_another_fit_can_be_asked_for(
 
 
 def test_a_proposal_appears_on_an_open_page_and_vanishes_when_it_is_decided_elsewhere(
-    site: Website, page: Page
+    site: Website, page: Page, new_page: Callable[..., Page]
 ) -> None:
-    page.open(f"{site.base}/refits")
-    page.run("window.isStillHere = true")
-    assert page.text("#waiting-title") == "Fit 2 waits for your word"
-    elsewhere = Page(page.browser)
-    elsewhere.open(f"{site.base}/refits")
+    page.goto(f"{site.base}/refits")
+    page.evaluate("window.isStillHere = true")
+    assert page.inner_text("#waiting-title") == "Fit 2 waits for your word"
+    elsewhere = new_page()
+    elsewhere.goto(f"{site.base}/refits")
 
     elsewhere.click("[data-ask=reject]")
-    page.wait(f"!({TITLE})")
-    assert page.text("main section h2") == "No fit waits"
+    wait(page, f"!({TITLE})")
+    assert page.inner_text("main section h2") == "No fit waits"
     elsewhere.click("[data-ask=refit]")
-    page.wait(f"({TITLE}) === 'Fit 3 waits for your word'")
+    wait(page, f"({TITLE}) === 'Fit 3 waits for your word'")
 
-    assert page.run("window.isStillHere")
-    assert elsewhere.take_complaints() == []
-    elsewhere.close()
+    assert page.evaluate("window.isStillHere")

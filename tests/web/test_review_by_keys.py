@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from chromium import Page
+from browser import wait
+from playwright.sync_api import Page
 
-from imgsortd.core.routing import REVIEW_FOLDER
+from imgsortd.names import REVIEW_FOLDER
 from support import wait_until
 from website import Website, running_website
 
@@ -56,72 +57,73 @@ def folder_of(site: Website, name: str) -> str:
 
 def next_name(page: Page, before: str) -> str:
     """Wait for the picture after this one, shown; return its name."""
-    page.wait(f"{NAME} !== {before!r}")
-    page.wait("document.querySelector('#picture').naturalWidth > 0")
-    return str(page.run(NAME))
+    wait(page, f"{NAME} !== {before!r}")
+    wait(page, "document.querySelector('#picture').naturalWidth > 0")
+    return str(page.evaluate(NAME))
 
 
 def test_every_answer_has_a_key_and_the_next_picture_is_there_at_once(
     site: Website, page: Page
 ) -> None:
     total = in_review(site)
-    page.open(f"{site.base}/review")
+    page.goto(f"{site.base}/review")
     first = next_name(page, "\N{NO-BREAK SPACE}")
-    assert page.text("[data-left]") == f"{total} pictures to look at"
-    assert len(page.text("#reason")) > 10
+    assert page.inner_text("[data-left]") == f"{total} pictures to look at"
+    assert len(page.inner_text("#reason")) > 10
 
     name, went = first, {}
     for key in ("1", "2", "3"):
-        went[name] = page.run(LIKELIEST)[int(key) - 1]
-        page.press(key)
+        went[name] = page.evaluate(LIKELIEST)[int(key) - 1]
+        page.keyboard.press(key)
         name = next_name(page, name)
     for moved, folder in went.items():
         assert folder_of(site, moved) == folder
-    assert page.text("[data-done]") == ", 3 answered"
+    assert page.inner_text("[data-done]") == ", 3 answered"
     # A file stands in its place before the move is closed, and its pin with it.
     wait_until(lambda: len(site.pins()) == 3, what="three pins")
     assert len(set(went.values())) > 1
 
-    page.press("n")
-    page.type("Fog")
-    page.press("Enter")
+    page.keyboard.press("n")
+    page.keyboard.type("Fog")
+    page.keyboard.press("Enter")
     fog, name = name, next_name(page, name)
     assert folder_of(site, fog) == "Fog"
 
-    page.press("s")
+    page.keyboard.press("s")
     skipped, name = name, next_name(page, name)
     assert (site.target / REVIEW / skipped).exists()
 
-    page.press("m")
-    page.type(site.folder_of("blue"))
-    page.press("Enter")
+    page.keyboard.press("m")
+    page.keyboard.type(site.folder_of("blue"))
+    page.keyboard.press("Enter")
     blue, name = name, next_name(page, name)
     assert folder_of(site, blue) == site.folder_of("blue")
 
-    page.press("r")
+    page.keyboard.press("r")
     kept, name = name, next_name(page, name)
+    # It is said for some seconds only.
+    wait(page, f"document.querySelector('.said p').innerText === '{kept} stays in {REVIEW}'")
     wait_until(lambda: len(site.pins()) == 6, what="a pin that keeps it in review")
     assert (site.target / REVIEW / kept).exists()
-    page.wait(f"document.querySelector('.said p').innerText === '{kept} stays in {REVIEW}'")
     wait_until(lambda: in_review(site) == total - 5, what="five of them gone")
 
 
 def test_the_last_answer_is_taken_back_and_asked_again(site: Website, page: Page) -> None:
     pins = site.pins()
-    page.open(f"{site.base}/review")
+    page.goto(f"{site.base}/review")
     first = next_name(page, "\N{NO-BREAK SPACE}")
-    page.press("1")
+    page.keyboard.press("1")
     second = next_name(page, first)
     folder_of(site, first)
-    page.wait(f"document.querySelector('.said p').innerText.startsWith('Moved {first}')")
+    wait(page, f"document.querySelector('.said p').innerText.startsWith('Moved {first}')")
 
-    page.press("u")
-    page.wait(f"{NAME} === {first!r}")
-    page.wait("document.querySelector('.said p').innerText === 'Taken back'")
+    page.keyboard.press("u")
+    wait(page, f"{NAME} === {first!r}")
+    wait(page, "document.querySelector('.said p').innerText === 'Taken back'")
 
     assert (site.target / REVIEW / first).exists()
     assert site.pins() == pins
-    page.press("s")
+    page.keyboard.press("s")
     assert next_name(page, first) == second
 
 
@@ -129,19 +131,19 @@ def test_all_are_answered_faster_than_the_daemon_moves_them_and_each_is_where_it
     site: Website, page: Page
 ) -> None:
     total = in_review(site)
-    page.open(f"{site.base}/review")
+    page.goto(f"{site.base}/review")
     name, went = next_name(page, "\N{NO-BREAK SPACE}"), {}
 
     for number in range(total):
-        went[name] = page.run(LIKELIEST)[number % 3]
-        page.press(str(number % 3 + 1))
+        went[name] = page.evaluate(LIKELIEST)[number % 3]
+        page.keyboard.press(str(number % 3 + 1))
         if number < total - 1:
-            page.wait(f"{NAME} !== {name!r}")
-            name = page.run(NAME)
-    assert page.text("#none h2") == "Nothing to review"
+            wait(page, f"{NAME} !== {name!r}")
+            name = page.evaluate(NAME)
+    assert page.inner_text("#none h2") == "Nothing to review"
 
     assert {name: folder_of(site, name) for name in went} == went
     assert set(site.names("odd")) <= set(went)
     wait_until(lambda: len(site.pins()) == total, what="all pins")
-    page.wait("document.querySelector('[data-count=review]').innerText === ''")
+    wait(page, "document.querySelector('[data-count=review]').innerText === ''")
     assert in_review(site) == 0

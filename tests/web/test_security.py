@@ -20,9 +20,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from imgsortd.adapters.store import open_store
-from imgsortd.web import login, security, site, tokens
-from imgsortd.web.attempts import FREE, FREE_IN_ALL, Attempts
+from imgsortd.store.database import open_for_writing
+from imgsortd.web import access, login, security, site
+from imgsortd.web.access import FREE, FREE_IN_ALL, Tries
 from imgsortd.web.security import HEADERS
 from support import make_config
 from web_asking import HOST, TOKEN, Answer, Header, Web, as_if_running, make_web
@@ -321,18 +321,18 @@ def test_a_session_outlives_a_restart_and_dies_with_another_token(
 
 
 def test_a_session_ends_after_thirty_days() -> None:
-    keys = tokens.make_keys(TOKEN)
+    keys = access.make_keys(TOKEN)
 
-    value = tokens.make_session(keys, 1_000_000)
+    value = access.make_session(keys, 1_000_000)
 
-    assert tokens.session_of(keys, value, 1_000_000 + 30 * 86_400 - 1) is not None
-    assert tokens.session_of(keys, value, 1_000_000 + 30 * 86_400) is None
-    assert tokens.session_of(keys, value.replace(value[:3], "999"), 1_000_000) is None
+    assert access.session_of(keys, value, 1_000_000 + 30 * 86_400 - 1) is not None
+    assert access.session_of(keys, value, 1_000_000 + 30 * 86_400) is None
+    assert access.session_of(keys, value.replace(value[:3], "999"), 1_000_000) is None
 
 
 def test_logging_out_takes_the_cookie_away(locked: Web) -> None:
     cookie = locked.cookie()
-    session = tokens.session_of(locked.site.keys, cookie[1].partition("=")[2], time.time())
+    session = access.session_of(locked.site.keys, cookie[1].partition("=")[2], time.time())
     _, csrf = locked.csrf(session or "")
     form = ("Content-Type", "application/x-www-form-urlencoded")
 
@@ -405,7 +405,7 @@ def test_guessing_is_slowed_down_also_by_header_and_for_the_right_token(locked: 
 
 
 def test_a_wait_doubles_and_ends_and_a_network_of_one_person_counts_as_one() -> None:
-    attempts = Attempts()
+    attempts = Tries()
 
     for number in range(FREE + 4):
         attempts.fail(f"2001:db8::{number}", now_s=100)
@@ -418,7 +418,7 @@ def test_a_wait_doubles_and_ends_and_a_network_of_one_person_counts_as_one() -> 
 
 
 def test_guessing_from_everywhere_is_slowed_down_and_takes_no_more_memory() -> None:
-    attempts = Attempts()
+    attempts = Tries()
 
     for number in range(5000):
         attempts.fail(f"10.0.{number // 250}.{number % 250}", now_s=100)
@@ -439,14 +439,15 @@ def test_secrets_are_compared_in_a_time_that_tells_nothing() -> None:
             and name in ast.unparse(node)
         ]
 
+    modules = (access, login, security, site)
     unsafe = [
-        *compares(tokens, ""),
-        *(text for module in (login, security, site) for text in compares(module, "token")),
-        *(text for module in (login, security, site) for text in compares(module, "csrf")),
+        *(text for word in ("digest", "signature", "key") for text in compares(access, word)),
+        *(text for module in modules for text in compares(module, "token")),
+        *(text for module in modules for text in compares(module, "csrf")),
     ]
 
     assert unsafe == []
-    assert inspect.getsource(tokens).count("compare_digest") == 2
+    assert inspect.getsource(access).count("compare_digest") == 2
 
 
 # --- changes ------------------------------------------------------------------------------------
@@ -465,17 +466,17 @@ HOSTILE: dict[str, Callable[[Web], list[Header]]] = {
     "an empty token": lambda _: [("X-CSRF-Token", "")],
     "a made-up token": lambda _: [("X-CSRF-Token", f"{int(time.time())}.{'0' * 32}.{'0' * 64}")],
     "another process's token": lambda _: [
-        ("X-CSRF-Token", tokens.make_csrf(tokens.make_keys(None), "", time.time()))
+        ("X-CSRF-Token", access.make_csrf(access.make_keys(None), "", time.time()))
     ],
     "another session's token": lambda web: [web.csrf("somebody else")],
     "a token of yesterday": lambda web: [
-        ("X-CSRF-Token", tokens.make_csrf(web.site.keys, "", time.time() - 86_500))
+        ("X-CSRF-Token", access.make_csrf(web.site.keys, "", time.time() - 86_500))
     ],
     "a token of tomorrow": lambda web: [
-        ("X-CSRF-Token", tokens.make_csrf(web.site.keys, "", time.time() + 86_400))
+        ("X-CSRF-Token", access.make_csrf(web.site.keys, "", time.time() + 86_400))
     ],
     "a session's cookie for a token": lambda web: [
-        ("X-CSRF-Token", tokens.make_session(web.site.keys, time.time()))
+        ("X-CSRF-Token", access.make_session(web.site.keys, time.time()))
     ],
     "a foreign origin": lambda web: [web.csrf(), ("Origin", "http://evil.example")],
     "another port": lambda web: [web.csrf(), ("Origin", "http://127.0.0.1:3000")],
@@ -511,7 +512,7 @@ def test_who_brings_the_token_itself_needs_no_other(locked: Web) -> None:
 def test_a_token_for_changes_is_of_one_session(locked: Web) -> None:
     cookies = locked.cookie(), locked.cookie()
     ids = [
-        tokens.session_of(locked.site.keys, cookie[1].partition("=")[2], time.time()) or ""
+        access.session_of(locked.site.keys, cookie[1].partition("=")[2], time.time()) or ""
         for cookie in cookies
     ]
 
@@ -692,12 +693,12 @@ def test_a_change_comes_as_json_which_no_plain_form_can_send(web: Web, kind: str
 
 
 def test_the_web_process_loads_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
-    open_store(make_config(tmp_path).database).close()
+    open_for_writing(make_config(tmp_path).database).close()
     program = (
         "import sys; from pathlib import Path; from imgsortd.config import load_config; "
         "from imgsortd.web import server; from imgsortd.web.app import build_app; "
-        "from imgsortd.web.hosts import known_hosts; from imgsortd.web.site import Site; "
-        "from imgsortd.web.tokens import make_keys; "
+        "from imgsortd.web.access import known_hosts; from imgsortd.web.site import Site; "
+        "from imgsortd.web.access import make_keys; "
         "config = load_config(Path(sys.argv[1])); "
         "hosts = known_hosts([], any_address=False, machine='x'); "
         "app = build_app(Site(config, make_keys(None), hosts)); "

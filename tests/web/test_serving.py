@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import warm
-from imgsortd.adapters.store import open_store
+from imgsortd.store.database import open_for_writing
 from imgsortd.web.security import HEADERS
 from support import make_config, run_cli, wait_until
 from web_asking import TOKEN
@@ -74,7 +74,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., WebProcess]]:
 
     def serve(*options: str, environ: dict[str, str] | None = None, **web: object) -> WebProcess:
         config = make_config(tmp_path, web=web)
-        open_store(config.database).close()
+        open_for_writing(config.database).close()
         made.append(WebProcess(tmp_path, *options, **(environ or {})))
         return made[-1]
 
@@ -299,7 +299,7 @@ ODD = {
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebProcess]:
     """Return a page that many tests ask, none of which may end it."""
     folder = tmp_path_factory.mktemp("served")
-    open_store(make_config(folder).database).close()
+    open_for_writing(make_config(folder).database).close()
     web = WebProcess(folder)
     yield web
     assert web.stop() == 0

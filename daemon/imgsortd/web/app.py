@@ -16,12 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from imgsortd.errors import CursorError, FindError, ImgsortdError, ProposalError
-from imgsortd.web import answers, live, pages, pictures
-from imgsortd.web.actions import VERBS, action, read_request
-from imgsortd.web.limits import BodyLimit
+from imgsortd.web import api, live, pages, pictures, security
+from imgsortd.web.api import VERBS, action, read_request
 from imgsortd.web.login import login, logout
 from imgsortd.web.replies import error_reply
-from imgsortd.web.security import FirstLook, Login, SameOrigin, SecureHeaders
 from imgsortd.web.site import Site
 from imgsortd.web.static import static
 
@@ -45,30 +43,24 @@ register_url_convertor("row", _Row())
 
 
 def build_app(site: Site) -> Starlette:
-    """Put the application together.
-
-    Parameters
-    ----------
-    site
-        What the handlers share; it is started and stopped with the application.
-    """
+    """Put the application together; what its handlers share ends with it."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await run_in_threadpool(pages.warm_up)
-        await site.start()
+        await run_in_threadpool(site.look)
         yield
         await site.stop()
 
     app = Starlette(
         routes=_routes(),
         middleware=[
-            Middleware(SecureHeaders),
-            Middleware(FirstLook, site=site),
-            Middleware(BodyLimit),
+            Middleware(security.SecureHeaders),
+            Middleware(security.Gate, site=site, check=security.check_shape),
+            Middleware(security.BodyLimit),
             Middleware(GZipMiddleware, minimum_size=_GZIP_LEAST_BYTES, compresslevel=6),
-            Middleware(Login, site=site),
-            Middleware(SameOrigin, site=site),
+            Middleware(security.Gate, site=site, check=security.check_login),
+            Middleware(security.Gate, site=site, check=security.check_origin),
         ],
         exception_handlers={
             HTTPException: _refused,
@@ -98,19 +90,19 @@ def _routes() -> list[Route]:
         Route("/static/{version}/{name}", static),
         Route("/pictures/{id:row}/thumbnail", pictures.thumbnail),
         Route("/pictures/{id:row}/preview", pictures.preview),
-        Route("/api/clusters", answers.clusters),
-        Route("/api/clusters/{id:row}/pictures", answers.cluster_pictures),
-        Route("/api/review", answers.review),
-        Route("/api/refits", answers.refits),
-        Route("/api/refits/{id:row}", answers.refit),
-        Route("/api/pictures/{id:row}", answers.picture),
-        Route("/api/pictures/{id:row}/similar", answers.similar),
-        Route("/api/status", answers.status),
+        Route("/api/clusters", api.clusters),
+        Route("/api/clusters/{id:row}/pictures", api.cluster_pictures),
+        Route("/api/review", api.review_pictures),
+        Route("/api/refits", api.refits),
+        Route("/api/refits/{id:row}", api.refit),
+        Route("/api/pictures/{id:row}", api.picture),
+        Route("/api/pictures/{id:row}/similar", api.similar_pictures),
+        Route("/api/status", api.status),
         Route("/api/requests/{id:row}", read_request),
         Route("/api/events", live.events),
         *(Route(f"/api/{verb}", action(verb), methods=["POST"]) for verb in VERBS),
-        Route("/healthz", answers.healthz),
-        Route("/metrics", answers.metrics),
+        Route("/healthz", api.healthz),
+        Route("/metrics", api.metrics),
     ]
 
 

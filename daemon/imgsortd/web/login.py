@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from urllib.parse import parse_qs
 
@@ -11,19 +10,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from imgsortd.web import pages, tokens
-from imgsortd.web.paths import safe_next
+from imgsortd.web import access, pages
 from imgsortd.web.security import (
     COOKIE,
     CSRF_HEADER,
     STALE,
     address_of,
+    check_token,
     has_csrf,
-    too_many,
+    safe_next,
 )
 from imgsortd.web.site import session_of, site_of
-
-log = logging.getLogger(__name__)
 
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FORM_BYTES = 10_000
@@ -32,29 +29,26 @@ _MOST_FORM_BYTES = 10_000
 async def login(request: Request) -> Response:
     """Answer ``/login``: the form, or what came of it."""
     site = site_of(request)
-    request.state.next = safe_next(request.query_params.get("next", ""))
+    after = safe_next(request.query_params.get("next", ""))
     if not site.wants_token:
         return RedirectResponse("/", 303)
     if request.method != "POST":
         if session_of(request):
-            return RedirectResponse(request.state.next, 303)
-        return await _form_page(request, failed=False)
+            return RedirectResponse(after, 303)
+        return await run_in_threadpool(pages.login_form, after, failed=False)
     form = await _read_form(request)
-    request.state.next = safe_next(form.get("next", request.state.next))
-    address, now_s = address_of(request), time.monotonic()
-    wait_s = site.attempts.wait_s(address, now_s)
-    if wait_s:
-        return too_many(request, wait_s)
-    if not tokens.is_token(site.keys, form.get("token", "").strip().encode("utf-8", "replace")):
-        site.attempts.fail(address, now_s)
-        log.warning("wrong token address=%s", address)
-        response = await _form_page(request, failed=True)
-        response.status_code = 401
-        response.headers["WWW-Authenticate"] = 'Bearer realm="imgsortd"'
-        return response
-    site.attempts.succeed(address)
-    response = RedirectResponse(request.state.next, 303)
-    _set_cookie(request, response, tokens.make_session(site.keys, time.time()), tokens.SESSION_S)
+    after = safe_next(form.get("next", after))
+    given = form.get("token", "").strip().encode("utf-8", "replace")
+    refusal = check_token(site, request, given)
+    if refusal is not None:
+        if refusal.status_code != 401:
+            return refusal
+        again = await run_in_threadpool(pages.login_form, after, failed=True)
+        again.headers["WWW-Authenticate"] = refusal.headers["WWW-Authenticate"]
+        return again
+    site.tries.succeed(address_of(request))
+    response = RedirectResponse(after, 303)
+    _set_cookie(request, response, access.make_session(site.keys, time.time()), access.SESSION_S)
     return response
 
 
@@ -80,11 +74,6 @@ def _set_cookie(request: Request, response: Response, value: str, seconds: int) 
         httponly=True,
         samesite="strict",
     )
-
-
-async def _form_page(request: Request, *, failed: bool) -> Response:
-    page: Response = await run_in_threadpool(pages.login_form, request, failed)
-    return page
 
 
 async def _read_form(request: Request) -> dict[str, str]:

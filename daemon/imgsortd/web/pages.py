@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from imgsortd.adapters.store_opening import open_if_there
-from imgsortd.core.lifecycle import duration_text
-from imgsortd.outlook import look_ahead
-from imgsortd.page_parts import number_of
-from imgsortd.subjects import open_for_reading
-from imgsortd.terminal import printable
-from imgsortd.web import comparing, health, resemblance
-from imgsortd.web.drawing import plot, spark
-from imgsortd.web.pulse_reader import read_pulse
-from imgsortd.web.review_queue import count_to_review
+from imgsortd.reports.status import look_ahead
+from imgsortd.store.database import open_for_reading
+from imgsortd.web.clusters import ShownCluster
+from imgsortd.web.health import read_health
+from imgsortd.web.live import AT_IT, Live, in_words, read_live
+from imgsortd.web.refits import compare, history
+from imgsortd.web.review import count_to_review
+from imgsortd.web.shown import decimal, encodable
+from imgsortd.web.similar import read_picture
 from imgsortd.web.site import Site, site_of
 from imgsortd.web.static import address
-from imgsortd.web.words import in_words
+from imgsortd.words import counted, duration_text, printable
 
 _PAGES = (("/", "Clusters"), ("/review", "Review"), ("/refits", "Refits"), ("/status", "Status"))
 _ORDERS = {"size": "Largest", "newest": "Newest", "loosest": "Loosest", "name": "Name"}
@@ -45,8 +45,51 @@ _COUNTS = (
     ("undone", "Put back into the inbox"),
 )
 _FIRST_TILES = 24  # what a window shows, and some more: the page is there before the rest
-_MOST_DIGITS = 9
+_MOST_DIGITS = 8
 _SCRIPTS = ("api.js", "live.js", "said.js")
+
+
+# --- plots as SVG, without a style attribute: the policy allows none --------------------------
+
+_HEIGHT = 30
+
+
+def spark(days: Sequence[int]) -> Markup:
+    """Draw the pictures that came on each day as bars, the oldest first."""
+    most = max([*days, 1])
+    bars = "".join(
+        f"M{day + 0.15:g} 8v-{max(0.6, 7.5 * count / most):.1f}h.7V8z"
+        for day, count in enumerate(days)
+        if count
+    )
+    return Markup(
+        '<svg class="spark" viewBox="0 0 {0} 8" preserveAspectRatio="none" aria-hidden="true">'
+        '<line x1="0" y1="8" x2="{0}" y2="8"/><path d="{1}"/></svg>'
+    ).format(len(days), bars)
+
+
+def plot(rate: Sequence[int]) -> Markup:
+    """Draw the pictures of each minute as bars, and say it in words to who cannot see them."""
+    most, busy = max([*rate, 1]), sum(1 for count in rate if count)
+    heights = ((minute, (_HEIGHT - 1) * count / most) for minute, count in enumerate(rate))
+    bars = Markup("").join(
+        Markup('<rect x="{:g}" y="{:.2f}" width=".8" height="{:.2f}"/>').format(
+            minute + 0.1, _HEIGHT - height, height
+        )
+        for minute, height in heights
+        if height
+    )
+    words = (
+        f"{counted(sum(rate), 'picture')} sorted in {busy} of the last {len(rate)} minutes, "
+        f"at most {max(rate, default=0):,} in one"
+    )
+    return Markup(
+        '<svg class="plot" viewBox="0 0 {0} {1}" preserveAspectRatio="none" role="img" '
+        'aria-label="{2}"><line x1="0" y1="{1}" x2="{0}" y2="{1}"/>{3}</svg>'
+    ).format(len(rate), _HEIGHT, words, bars)
+
+
+# --- templates --------------------------------------------------------------------------------
 
 
 @cache
@@ -60,9 +103,14 @@ def _environment() -> Environment:
         finalize=_printable,
     )
     environment.globals.update(
-        static=address, script=_script, spark=spark, plot=plot, number=number_of
+        static=address,
+        script=_script,
+        spark=spark,
+        plot=plot,
+        number=counted,
+        moment=_moment,
+        span=duration_text,
     )
-    environment.globals.update(moment=_moment, span=duration_text)
     return environment
 
 
@@ -74,7 +122,7 @@ def warm_up() -> None:
 
 def _printable(value: Any) -> Any:
     """Show names that could steer a reader's screen as their codes."""
-    return printable(value) if type(value) is str else value
+    return printable(encodable(value)) if type(value) is str else value
 
 
 def _script(name: str) -> Markup:
@@ -96,48 +144,50 @@ def _moment(unix_s: float) -> str:
 def clusters(request: Request) -> HTMLResponse:
     """Show the grid of clusters."""
     most = None if "all" in request.query_params else _FIRST_TILES
-    return _page(request, "clusters.html", "/", **_grid(site_of(request), request), most=most)
+    return _page(request, "clusters.html", "/", **_grid(request), most=most)
 
 
 def part_clusters(request: Request) -> HTMLResponse:
     """Return the tiles alone; with ``from``, without so many that one has."""
-    site = site_of(request)
-    summary = _fill("summary.html", **(grid := _grid(site, request)))
-    start = request.query_params.get("from", "0")
-    if start.isascii() and start.isdecimal() and len(start) < _MOST_DIGITS:
-        grid["tiles"] = grid["tiles"][int(start) :]
+    grid = _grid(request)
+    summary = _fill("summary.html", **grid)
+    start = decimal(request.query_params.get("from", "0"), _MOST_DIGITS)
+    grid["tiles"] = grid["tiles"][start:]
     tiles = _fill("tiles.html", **grid, most=None)
     return HTMLResponse(
         f'<p class="quiet" id="summary">{summary}</p><div id="clusters">{tiles}</div>'
     )
 
 
-def _grid(site: Site, request: Request) -> dict[str, Any]:
-    with open_if_there(site.config.database) as store:
+def _grid(request: Request) -> dict[str, Any]:
+    site = site_of(request)
+    with open_for_reading(site.config.database, if_there=True) as store:
         grid = site.overview.read(site.config, store)
     order = request.query_params.get("sort", "size")
     order = order if order in _ORDERS else "size"
-    by_name = sorted(grid["clusters"], key=lambda one: (_natural(one["folder"]), one["id"]))
-    placed = [{**one, "place": place} for place, one in enumerate(by_name)]
+    by_name = sorted(grid.clusters, key=lambda one: (_natural(one.folder), one.id))
+    placed = list(enumerate(by_name))
+    waiting = counted(grid.pending, "picture")
+    nothing = f"{waiting} so far" if grid.pending else "No picture yet"
     return {
         "grid": grid,
-        "tiles": sorted((one for one in placed if one["files"]), key=_ORDER_BY[order]),
-        "empty": [one for one in placed if not one["files"]],
-        "waits_for": _first_fit(grid["next_fit"]),
-        "total": sum(cluster["files"] for cluster in grid["clusters"]),
-        "week": sum(cluster["week"] for cluster in grid["clusters"]),
+        "tiles": sorted((one for one in placed if one[1].files), key=_ORDER_BY[order]),
+        "empty": [one for one in by_name if not one.files],
+        "waits_for": _first_fit(grid.next_fit),
+        "nothing": {"title": nothing, "text": _next_fit(grid.next_fit)},
+        "total": sum(cluster.files for cluster in grid.clusters),
+        "week": sum(cluster.week for cluster in grid.clusters),
         "orders": _ORDERS.items(),
         "order": order,
         "query": request.query_params.get("q", "")[:100],
-        "nothing": _nothing(grid),
     }
 
 
-_ORDER_BY = {
-    "size": lambda c: (-c["files"], c["id"]),
-    "newest": lambda c: (-(c["newest"] or 0), c["id"]),
-    "loosest": lambda c: (-(c["loose"] or 0), c["id"]),
-    "name": lambda c: c["place"],
+_ORDER_BY: dict[str, Callable[[tuple[int, ShownCluster]], Any]] = {
+    "size": lambda tile: (-tile[1].files, tile[1].id),
+    "newest": lambda tile: (-(tile[1].newest or 0), tile[1].id),
+    "loosest": lambda tile: (-(tile[1].loose or 0), tile[1].id),
+    "name": lambda tile: tile[0],
 }
 
 
@@ -147,13 +197,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _nothing(grid: dict[str, Any]) -> dict[str, str]:
-    waiting = grid["pending"]
-    title = f"{number_of(waiting, 'picture')} so far" if waiting else "No picture yet"
-    return {"title": title, "text": _next_fit(grid["next_fit"])}
-
-
-_OF_THE_FIRST = ("first ", "looking ", "all ")  # what core/lifecycle.py says before it
+_OF_THE_FIRST = ("first ", "looking ", "all ")  # what refits/due.py says before it
 
 
 def _next_fit(text: str) -> str:
@@ -176,7 +220,7 @@ def cluster(request: Request) -> HTMLResponse:
     """Show one cluster: its head; the script asks for the pictures."""
     site, cluster_id = site_of(request), request.path_params["id"]
     order = "new" if request.query_params.get("order") == "new" else "near"
-    with open_if_there(site.config.database) as store:
+    with open_for_reading(site.config.database, if_there=True) as store:
         found = None if store is None else site.overview.cluster(store, cluster_id)
     if found is None:
         raise HTTPException(404, f"There is no cluster {cluster_id}.")
@@ -186,15 +230,15 @@ def cluster(request: Request) -> HTMLResponse:
 def similar(request: Request) -> HTMLResponse:
     """Show the pictures most like one."""
     site = site_of(request)
-    with open_for_reading(site.config) as store:
-        picture = resemblance.picture(site.config, store, request.path_params["id"])
+    with open_for_reading(site.config.database) as store:
+        picture = read_picture(site.config, store, request.path_params["id"])
     return _page(request, "similar.html", "", picture=picture)
 
 
 def review(request: Request) -> HTMLResponse:
     """Show the pictures that wait for a person's word, one at a time."""
     site = site_of(request)
-    with open_if_there(site.config.database) as store:
+    with open_for_reading(site.config.database, if_there=True) as store:
         total = 0 if store is None else count_to_review(store)
     return _page(request, "review.html", "/review", total=total)
 
@@ -210,17 +254,15 @@ def part_refits(request: Request) -> HTMLResponse:
 
 
 def _refits(site: Site) -> dict[str, Any]:
-    with open_if_there(site.config.database) as store:
-        kept = comparing.history(site.config, store)
-        proposal, waiting = None, kept["waiting"]
-        if store is not None and waiting is not None:
-            proposal = comparing.compare(site.config, store, waiting)
+    with open_for_reading(site.config.database, if_there=True) as store:
+        kept = history(store)
+        proposal = None if store is None or kept.waiting is None else compare(store, kept.waiting)
         record = None if store is None else store.records.current_record()
         outlook = look_ahead(site.config, store, record)
     return {
         "proposal": proposal,
-        "history": kept["history"],
-        "next_fit": _next_fit(outlook.text),
+        "history": kept.history,
+        "next_fit": _next_fit(outlook.next_fit),
         "age": _age(outlook.age_text),
         "is_kept_in_place": site.config.refit.move_sorted is False,
     }
@@ -237,18 +279,21 @@ def part_status(request: Request) -> HTMLResponse:
 
 
 def _status(site: Site) -> dict[str, Any]:
-    state = health.read_health(site.config)
-    next_fit = _next_fit(state["next_fit"])
-    age = _age(state["age_text"])
-    live = in_words(state)
-    return {"status": state, "counts": _COUNTS, "live": live, "next_fit": next_fit, "age": age}
+    found = read_health(site.config)
+    live = Live(fit=found.fit, **{name: getattr(found, name) for name in AT_IT})
+    return {
+        "report": found,
+        "counts": _COUNTS,
+        "live": in_words(live),
+        "next_fit": _next_fit(found.next_fit),
+        "age": _age(found.age_text),
+    }
 
 
-def login_form(request: Request, failed: bool) -> HTMLResponse:
-    """Ask for the token."""
-    return HTMLResponse(
-        _fill("login.html", csrf="", after=getattr(request.state, "next", "/"), failed=failed)
-    )
+def login_form(after: str, failed: bool) -> HTMLResponse:
+    """Ask for the token, once more with the status 401 where it was wrong."""
+    form = _fill("login.html", csrf="", after=after, failed=failed)
+    return HTMLResponse(form, 401 if failed else 200)
 
 
 def error_page(status_code: int, title: str, text: str) -> HTMLResponse:
@@ -261,14 +306,14 @@ def error_page(status_code: int, title: str, text: str) -> HTMLResponse:
 
 def _page(request: Request, template: str, here: str, **values: Any) -> HTMLResponse:
     site = site_of(request)
-    pulse = read_pulse(site.config)
-    counts = {"Review": pulse["review"], "Refits": int(pulse["waiting"] is not None)}
+    live = read_live(site.config)
+    counts = {"Review": live.review, "Refits": int(live.waiting is not None)}
     shared = {
         "csrf": site.csrf(request),
         "has_token": site.wants_token,
         "pages": [(path, text, counts.get(text)) for path, text in _PAGES],
         "here": here,
-        "live": pulse,
+        "live": live,
     }
     return HTMLResponse(_fill(template, **{**shared, **values}))
 

@@ -8,37 +8,31 @@ decode, and what leaves here is WebP that was made here.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from imgsortd.adapters.decode_limits import decode_limits
-from imgsortd.adapters.decoding import NoDecoderError
-from imgsortd.adapters.picture_pool import GONE
-from imgsortd.adapters.store_find import Finder
-from imgsortd.adapters.store_sheets import ShownFile
-from imgsortd.adapters.thumbnail_cache import Cached, ThumbnailCache
-from imgsortd.config import Config
-from imgsortd.contact_sheet import places_of
-from imgsortd.core.records import FileState
+from imgsortd.config.model import Config
 from imgsortd.errors import ImgsortdError, StoreError
-from imgsortd.subjects import open_for_reading
-from imgsortd.web.making import (
-    MAX_WAITING,
-    PREVIEW,
-    REST_S,
-    THUMBNAIL,
-    CrowdedError,
-    Form,
-    PictureQueue,
-    Wanted,
-)
-from imgsortd.web.plain import key_of
+from imgsortd.pictures.decoder import Decoder, NoDecoderError, decode_limits
+from imgsortd.pictures.reading import GONE, PicturePool, RootedName
+from imgsortd.pictures.thumbnail_cache import Cached, ThumbnailCache
+from imgsortd.pictures.thumbnails import QUALITY, SIDE_PX, compress
+from imgsortd.records import FileState
+from imgsortd.reports.subjects import places_of
+from imgsortd.store.database import open_for_reading
+from imgsortd.web.shown import key_of
 
-_MAX_FILE_ID = 2**63 - 1
+REST_S = 60.0
+MAX_WAITING = 512
+PREVIEW_SIDE_PX = 1600
+_CLOSING = "the page is being closed"
+_NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
 _FOREVER, _ASK_EACH_TIME = "private, max-age=31536000, immutable", "private, no-cache"
 
 
@@ -46,28 +40,57 @@ class NotShownError(ImgsortdError):
     """A file cannot be shown; the text is the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """A picture as WebP, and the upright size in pixels of the picture in the file."""
+class CrowdedError(ImgsortdError):
+    """More pictures were asked for than can wait."""
 
-    webp: bytes
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is made of a picture: its longest side, and how it is packed."""
+
+    name: str
+    side_px: int
+    quality: int
+    effort: int
+    is_kept: bool
+
+
+# A person waits for a large one: at the least effort it is made in half the time, for 4 % more.
+PREVIEW = Form("preview", PREVIEW_SIDE_PX, 80, 0, is_kept=False)
+THUMBNAIL = Form("thumbnail", SIDE_PX, QUALITY, 4, is_kept=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file that may be shown: its bytes, and where it may stand."""
+
     sha256: bytes
-    width_px: int
-    height_px: int
+    places: tuple[RootedName, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A picture to be made, for as many as wait for it."""
+
+    wanted: Wanted
+    form: Form
+    made: asyncio.Future[Cached | str]
+    waiters: int = 0
+    is_begun: bool = False
 
 
 class Pictures:
     """Finds, makes and keeps pictures; for the handlers of one event loop.
 
-    Decoding processes start with the first picture that is not kept, and end after a minute
-    without work.
+    One that several ask for is made once, and one for which nobody waits any more, before it
+    was begun, not at all. Decoding processes start with the first picture.
 
     Parameters
     ----------
     cache
         Where small ones are kept; whoever made it closes it.
     rest_s
-        Seconds without work after which the processes end.
+        Seconds without work after which the decoding processes end.
     max_waiting
         Pictures that may be asked for, and not be made, at a time.
     threads
@@ -83,18 +106,30 @@ class Pictures:
         max_waiting: int = MAX_WAITING,
         threads: int | None = None,
     ) -> None:
-        self._config = config
-        self._cache = cache
-        self._queue = PictureQueue(
-            decode_limits(config.pictures),
-            self._keep,
-            rest_s=rest_s,
-            max_waiting=max_waiting,
-            threads=threads,
-        )
+        self._config, self._cache = config, cache
+        self._rest_s, self._max_waiting = rest_s, max_waiting
+        self._pool = PicturePool(decode_limits(config.pictures), threads)
+        self._jobs: dict[tuple[Wanted, Form], _Job] = {}
+        # A person looks at a large one, and waits for it alone.
+        self._waiting: dict[Form, deque[_Job]] = {PREVIEW: deque(), THUMBNAIL: deque()}
+        self._running = 0
+        self._resting: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
-    async def thumbnail(self, file_id: int) -> Shot:
-        """Return a small picture of a file, its longest side of 320 pixels.
+    async def find(self, file_id: int) -> Wanted:
+        """Look up a file that may be shown; it is not opened.
+
+        Raises
+        ------
+        NotShownError
+            It is gone, no picture, or not read.
+        StoreError
+            The database cannot be read.
+        """
+        return await asyncio.to_thread(_find, self._config, file_id)
+
+    async def make(self, wanted: Wanted, form: Form) -> Cached:
+        """Return a picture of a file that was found, kept or made now.
 
         Raises
         ------
@@ -102,59 +137,90 @@ class Pictures:
             It is gone, no picture, or not what was sorted.
         CrowdedError
             Too many are waited for.
-        NoDecoderError, StoreError
-            Decoding processes cannot be started, or the app closes; the store cannot be read.
+        NoDecoderError
+            Decoding processes cannot be started, or this was closed.
         """
-        return await self.make(await self.find(file_id), THUMBNAIL)
-
-    async def preview(self, file_id: int) -> Shot:
-        """Return a large picture of a file, its longest side of 1600 pixels, as :meth:`thumbnail`.
-
-        It is made each time.
-        """
-        return await self.make(await self.find(file_id), PREVIEW)
-
-    async def find(self, file_id: int) -> Wanted:
-        """Look up a file that may be shown; it is not opened.
-
-        Raises
-        ------
-        NotShownError, StoreError
-            As :meth:`thumbnail`.
-        """
-        return await asyncio.to_thread(_find, self._config, file_id)
-
-    async def make(self, wanted: Wanted, form: Form) -> Shot:
-        """Return a picture of a file that was found.
-
-        Raises
-        ------
-        NotShownError, CrowdedError, NoDecoderError
-            As :meth:`thumbnail`.
-        """
-        made: Cached | str | None = None
-        if form.is_kept:
-            made = await asyncio.to_thread(self._cache.get, wanted.sha256)
-        if made is None:
-            made = await self._queue.made(wanted, form)
+        kept = await asyncio.to_thread(self._cache.get, wanted.sha256) if form.is_kept else None
+        if kept is not None:
+            return kept
+        job = self._jobs.get((wanted, form)) or self._add(wanted, form)
+        job.waiters += 1
+        try:
+            made = await asyncio.shield(job.made)
+        finally:
+            job.waiters -= 1
+            if not job.waiters and not job.is_begun and not job.made.done():
+                self._waiting[form].remove(job)
+                del self._jobs[wanted, form]
         if isinstance(made, str):
             raise NotShownError(made)
-        return Shot(made.webp, wanted.sha256, *made.size_px)
+        return made
 
     async def close(self) -> None:
         """End the decoding processes; whoever waits for a picture gets NoDecoderError."""
-        await self._queue.close()
+        self._is_closed = True
+        for waiting in self._waiting.values():
+            while waiting:
+                _fail(waiting.popleft(), NoDecoderError(_CLOSING))
+        if self._resting is not None:
+            self._resting.cancel()
+        await asyncio.to_thread(self._pool.close)
 
-    def _keep(self, sha256: bytes, form: Form, made: Cached) -> None:
+    def _add(self, wanted: Wanted, form: Form) -> _Job:
+        if self._is_closed:
+            raise NoDecoderError(_CLOSING)
+        if len(self._jobs) >= self._max_waiting:
+            raise CrowdedError(f"{len(self._jobs)} pictures are being made; ask again in a second")
+        if self._resting is not None:
+            self._resting.cancel()
+        job = _Job(wanted, form, asyncio.get_running_loop().create_future())
+        self._jobs[wanted, form] = job
+        self._waiting[form].append(job)
+        self._begin()
+        return job
+
+    def _begin(self) -> None:
+        """Hand the pool as much as it does at a time, so that what is urgent can go first."""
+        while self._running < self._pool.threads and any(self._waiting.values()):
+            job = next(waiting.popleft() for waiting in self._waiting.values() if waiting)
+            job.is_begun = True
+            self._running += 1
+            make = partial(self._make, job.wanted.sha256, job.form)
+            begun = self._pool.submit(make, job.wanted.places, job.wanted.sha256)
+            asyncio.wrap_future(begun).add_done_callback(partial(self._ended, job))
+
+    def _make(self, sha256: bytes, form: Form, decoder: Decoder, data: bytes) -> Cached:
+        """Make a picture, in a thread of the pool."""
+        pixels, size_px = decoder.decode_sized(data, form.side_px)
+        made = Cached(compress(pixels, form.quality, form.effort), size_px)
         if form.is_kept:
             self._cache.put(sha256, made)
+        return made
+
+    def _ended(self, job: _Job, begun: asyncio.Future[Cached | str]) -> None:
+        self._running -= 1
+        del self._jobs[job.wanted, job.form]
+        error = NoDecoderError(_CLOSING) if begun.cancelled() else begun.exception()
+        if error is None:
+            job.made.set_result(begun.result())
+        else:
+            _fail(job, error)
+        if self._is_closed:
+            return
+        self._begin()
+        if not self._jobs:
+            loop, rest = asyncio.get_running_loop(), self._pool.rest
+            self._resting = loop.call_later(self._rest_s, loop.run_in_executor, None, rest)
+
+
+def _fail(job: _Job, error: BaseException) -> None:
+    job.made.set_exception(error)
+    job.made.exception()  # nobody may wait for it any more, and that is no error
 
 
 def _find(config: Config, file_id: int) -> Wanted:
-    if not 0 < file_id <= _MAX_FILE_ID:
-        raise NotShownError(GONE)
-    with open_for_reading(config) as store:
-        row = Finder(store).by_id(file_id)
+    with open_for_reading(config.database) as store:
+        row = store.lookup.by_id(file_id)
     if row is None or row.state is FileState.GONE:
         raise NotShownError(GONE)
     if row.state is FileState.SET_ASIDE:
@@ -164,25 +230,29 @@ def _find(config: Config, file_id: int) -> Wanted:
     if row.sha256 is None:
         raise NotShownError("not read yet")
     stays = row.stays or row.in_target is None
-    places = places_of(config, ShownFile(row.file_id, row.src, row.in_target, stays))
+    places = places_of(config, replace(row, dst=row.in_target, stays=stays))
     return Wanted(row.sha256, places)
 
 
 async def thumbnail(request: Request) -> Response:
-    """Answer ``/pictures/{id}/thumbnail`` from ``app.state.site.pictures``."""
+    """Answer ``/pictures/{id}/thumbnail``."""
     return await _answer(request, THUMBNAIL)
 
 
 async def preview(request: Request) -> Response:
-    """Answer ``/pictures/{id}/preview`` from ``app.state.site.pictures``."""
+    """Answer ``/pictures/{id}/preview``."""
     return await _answer(request, PREVIEW)
 
 
 async def _answer(request: Request, form: Form) -> Response:
     pictures: Pictures = request.app.state.site.pictures
     try:
-        wanted = await pictures.find(_file_id(request))
-        headers = _headers(request, wanted, form)
+        wanted = await pictures.find(request.path_params["id"])
+        is_right = request.query_params.get("v") == key_of(wanted.sha256)
+        headers = _NO_SNIFF | {
+            "ETag": f'"{wanted.sha256.hex()}-{form.name}-{form.side_px}"',
+            "Cache-Control": _FOREVER if is_right else _ASK_EACH_TIME,
+        }
         if _is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         shot = await _unless_left(request, pictures.make(wanted, form))
@@ -195,20 +265,6 @@ async def _answer(request: Request, form: Form) -> Response:
     return Response(shot.webp, media_type="image/webp", headers=headers)
 
 
-def _file_id(request: Request) -> int:
-    text = str(request.path_params["id"])
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
-
-
-def _headers(request: Request, wanted: Wanted, form: Form) -> dict[str, str]:
-    is_right = request.query_params.get("v") == key_of(wanted.sha256)
-    return {
-        "ETag": f'"{wanted.sha256.hex()}-{form.name}-{form.side_px}"',
-        "Cache-Control": _FOREVER if is_right else _ASK_EACH_TIME,
-        "X-Content-Type-Options": "nosniff",
-    }
-
-
 def _is_known(request: Request, etag: str) -> bool:
     """Tell whether the browser has this very picture (RFC 9110, 13.1.2: compared weakly)."""
     known = ",".join(request.headers.getlist("if-none-match")).split(",")
@@ -216,11 +272,11 @@ def _is_known(request: Request, etag: str) -> bool:
 
 
 def _refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    always = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return JSONResponse({"error": text}, status, {**always, **(headers or {})})
+    always = _NO_SNIFF | {"Cache-Control": "no-store"}
+    return JSONResponse({"error": text}, status, always | (headers or {}))
 
 
-async def _unless_left(request: Request, making: Coroutine[Any, Any, Shot]) -> Shot | None:
+async def _unless_left(request: Request, making: Coroutine[Any, Any, Cached]) -> Cached | None:
     """Wait for a picture as long as its reader does; None where the reader has left."""
     made, left = asyncio.create_task(making), asyncio.create_task(_left(request))
     try:

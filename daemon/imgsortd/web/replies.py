@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -12,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from imgsortd.web import pages
+from imgsortd.web.shown import to_json
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +24,7 @@ class Json(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """Return the body."""
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8", "replace")
-
-
-def wants_json(path: str) -> bool:
-    """Tell whether a path's errors are for a script."""
-    return path.startswith(_JSON_PATHS)
+        return to_json(content).encode()
 
 
 def is_page(path: str) -> bool:
@@ -44,17 +38,17 @@ def error_reply(
     """Say what went wrong in the form that the path's answers have."""
     path = str(request.scope["path"])
     response: Response
-    if wants_json(path):
+    if path.startswith(_JSON_PATHS):
         response = Json({"error": text}, status)
     elif is_page(path):
         response = _error_page(status, text)
     else:
-        response = plain(text, status)
+        response = text_reply(text, status)
     response.headers.update(headers or {})
     return response
 
 
-def plain(text: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+def text_reply(text: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with a line of text."""
     body = (text + "\n").encode("utf-8", "replace")
     return PlainTextResponse(body, status, headers=dict(headers or {}))
@@ -65,4 +59,4 @@ def _error_page(status: int, text: str) -> Response:
         return pages.error_page(status, HTTPStatus(status).phrase, text)
     except Exception:
         log.exception("error page failed status=%d", status)
-        return plain(text, status)
+        return text_reply(text, status)

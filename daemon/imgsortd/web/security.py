@@ -5,20 +5,27 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imgsortd.web import tokens
-from imgsortd.web.hosts import parse_authority
-from imgsortd.web.paths import safe_next
-from imgsortd.web.replies import error_reply, is_page, plain
+from imgsortd.web import access
+from imgsortd.web.access import parse_authority
+from imgsortd.web.replies import error_reply, is_page, text_reply
+from imgsortd.web.shown import decimal
 from imgsortd.web.site import SESSION, Site, session_of
 
 log = logging.getLogger(__name__)
+
+MOST_BODY_BYTES = 1_000_000
+_TOO_LARGE = f"a request may bring {MOST_BODY_BYTES:,} bytes"
+_CLOSE = {"Connection": "close"}  # the rest of the body is not read
+
 
 COOKIE = "imgsortd_session"
 CSRF_HEADER = "x-csrf-token"
@@ -44,24 +51,35 @@ BEARER = "imgsortd.bearer"
 STALE = "this page is out of date, or it was not ours; reload it and try again"
 _FOREIGN = "this was asked for by another site's page"
 
-_CLOSE = {"Connection": "close"}
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 _SAFE = frozenset({"GET", "HEAD"})
 _PUBLIC = re.compile(r"/healthz|/login|/static/[^/]+/[^/]+")
+_OURS = re.compile(
+    r"/(?:clusters/[0-9]{1,18}|review|refits|similar/[0-9]{1,18}|status)?"
+    r"(?:\?[A-Za-z0-9=&_.~%+-]{0,500})?"
+)
 _FORMS = frozenset({"/login", "/logout"})  # they check their own form's field
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class SecureHeaders:
-    """Sets the headers that every answer has, and answers where a handler failed."""
+class _Layer:
+    """Middleware; what is no request over HTTP passes by."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        is_http = scope["type"] == "http"
+        await (self._serve if is_http else self._app)(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+
+class SecureHeaders(_Layer):
+    """Sets the headers that every answer has, and answers where a handler failed."""
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -83,133 +101,121 @@ class SecureHeaders:
             await reply(scope, receive, send_with_headers)
 
 
-class FirstLook:
-    """Refuses names that are not ours, methods that nothing here has, and what is odd."""
+class BodyLimit(_Layer):
+    """Ends a request whose body is too large, announced or not."""
 
-    def __init__(self, app: ASGIApp, site: Site) -> None:
-        self._app, self._hosts = app, site.hosts
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        announced = decimal(Headers(scope=scope).get("content-length", "0"), 15)
+        if announced is None or announced > MOST_BODY_BYTES:
+            reply = error_reply(Request(scope), 413, _TOO_LARGE, _CLOSE)
+            await reply(scope, receive, send)
+            return
+        came_bytes = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        async def receive_some() -> Message:
+            nonlocal came_bytes
+            message = await receive()
+            came_bytes += len(message.get("body", b""))
+            if came_bytes > MOST_BODY_BYTES:
+                raise HTTPException(413, _TOO_LARGE, _CLOSE)
+            return message
+
+        await self._app(scope, receive_some, send)
+
+
+class Gate(_Layer):
+    """Lets a request pass, or answers it with the refusal that a check of it gives."""
+
+    def __init__(
+        self, app: ASGIApp, site: Site, check: Callable[[Site, Request], Response | None]
+    ) -> None:
+        super().__init__(app)
+        self._site, self._check = site, check
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._check(self._site, Request(scope))
         await (refusal or self._app)(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
-        found = headers.getlist("host")
-        authority = parse_authority(found[0]) if len(found) == 1 else None
-        if authority is None:
-            return plain("expected one Host header with a name or an address", 400, _CLOSE)
-        if scope["http_version"] not in ("1.0", "1.1"):
-            return plain("expected HTTP/1.1", 400, _CLOSE)
-        if not self._hosts.knows(authority[0]):
-            return plain(
-                f"this page does not answer to the name {authority[0]}; open it under its "
-                f"address, or add the name to web.allowed_hosts of the configuration",
-                421,
-            )
-        if "content-length" in headers and "transfer-encoding" in headers:
-            # A proxy might believe the one and we the other, and the rest be another request.
-            return plain("expected one length of the body, not two", 400, _CLOSE)
-        if scope["method"] not in _METHODS:
-            return plain("method not allowed", 405, {"Allow": "GET, HEAD, POST"})
-        if _UNPRINTABLE.search(scope["path"]) or not scope["path"].startswith("/"):
-            return plain("not found", 404)
+
+def check_shape(site: Site, request: Request) -> Response | None:
+    """Refuse names that are not ours, methods that nothing here has, and what is odd."""
+    scope, headers = request.scope, request.headers
+    found = headers.getlist("host")
+    authority = parse_authority(found[0]) if len(found) == 1 else None
+    if authority is None:
+        return text_reply("expected one Host header with a name or an address", 400, _CLOSE)
+    if scope["http_version"] not in ("1.0", "1.1"):
+        return text_reply("expected HTTP/1.1", 400, _CLOSE)
+    if not site.hosts.knows(authority[0]):
+        return text_reply(
+            f"this page does not answer to the name {authority[0]}; open it under its "
+            f"address, or add the name to web.allowed_hosts of the configuration",
+            421,
+        )
+    if "content-length" in headers and "transfer-encoding" in headers:
+        # A proxy might believe the one and we the other, and the rest be another request.
+        return text_reply("expected one length of the body, not two", 400, _CLOSE)
+    if scope["method"] not in _METHODS:
+        return text_reply("method not allowed", 405, {"Allow": "GET, HEAD, POST"})
+    if _UNPRINTABLE.search(scope["path"]) or not scope["path"].startswith("/"):
+        return text_reply("not found", 404)
+    return None
+
+
+def check_login(site: Site, request: Request) -> Response | None:
+    """Find whose a request is; without a session or the token, only the way in is open."""
+    if not site.wants_token:
         return None
+    keys, now_s = site.keys, time.time()
+    path = str(request.scope["path"])
+    cookie = request.cookies.get(COOKIE)
+    session = None if cookie is None else access.session_of(keys, cookie, now_s)
+    if session is not None:
+        request.scope[SESSION] = session
+        return None
+    if _PUBLIC.fullmatch(path):
+        return None
+    given = _bearer_of(request)
+    if given is not None:
+        refusal = check_token(site, request, given)
+        if refusal is None:
+            request.scope[BEARER] = cookie is None
+        return refusal
+    if is_page(path):
+        wanted = safe_next(path, request.scope["query_string"])
+        return RedirectResponse(f"/login?next={quote(wanted, safe='/')}", 303)
+    return _unauthorized(request)
 
 
-class Login:
-    """Finds whose a request is; without a session or the token, only the way in is open."""
-
-    def __init__(self, app: ASGIApp, site: Site) -> None:
-        self._app, self._site = app, site
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = None
-        if scope["type"] == "http" and self._site.wants_token:
-            refusal = self._refusal(Request(scope))
-        await (refusal or self._app)(scope, receive, send)
-
-    def _refusal(self, request: Request) -> Response | None:
-        keys, now_s = self._site.keys, time.time()
-        path = str(request.scope["path"])
-        cookie = request.cookies.get(COOKIE)
-        session = None if cookie is None else tokens.session_of(keys, cookie, now_s)
-        if session is not None:
-            request.scope[SESSION] = session
-            return None
-        if _PUBLIC.fullmatch(path):
-            return None
-        given = bearer_of(request)
-        if given is not None:
-            refusal = self._check_bearer(request, given)
-            if refusal is None:
-                request.scope[BEARER] = cookie is None
-            return refusal
-        if is_page(path):
-            wanted = safe_next(path, request.scope["query_string"])
-            return RedirectResponse(f"/login?next={quote(wanted, safe='/')}", 303)
-        return _unauthorized(request)
-
-    def _check_bearer(self, request: Request, given: bytes) -> Response | None:
-        attempts, now_s, address = self._site.attempts, time.monotonic(), address_of(request)
-        wait_s = attempts.wait_s(address, now_s)
-        if wait_s:
-            return too_many(request, wait_s)
-        if tokens.is_token(self._site.keys, given):
-            return None
-        attempts.fail(address, now_s)
-        log.warning("wrong token address=%s", address)
-        return _unauthorized(request)
-
-
-class SameOrigin:
-    """Keeps other sites' pages out.
+def check_origin(site: Site, request: Request) -> Response | None:
+    """Keep other sites' pages out.
 
     They may link to a page of ours, but not embed or fetch anything, not even to see whether
     it is there; a change is asked for by our own pages, or by who brings the token itself.
     """
-
-    def __init__(self, app: ASGIApp, site: Site) -> None:
-        self._app, self._site = app, site
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = None
-        if scope["type"] == "http":
-            request = Request(scope)
-            is_safe = scope["method"] in _SAFE
-            refusal = _foreign_read(request) if is_safe else self._refusal(request)
-        await (refusal or self._app)(scope, receive, send)
-
-    def _refusal(self, request: Request) -> Response | None:
-        headers = request.headers
-        origins = headers.getlist("origin")
-        if len(origins) > 1 or not all(
-            self._site.hosts.is_own_origin(origin, headers["host"]) for origin in origins
-        ):
-            return error_reply(request, 403, _FOREIGN)
-        if _is_foreign(headers):
-            return error_reply(request, 403, _FOREIGN)
-        if request.scope["path"] in _FORMS or request.scope.get(BEARER):
-            return None
-        if not has_csrf(self._site, request, headers.get(CSRF_HEADER, "")):
-            return error_reply(request, 403, STALE)
-        return None
-
-
-def _is_foreign(headers: Headers) -> bool:
-    """Tell whether the browser says that another site's page asks, or another port's."""
-    return headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-
-
-def _foreign_read(request: Request) -> Response | None:
-    headers = request.headers
-    follows_link = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == (
-        "navigate",
-        "document",
-    )
-    if _is_foreign(headers) and not (follows_link and is_page(request.scope["path"])):
+    headers, path = request.headers, request.scope["path"]
+    # The browser says whether another site's page asks, or another port's.
+    is_foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+    if request.method in _SAFE:
+        how = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+        follows_link = how == ("navigate", "document") and is_page(path)
+        is_refused = is_foreign and not follows_link
+        return error_reply(request, 403, _FOREIGN) if is_refused else None
+    origins = headers.getlist("origin")
+    are_own = [site.hosts.is_own_origin(one, headers["host"]) for one in origins]
+    if are_own not in ([], [True]) or is_foreign:
         return error_reply(request, 403, _FOREIGN)
+    if path in _FORMS or request.scope.get(BEARER):
+        return None
+    if not has_csrf(site, request, headers.get(CSRF_HEADER, "")):
+        return error_reply(request, 403, STALE)
     return None
+
+
+def safe_next(path: str, query: bytes = b"") -> str:
+    """Return a path of our pages; the first page for anything else, such as another site."""
+    wanted = f"{path}?{query.decode('latin-1')}" if query else path
+    return wanted if _OURS.fullmatch(wanted) else "/"
 
 
 def has_csrf(site: Site, request: Request, value: str) -> bool:
@@ -217,10 +223,24 @@ def has_csrf(site: Site, request: Request, value: str) -> bool:
     session = session_of(request)
     if site.wants_token and not session:
         return False
-    return tokens.is_csrf(site.keys, value, session, time.time())
+    return access.is_csrf(site.keys, value, session, time.time())
 
 
-def bearer_of(request: Request) -> bytes | None:
+def check_token(site: Site, request: Request, given: bytes) -> Response | None:
+    """Refuse a wrong token, and any while its address has to wait; None for the right one."""
+    now_s, address = time.monotonic(), address_of(request)
+    wait_s = site.tries.wait_s(address, now_s)
+    if wait_s:
+        text = f"too many wrong tokens; try again in {wait_s} s"
+        return error_reply(request, 429, text, {"Retry-After": str(wait_s)})
+    if access.is_token(site.keys, given):
+        return None
+    site.tries.fail(address, now_s)
+    log.warning("wrong token address=%s", address)
+    return _unauthorized(request)
+
+
+def _bearer_of(request: Request) -> bytes | None:
     """Return the token of the Authorization header; None where it has none."""
     found = request.headers.getlist("authorization")
     scheme, _, given = found[0].partition(" ") if len(found) == 1 else ("", "", "")
@@ -230,12 +250,6 @@ def bearer_of(request: Request) -> bytes | None:
 def address_of(request: Request) -> str:
     """Return where a request comes from, as told by a reverse proxy on this machine."""
     return request.client.host if request.client else ""
-
-
-def too_many(request: Request, wait_s: int) -> Response:
-    """Refuse another try for some seconds."""
-    text = f"too many wrong tokens; try again in {wait_s} s"
-    return error_reply(request, 429, text, {"Retry-After": str(wait_s)})
 
 
 def _unauthorized(request: Request) -> Response:

@@ -7,9 +7,9 @@ finds those beside it.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import PurePath
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,27 +23,17 @@ _TYPES = {
 _DIGITS = 12
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    content: bytes
-    media_type: str
-
-
 @cache
-def _files() -> dict[str, _File]:
+def _files() -> dict[str, bytes]:
     folder = files("imgsortd.web").joinpath("static")
-    return {
-        entry.name: _File(entry.read_bytes(), _TYPES[entry.name[entry.name.rindex(".") :]])
-        for entry in folder.iterdir()
-        if entry.is_file()
-    }
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
 
 
 @cache
 def _version() -> str:
     digest = hashlib.sha256()
-    for name, file in sorted(_files().items()):
-        digest.update(name.encode() + b"\0" + hashlib.sha256(file.content).digest())
+    for name, content in sorted(_files().items()):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
     return digest.hexdigest()[:_DIGITS]
 
 
@@ -56,11 +46,9 @@ def address(name: str) -> str:
 
 async def static(request: Request) -> Response:
     """Serve one of them; another version's page is to be loaded anew, so it gets none."""
-    file = _files().get(request.path_params["name"])
-    if file is None or request.path_params["version"] != _version():
+    name = request.path_params["name"]
+    content = _files().get(name)
+    if content is None or request.path_params["version"] != _version():
         raise HTTPException(404, "There is no such file.")
-    return Response(
-        file.content,
-        media_type=file.media_type,
-        headers={"Cache-Control": "public, max-age=31536000, immutable"},
-    )
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(content, headers=headers, media_type=_TYPES[PurePath(name).suffix])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import struct
@@ -11,23 +10,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Lock
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from imgsortd.adapters.store import Store
-from imgsortd.adapters.store_web import Member, Place, WebRows
-from imgsortd.core.records import ExtractorId, Vectors
 from imgsortd.errors import CursorError, FindError
-from imgsortd.web.middle import distances_to_middle
-from imgsortd.web.overview import Overview
-from imgsortd.web.plain import key_of, shown
+from imgsortd.records import ExtractorId, Vectors
+from imgsortd.store.database import Store
+from imgsortd.store.shown import Member, WebRows
+from imgsortd.web.clusters import Overview, ShownCluster, distances_to_middle
+from imgsortd.web.shown import digest_of, key_of, shown
 
 DEFAULT_PICTURES, MOST_PICTURES = 2000, 5000
 _KEPT = 4  # orders of so many clusters, 8 bytes a picture
-_NEAR = re.compile(r"n([0-9a-f]{16})-([0-9]{1,15})")
-_NEW = re.compile(r"w([0-9a-f]{16})-([0-9]{1,15})")
 
 Ints = npt.NDArray[np.int64]
 SizesOf = Callable[[Iterable[bytes]], Mapping[bytes, tuple[int, int]]]
@@ -40,10 +36,31 @@ class Order(StrEnum):
     NEW = "new"
 
 
+_CURSORS = {
+    Order.NEAR: re.compile(r"n([0-9a-f]{16})-([0-9]{1,15})"),
+    Order.NEW: re.compile(r"w([0-9a-f]{16})-([0-9]{1,15})"),
+}
+
+
+class WallPicture(NamedTuple):
+    """A picture on a wall; a short list in JSON, for there are thousands."""
+
+    id: int
+    key: str
+    width_px: int
+    height_px: int
+    name: str
+    pinned: int
+
+
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    version: str
-    ids: Ints
+class Chunk:
+    """Some of the pictures of a cluster; ``next`` is what is to be asked for after them."""
+
+    cluster: ShownCluster
+    total: int
+    pictures: list[WallPicture]
+    next: str | None
 
 
 class Wall:
@@ -63,7 +80,7 @@ class Wall:
 
     def __init__(self, overview: Overview, sizes_of: SizesOf = lambda _: {}) -> None:
         self._overview, self._sizes_of = overview, sizes_of
-        self._orders: OrderedDict[tuple[int, str], _Kept] = OrderedDict()
+        self._orders: OrderedDict[tuple[int, str], Ints] = OrderedDict()  # by cluster, version
         self._lock, self._working = Lock(), Lock()
 
     def pictures(
@@ -73,13 +90,13 @@ class Wall:
         order: Order | str = Order.NEAR,
         after: str | None = None,
         limit: int = DEFAULT_PICTURES,
-    ) -> dict[str, Any]:
-        """Return a chunk of a cluster's pictures, as plain values for JSON.
+    ) -> Chunk:
+        """Return a chunk of a cluster's pictures: the first, or that ``after`` an earlier one.
 
         Parameters
         ----------
         after
-            The ``next`` of the chunk before; None for the first one.
+            The ``next`` of the chunk before.
         limit
             Pictures in the chunk; at most 5,000.
 
@@ -94,67 +111,60 @@ class Wall:
         cluster = self._overview.cluster(store, cluster_id)
         if cluster is None:
             raise FindError(f"there is no cluster {cluster_id}, and no file in its folder")
-        rows = WebRows(store.connection)
+        rows = store.shown
         if Order(order) is Order.NEAR:
             ids, total, following = self._near(rows, cluster_id, after, limit)
         else:
             ids, following = _newest(rows, cluster_id, after, limit)
-            total = cluster["files"]
+            total = cluster.files
         found = rows.pictures(ids)
         pictures = [found[file_id] for file_id in ids if file_id in found]
         sizes = self._sizes_of({one.sha256 for one in pictures if one.sha256 and not one.width_px})
-        return {
-            "cluster": cluster,
-            "total": total,
-            "pictures": [
-                [
-                    one.file_id,
-                    key_of(one.sha256),
-                    *sizes.get(one.sha256 or b"", (one.width_px, one.height_px)),
-                    shown(one.name),
-                    int(one.is_pinned),
-                ]
-                for one in pictures
-                if one.cluster_id == cluster_id
-            ],
-            "next": following,
-        }
+        shown_now = [
+            WallPicture(
+                one.file_id,
+                key_of(one.sha256),
+                *sizes.get(one.sha256 or b"", (one.width_px, one.height_px)),
+                shown(one.name),
+                one.is_pinned,
+            )
+            for one in pictures
+            if one.cluster_id == cluster_id
+        ]
+        return Chunk(cluster, total, shown_now, following)
 
     def _near(
         self, rows: WebRows, cluster_id: int, after: str | None, limit: int
     ) -> tuple[list[int], int, str | None]:
-        version, start = (None, 0) if after is None else _near_place(after)
-        kept = None if version is None else self._get(cluster_id, version)
-        if kept is None:
-            kept = self._order(rows, cluster_id)
+        version, start = ("", 0) if after is None else _read_cursor(after, Order.NEAR)
+        ids = self._get(cluster_id, version)
+        if ids is None:
+            version, ids = self._order(rows, cluster_id)
         end = start + limit
-        following = f"n{kept.version}-{end}" if end < len(kept.ids) else None
-        return kept.ids[start:end].tolist(), len(kept.ids), following
+        following = f"n{version}-{end}" if end < len(ids) else None
+        return ids[start:end].tolist(), len(ids), following
 
-    def _order(self, rows: WebRows, cluster_id: int) -> _Kept:
+    def _order(self, rows: WebRows, cluster_id: int) -> tuple[str, Ints]:
         with self._working:  # who asks for the same at the same time finds it made
             extractor = rows.extractor()
-            version = _version(rows.membership(cluster_id), extractor, rows.fit_in_force())
-            kept = self._get(cluster_id, version)
-            if kept is None:
+            state = (rows.membership(cluster_id), extractor, rows.fit_in_force())
+            version = digest_of(repr(state))
+            ids = self._get(cluster_id, version)
+            if ids is None:
                 members, center = rows.members(cluster_id), rows.centers(cluster_id)
                 ids = nearest_first(rows, extractor, members, center.get(cluster_id))
-                kept = _Kept(version, ids)
-                self._put(cluster_id, kept)
-            return kept
+                with self._lock:
+                    self._orders[cluster_id, version] = ids
+                    while len(self._orders) > _KEPT:
+                        self._orders.popitem(last=False)
+            return version, ids
 
-    def _get(self, cluster_id: int, version: str) -> _Kept | None:
+    def _get(self, cluster_id: int, version: str) -> Ints | None:
         with self._lock:
-            kept = self._orders.get((cluster_id, version))
-            if kept is not None:
+            ids = self._orders.get((cluster_id, version))
+            if ids is not None:
                 self._orders.move_to_end((cluster_id, version))
-            return kept
-
-    def _put(self, cluster_id: int, kept: _Kept) -> None:
-        with self._lock:
-            self._orders[cluster_id, kept.version] = kept
-            while len(self._orders) > _KEPT:
-                self._orders.popitem(last=False)
+            return ids
 
 
 def nearest_first(
@@ -165,12 +175,7 @@ def nearest_first(
 ) -> Ints:
     """Return the ids of pictures, int64 [n], by their distance to the middle of the cluster.
 
-    Those without features come last, by their id.
-
-    Parameters
-    ----------
-    center
-        The middle, float32 [d]; None for the mean of all.
+    That is ``center``, float32 [d], or the mean of all. Those without features come last, by id.
     """
     distances = distances_to_middle(rows, extractor, members, center)
     ids = np.array([file_id for file_id, _ in members], dtype=np.int64)
@@ -181,37 +186,28 @@ def nearest_first(
 def _newest(
     rows: WebRows, cluster_id: int, after: str | None, limit: int
 ) -> tuple[list[int], str | None]:
-    places = rows.newest(cluster_id, None if after is None else _new_place(after), limit + 1)
-    more = len(places) > limit
-    places = places[:limit]
+    place = None
+    if after is not None:
+        came, file_id = _read_cursor(after, Order.NEW)
+        place = (_seconds(came), file_id)
+    places = rows.newest(cluster_id, place, limit + 1)
     following = None
-    if more:
-        came, file_id = places[-1]
-        following = f"w{struct.pack('>d', came).hex()}-{file_id}"
-    return [file_id for _, file_id in places], following
+    if len(places) > limit:
+        last_s, last_id = places[limit - 1]
+        following = f"w{struct.pack('>d', last_s).hex()}-{last_id}"
+    return [file_id for _, file_id in places[:limit]], following
 
 
-def _version(*parts: object) -> str:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
-
-
-def _near_place(after: str) -> tuple[str, int]:
-    match = _NEAR.fullmatch(after)
-    if match is None:
-        raise _wrong(after, Order.NEAR)
+def _read_cursor(after: str, order: Order) -> tuple[str, int]:
+    """Take a ``next`` apart: the version of an order, or when a picture came; and a number."""
+    match = _CURSORS[order].fullmatch(after)
+    if match is None or (order is Order.NEW and not math.isfinite(_seconds(match[1]))):
+        raise CursorError(
+            f"after must be the next of a chunk in the order {order}, got {after[:40]!r}; "
+            f"begin again without it"
+        )
     return match[1], int(match[2])
 
 
-def _new_place(after: str) -> Place:
-    match = _NEW.fullmatch(after)
-    (came,) = (math.nan,) if match is None else struct.unpack(">d", bytes.fromhex(match[1]))
-    if match is None or not math.isfinite(came):
-        raise _wrong(after, Order.NEW)
-    return came, int(match[2])
-
-
-def _wrong(after: str, order: Order) -> CursorError:
-    return CursorError(
-        f"after must be the next of a chunk in the order {order}, got {after[:40]!r}; "
-        f"begin again without it"
-    )
+def _seconds(digits: str) -> float:
+    return float(struct.unpack(">d", bytes.fromhex(digits))[0])

@@ -1,1 +1,0 @@
-"""One module for each outside thing; each turns foreign errors into ours."""

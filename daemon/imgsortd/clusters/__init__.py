@@ -1,0 +1,1 @@
+"""What clusters are, and how a fit finds them."""

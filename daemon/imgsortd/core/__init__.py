@@ -1,1 +1,0 @@
-"""Decisions only: no clock, files, logging, torch or database in here."""

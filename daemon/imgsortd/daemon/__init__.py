@@ -1,0 +1,1 @@
+"""The process, its loop, and its desk of requests."""

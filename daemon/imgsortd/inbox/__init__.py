@@ -1,0 +1,1 @@
+"""Which files are in the inbox, finished, and wanted."""

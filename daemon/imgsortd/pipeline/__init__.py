@@ -1,0 +1,1 @@
+"""The straight line of a file: read, compute, route, move."""

@@ -1,0 +1,1 @@
+"""From one fit to the next: due, proposed, decided."""

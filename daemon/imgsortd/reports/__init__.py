@@ -1,0 +1,1 @@
+"""What a person can ask; nothing is written but a sheet."""

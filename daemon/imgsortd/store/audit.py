@@ -1,0 +1,132 @@
+"""The store's side of a comparison with the disk: a listing in a table of its own, joined."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+
+from imgsortd.records import FileState, Stamp
+from imgsortd.store.queries import OPEN, PLACED, Queries
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A file below target: its name, and its stamp as it is now."""
+
+    dst: bytes
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """A file whose size or time is not the one it was sorted with."""
+
+    file_id: int
+    found: Listed
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedFile:
+    """A file of target as it is taken into the store: it has no row yet."""
+
+    found: Listed
+    src: bytes
+    sha256: bytes
+    state: FileState
+    cluster_id: int | None
+    reason: str = ""
+    inbox_stamp: Stamp | None = None
+    """Of the file in the inbox that it is a copy of or link to; None where it was moved."""
+    companion_of: int | None = None
+    """Row of the picture that it is a companion of."""
+
+
+class TargetListing(Queries):
+    """Rows of ``files`` against a listing of target, kept in a temporary table.
+
+    A million names stay on disk, not in memory.
+    """
+
+    def take_listing(self, files: Iterable[Listed]) -> None:
+        """Take the listing in, in place of any earlier one."""
+        self._do("DROP TABLE IF EXISTS temp.found")
+        self._do(
+            "CREATE TEMP TABLE found(dst BLOB PRIMARY KEY, inode INTEGER, size_bytes INTEGER, "
+            "mtime_ns INTEGER, ctime_ns INTEGER) WITHOUT ROWID"
+        )
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO temp.found VALUES (?, ?, ?, ?, ?)",
+            ((file.dst, *astuple(file.stamp)) for file in files),
+        )
+        self._connection.commit()
+
+    def missing(self) -> list[tuple[int, bytes]]:
+        """Return (id, dst) of placed files that the listing lacks."""
+        return self._all(
+            f"SELECT id, dst FROM files WHERE {PLACED} AND dst NOT IN "
+            "(SELECT dst FROM temp.found) ORDER BY id"
+        )
+
+    def foreign(self) -> list[Listed]:
+        """Return listed files that no row, and no move under way, has for its place."""
+        rows = self._all(
+            "SELECT dst, inode, size_bytes, mtime_ns FROM temp.found WHERE dst NOT IN "
+            f"(SELECT dst FROM files WHERE {PLACED}) AND dst NOT IN "
+            f"(SELECT dst FROM moves WHERE {OPEN}) ORDER BY dst"
+        )
+        return [Listed(row[0], Stamp(*row[1:])) for row in rows]
+
+    def differing(self, *, all_of_them: bool = False) -> list[Differing]:
+        """Return placed files that may have been changed, or all.
+
+        Those are files of another size or time than their row's, and files whose inode was
+        changed after imgsortd last moved them: a bit may flip, or be flipped, and size and
+        time be as before.
+        """
+        rows = self._all(
+            "SELECT files.id, files.sha256, found.dst, found.inode, found.size_bytes, "
+            "found.mtime_ns FROM temp.found JOIN files USING (dst) "
+            f"WHERE {PLACED} AND files.sha256 IS NOT NULL AND "
+            "(? OR found.size_bytes != files.size_bytes OR found.mtime_ns != files.mtime_ns "
+            "OR found.ctime_ns / 1e9 > max(files.done_at, coalesce((SELECT max(done_at) "
+            "FROM moves WHERE file_id = files.id), 0))) ORDER BY files.id",
+            all_of_them,
+        )
+        return [Differing(row[0], Listed(row[2], Stamp(*row[3:])), row[1]) for row in rows]
+
+    def adopt(self, files: Iterable[AdoptedFile]) -> None:
+        """Take files in that stand in target already, as if they had been sorted."""
+        now = time.time()
+        for file in files:
+            stamp = file.inbox_stamp or file.found.stamp
+            self._insert(
+                "files",
+                src=file.src,
+                inode=stamp.inode,
+                size_bytes=stamp.size_bytes,
+                mtime_ns=stamp.mtime_ns,
+                sha256=file.sha256,
+                state=file.state,
+                stays=file.inbox_stamp is not None,
+                cluster_id=file.cluster_id,
+                dst=file.found.dst,
+                reason=file.reason,
+                companion_of=file.companion_of,
+                seen_at=now,
+                done_at=now,
+            )
+
+    def original_of(self, sha256: bytes) -> bytes | None:
+        """Return where these bytes stand as a sorted file, or None."""
+        where = "sha256 = ? AND state = 'sorted' AND dst IS NOT NULL"
+        return self._value(f"SELECT dst FROM files WHERE {where}", sha256)
+
+    def changed(self, file: Differing, sha256: bytes) -> None:
+        """Keep the bytes that a placed file has now."""
+        stamp = file.found.stamp
+        self._connection.execute(
+            "UPDATE files SET sha256 = ?, inode = ?, size_bytes = ?, mtime_ns = ? WHERE id = ?",
+            (sha256, stamp.inode, stamp.size_bytes, stamp.mtime_ns, file.file_id),
+        )

@@ -1,0 +1,1 @@
+"""What kernel and systemd offer; knows no picture."""

@@ -1,0 +1,140 @@
+"""Open the database; where it is damaged or lost, restore it, or rebuild it from target.
+
+Nothing in inbox or target is touched: the new database is made beside the old one's
+place, from the newest backup that is whole and from the files that stand in target, and
+gets its name when it is finished. A crash before that begins anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from imgsortd.config.model import Config
+from imgsortd.errors import StoreDamagedError, StoreError
+from imgsortd.moves.folders import restore_names
+from imgsortd.records import REBUILT, ExtractorId, FitTrigger, Progress
+from imgsortd.store import backups
+from imgsortd.store.database import Store, open_for_writing
+from imgsortd.store.fits import FitRecord
+from imgsortd.system.faults import fault_point
+from imgsortd.target.audit import adopt, audit, cluster_numbers, holds_sorted_files
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """What became of the database."""
+
+    why: str
+    aside: Path | None
+
+
+def open_or_restore(config: Config, tell: Progress = lambda _: None) -> Store:
+    """Open the store, made anew where it was lost; tell how far it is, or systemd would not wait.
+
+    Raises
+    ------
+    StoreError
+        It is locked, read-only, or of a newer imgsortd: no reason to replace it. Or it is
+        lost, and cannot be made anew for now.
+    """
+    try:
+        loss = _loss(config)
+        if loss is None:
+            try:
+                return open_for_writing(config.database)
+            except StoreDamagedError as error:
+                loss = _Loss(str(error.__cause__), _put_aside(config))
+        fault_point("database_aside")
+        log.error("database lost path=%s reason=%s kept=%s", config.database, loss.why, loss.aside)
+        what = _remake(config, loss, tell)
+    except OSError as error:
+        raise StoreError(
+            f"{config.database}: is lost or damaged, and could not be made anew "
+            f"({error.filename}: {error.strerror}); mend that and start again, nothing was touched"
+        ) from error
+    store = open_for_writing(config.database)
+    log.error("database %s", what)
+    with store.atomic():
+        store.control.add_error("database lost", f"{loss.why}; {what}")
+    return store
+
+
+def _loss(config: Config) -> _Loss | None:
+    """Tell whether there is no database, or an empty one, where there has been one."""
+    try:
+        if os.lstat(config.database).st_size:
+            return None
+    except FileNotFoundError:
+        pass
+    cut_off = backups.newest_aside(config.database)  # by a start that had put it aside
+    if not (cut_off or _backups(config) or holds_sorted_files(config)):
+        return None
+    why = "it is not there or empty, though files were sorted before"
+    return _Loss(why, _put_aside(config) or cut_off)
+
+
+def _backups(config: Config) -> list[Path]:
+    return backups.backups(config.state_dir, backups.day_of(time.time()))
+
+
+def _put_aside(config: Config) -> Path | None:
+    mark = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
+    return backups.set_aside(config.database, mark)
+
+
+def _remake(config: Config, loss: _Loss, tell: Progress) -> str:
+    """Make the new database and give it its name; say what was done."""
+    new = config.database.with_name(config.database.name + ".new")
+    backup = next(filter(backups.is_whole, _backups(config)), None)
+    if backup is None:
+        backups.remove(new)
+    else:
+        backups.copy_to(backup, new)
+    with open_for_writing(new) as store:
+        restore_names(store, config)
+        found = take_in(store, config, tell)
+    fault_point("database_remade")
+    backups.put_in_place(new, config.database)
+    made = "rebuilt from the files in target" if backup is None else f"restored from {backup}"
+    kept = f"; the damaged one is kept as {loss.aside}" if loss.aside else ""
+    return f"{made}; files found in target that it did not know: {found}{kept}"
+
+
+def take_in(store: Store, config: Config, tell: Progress = lambda _: None) -> int:
+    """Adopt the files of target that the database does not know; return how many."""
+    tell("comparing the database with target")
+    foreign = audit(store, config).foreign
+    found = adopt(
+        store, config, foreign, lambda done, total: tell(f"reading target: {done:,} of {total:,}")
+    )
+    if found:
+        note_clusters(store, config)
+    return found
+
+
+def note_clusters(store: Store, config: Config) -> None:
+    """Make the folders' clusters the ones in force until features are there for a fit.
+
+    They have no centers. The loop extracts what lacks features, and fits clusters that
+    take the numbers of the folders whose pictures they share.
+    """
+    numbers, sizes = cluster_numbers(store, config), store.files.cluster_sizes()
+    if not numbers:
+        return
+    seed, n_images = config.clusters.random_state, sum(sizes.values())
+    record = FitRecord(FitTrigger.REBUILD, "folders", n_images, seed, 0.0, None, 0.0)
+    extractor = ExtractorId(REBUILT, config.model.layer, 1, config.model.backbone)
+    no_centers = np.zeros((len(numbers), 1), dtype=np.float32)
+    each = [sizes.get(number, 0) for number in numbers]
+    with store.atomic():
+        store.fits.save(extractor, no_centers, numbers, each, record)
+        restore_names(store, config)
