@@ -62,6 +62,7 @@ class Soak:
     rng: random.Random
     disk_mb: int
     life: int = 0
+    ready: int = 1
     deeds: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
     number: int = 0
@@ -112,6 +113,8 @@ class Soak:
         self.start()
 
     def start(self) -> None:
+        log = self.one.folder / "daemon.log"
+        self.ready = 1 + (self.one.daemon.log.count("daemon ready") if log.exists() else 0)
         self.life += 1
         self.one.daemon.start()
 
@@ -120,7 +123,8 @@ class Soak:
         config = yaml.safe_load(file.read_text())
         config["batch"] = {"max_images": self.rng.choice((4, 16, 64)), "max_wait_s": 0.2}
         file.write_text(yaml.safe_dump(config))
-        self.one.daemon.wait_ready()
+        # Not by the line of a life before: one that begins has no ear for it yet, and dies of it.
+        self.one.daemon.wait_ready(self.ready)
         self.one.daemon.send(signal.SIGHUP)
 
     def refit(self) -> None:

@@ -14,7 +14,6 @@ from imgsortd.cli.terminal import DEFAULT_CONFIG, out, print_json
 from imgsortd.config import load_config
 from imgsortd.config.values import duration_s
 from imgsortd.errors import UndoError
-from imgsortd.moves.undo import UndoChoice
 from imgsortd.words import printable
 
 _NAMES_SHOWN = 5
@@ -32,6 +31,7 @@ def undo(
 ) -> None:
     """Return files to where they came from; undone again by another undo."""
     from imgsortd.daemon.here import undo as take_back
+    from imgsortd.moves.undo import UndoChoice
 
     if sum((last, batch is not None, since is not None)) > 1:
         raise typer.BadParameter("give one of --last, --batch and --since")
