@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks.figures import Figure, Part, Unit, at_most, figure_of, say
 from benchmarks.processes import call, imgsortd, write_config
-from benchmarks.shelf import Labels, NoModel
+from benchmarks.shelf import Labels, NoModel, open_roots
 from imgsortd.clusters.fit import compute_fit, fit_source
 from imgsortd.config import load_config
 from imgsortd.library import open_library
@@ -106,7 +106,7 @@ def refit_once(config_file: str) -> dict[str, Any]:
     config = load_config(Path(config_file))
     before_bytes, started = psutil.Process().memory_info().rss, time.perf_counter()
     store = open_for_writing(config.database)
-    library = open_library(config, store, NoModel(_EXTRACTOR))
+    library = open_library(config, store, NoModel(_EXTRACTOR), open_roots(config, store))
     in_force, moves = library.in_force, library.moves
     start = start_now(store, config.refit.max_churn)
     source = fit_source(store, _EXTRACTOR, in_force, start)

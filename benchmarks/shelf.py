@@ -20,9 +20,12 @@ from benchmarks.processes import write_config
 from imgsortd.clusters.fit import compute_fit, fit_source
 from imgsortd.clusters.routing import nearest
 from imgsortd.config import load_config
+from imgsortd.config.model import Config
 from imgsortd.inbox.intake import Intake
 from imgsortd.inbox.listing import Inbox
+from imgsortd.inbox.whereabouts import Whereabouts
 from imgsortd.library import open_library
+from imgsortd.moves.roots import Roots
 from imgsortd.names import folder_of
 from imgsortd.networks.model_thread import Computed
 from imgsortd.pipeline.line import Line, end
@@ -39,7 +42,7 @@ from imgsortd.records import (
 from imgsortd.refits.adopting import Adoption
 from imgsortd.refits.background import BackgroundFits
 from imgsortd.refits.decisions import Decisions
-from imgsortd.store.database import open_for_writing
+from imgsortd.store.database import Store, open_for_writing
 from imgsortd.store.fits import KeptFit
 
 Labels = npt.NDArray[np.intp]
@@ -66,6 +69,13 @@ class NoModel:
         """Free nothing."""
 
 
+def open_roots(config: Config, store: Store) -> Roots:
+    """Put the folders of a configuration in use; nobody else is at work there."""
+    roots = Roots(config, store, lambda: None)
+    roots.insist()
+    return roots
+
+
 class Shelf:
     """Pictures by number, which is the row of their features, float32 [n, d].
 
@@ -77,15 +87,18 @@ class Shelf:
     ) -> None:
         config = load_config(write_config(folder, settle_s=0.0, **settings))
         self.store = open_for_writing(config.database)
-        self.library = open_library(config, self.store, NoModel(extractor, features))
+        roots = open_roots(config, self.store)
+        self.library = open_library(config, self.store, NoModel(extractor, features), roots)
         in_force, moves, made_by = self.library.in_force, self.library.moves, extractor
+        companions = self.library.companions
         self._line = Line(
-            self.store, self.library.extractor, in_force, moves, self.library.companions
+            self.store, self.library.extractor, in_force, moves, companions, lambda: False
         )
         self._adoption = Adoption(config, self.store, made_by, in_force, moves)
         self._decisions = Decisions(self.store, made_by, in_force, moves, self._adoption)
         inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
-        self._intake = Intake(inbox, self.store, 0.0, self.library.companions)
+        whereabouts = Whereabouts(config.inbox, roots, lambda: None, lambda _: False)
+        self._intake = Intake(inbox, self.store, whereabouts, companions, 0.0)
         self._inbox, self._target = config.inbox, config.target
         self._fits = self._background()
         self.now_s = 0.0

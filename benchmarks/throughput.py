@@ -24,6 +24,7 @@ from benchmarks.figures import Figure, Part, Target, Unit, at_least, figure_of, 
 from benchmarks.models import Subject, build
 from benchmarks.pictures import Kind, PictureSet, both_kinds, picture_paths
 from benchmarks.processes import Finished, call, count_sorted, imgsortd
+from benchmarks.shelf import open_roots
 from imgsortd.config.model import Config
 from imgsortd.library import Library, open_library
 from imgsortd.networks.model_thread import Computed
@@ -180,7 +181,7 @@ def time_stages(source: str, work: str, settings: dict[str, str]) -> dict[str, A
     paths, extractor = picture_paths(inbox), build(settings)
     store = open_for_writing(folder / "imgsortd.db")
     config = Config(inbox=inbox, target=target, state_dir=folder, op=Op.MOVE)
-    library = open_library(config, store, extractor)
+    library = open_library(config, store, extractor, open_roots(config, store))
     settled = [(os.fsencode(path.name), filesystem.stamp_of(path.stat())) for path in paths]
     with store.atomic():
         candidates = [arrival.candidate for arrival in store.files.arrive(settled)]
@@ -244,9 +245,8 @@ def _store_and_move(
     with library.store.atomic():
         model = library.store.fits.save(library.extractor.id, centers, ids, sizes, record)
     library.in_force.switch(model)
-    line = Line(
-        library.store, library.extractor, library.in_force, library.moves, library.companions
-    )
+    in_force, moves, companions = library.in_force, library.moves, library.companions
+    line = Line(library.store, library.extractor, in_force, moves, companions, lambda: False)
     known = {picture.sha256: row for picture, row in zip(pictures, features, strict=True)}
     apply, placed, moves_s = library.mover.apply, 0, list[float]()
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from imgsortd.moves.mover import Mover
+from imgsortd.moves.roots import MARKER
 from imgsortd.records import Candidate, FileState, Move, MoveResult, Op, Root, Route
 from imgsortd.store.database import CommittedJournal, open_for_writing
 from imgsortd.system import filesystem
-from support import make_config
+from support import make_config, roots_of
 
 
 class Bench:
@@ -21,7 +22,8 @@ class Bench:
         self.config = make_config(folder, **changes)
         self.inbox, self.target = self.config.inbox, self.config.target
         self.store = open_for_writing(self.config.database)
-        self.mover = Mover(self.inbox, self.target, CommittedJournal(self.store))
+        self.roots = roots_of(self.config, self.store)
+        self.mover = Mover(self.inbox, self.target, CommittedJournal(self.store), self.roots)
 
     def close(self) -> None:
         self.store.close()
@@ -68,12 +70,13 @@ class Bench:
         return self.apply(*self.store.journal.unfinished(), again=True)
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Return the files of the inbox and of target, hidden ones too."""
+        """Return the files of the inbox and of target, hidden ones too, but for the marker."""
         return self._below(self.inbox), self._below(self.target)
 
     @staticmethod
     def _below(root: Path) -> list[str]:
-        return sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
+        paths = (path for path in root.rglob("*") if not path.is_dir() and path.name != MARKER)
+        return sorted(str(path.relative_to(root)) for path in paths)
 
 
 def at(label: str, act: Callable[[], object]) -> Callable[[str], None]:

@@ -26,10 +26,7 @@ from sqlite_utils import Database
 
 from imgsortd.config import parse_config
 from imgsortd.config.model import Config
-from imgsortd.inbox.intake import Intake
-from imgsortd.inbox.listing import Inbox
 from imgsortd.library import open_library
-from imgsortd.moves.crossing import return_orphans
 from imgsortd.pictures import reading
 from imgsortd.pictures.decoder import DecodeLimits
 from imgsortd.pictures.pixels import decode_sized
@@ -40,7 +37,16 @@ from imgsortd.store import database
 from imgsortd.store.database import Store, open_for_writing
 from imgsortd.store.fits import FitRecord
 from imgsortd.system import faults, filesystem
-from support import BLUE, GREEN, RED, ColourExtractor, process_batch, read_all
+from support import (
+    BLUE,
+    GREEN,
+    RED,
+    ColourExtractor,
+    intake_of,
+    process_batch,
+    read_all,
+    roots_of,
+)
 
 
 class KillServer:
@@ -126,11 +132,9 @@ def sort_all(config: Config) -> None:
     store = open_for_writing(config.database)
     if store.fits.current() is None:
         fit_colours(store)
-    library = open_library(config, store, ColourExtractor())
-    return_orphans(config.inbox, store.journal.unfinished())
+    library = open_library(config, store, ColourExtractor(), roots_of(config, store))
     library.moves.recover()
-    inbox = Inbox(config.inbox, config.recursive, config.ignore, config.extensions)
-    intake = Intake(inbox, store, 0.0, library.companions)
+    intake = intake_of(library, settle_s=0.0)
     reader = PictureReader(config.inbox, threads=1)
     following = Following(
         store, library.companions, library.moves, reader, intake.tracker.__contains__

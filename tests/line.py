@@ -10,8 +10,6 @@ from typing import Any
 from imgsortd.clusters.fit import compute_fit
 from imgsortd.config.model import Config
 from imgsortd.daemon.requests import do_placing
-from imgsortd.inbox.intake import Intake
-from imgsortd.inbox.listing import Inbox
 from imgsortd.pictures.decoder import decode_limits
 from imgsortd.pictures.reading import PictureReader
 from imgsortd.pipeline.following import Following
@@ -23,6 +21,7 @@ from support import (
     ColourExtractor,
     adoption_of,
     each_file_below,
+    intake_of,
     line_of,
     make_config,
     make_library,
@@ -45,15 +44,8 @@ class Line:
 
     def _open(self) -> None:
         self.library, self.store = make_library(self.config, self.extractor)
-        inbox = Inbox(
-            self.config.inbox,
-            self.config.recursive,
-            self.config.ignore,
-            self.config.extensions,
-            self.config.companions,
-        )
-        companions, patience_s = self.library.companions, self.patience_s
-        self.intake = Intake(inbox, self.store, self.config.settle_s, companions, patience_s)
+        companions = self.library.companions
+        self.intake = intake_of(self.library, patience_s=self.patience_s)
         limits = decode_limits(self.config.pictures)
         self.reader = PictureReader(self.config.inbox, limits, threads=1)
         is_settling = self.intake.tracker.__contains__

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from imgsortd.store.database import open_for_reading
 from imgsortd.system.faults import LABELS
 from killed_line import KillServer
-from support import BLUE, GREEN, RED, make_config, paint, sums
+from support import BLUE, GREEN, RED, leftovers, make_config, paint, sums
 
 Without: TypeAlias = tuple[str, ...]
 # A name for each way through the journal; one is taken by a stranger, one file is there twice.
@@ -102,7 +102,7 @@ class Scene:
         assert placed.pop(stranger.hexdigest()) == 1
         assert placed == ({} if self.op == "symlink" else self.files)
         assert sums(self.inbox) == ({} if self.op == "move" else self.files)
-        assert not list(self.inbox.rglob(".*")) + list(self.target.rglob(".*"))
+        assert leftovers(self.inbox, self.target) == []
         store = open_for_reading(self.config.database)
         counts = store.files.counts()
         places = [self.target / Path(dst.decode()) for _, dst in store.files.placed()]

@@ -27,7 +27,7 @@ import yaml
 
 from inboxes import QUICK, Inbox, quick_cli
 from mounts import tmpfs_or_none
-from support import BLUE, GREEN, RED, paint, sums, wait_until
+from support import BLUE, GREEN, RED, leftovers, paint, sums, wait_until
 
 # Started as a user's daemon is, not forked: its decoders are its own children, and are measured.
 STARTED = ("-u", *QUICK)
@@ -216,8 +216,7 @@ def verdict(soak: Soak) -> list[str]:
     counts = one.status().counts
     if counts["seen"] != sum(n for state, n in counts.items() if state != "seen"):
         wrong.append(f"the counts do not add up: {counts}")
-    left = [path for root in (one.inbox, one.target) for path in root.rglob(".imgsortd*")]
-    wrong += [f"left over: {path}" for path in left]
+    wrong += [f"left over: {path}" for path in leftovers(one.inbox, one.target)]
     return wrong + growth(soak.samples)
 
 

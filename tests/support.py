@@ -21,7 +21,11 @@ import warm
 from imgsortd.clusters.fit import FitSource, fit_source
 from imgsortd.config import parse_config
 from imgsortd.config.model import Config
+from imgsortd.inbox.intake import Intake
+from imgsortd.inbox.listing import Inbox
+from imgsortd.inbox.whereabouts import Whereabouts
 from imgsortd.library import Library, open_library
+from imgsortd.moves.roots import MARKER, Roots
 from imgsortd.networks.model_thread import Computed
 from imgsortd.pictures.reading import PictureReader
 from imgsortd.pipeline.flow import Flow
@@ -70,9 +74,13 @@ def paint_groups(folder: Path, each: int, suffix: str = ".png", seed: int = 0) -
 
 
 def each_file_below(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder, while a daemon may take some away, and folders too."""
+    """Yield every file below a folder, while a daemon may take some away, and folders too.
+
+    What is written in a target of whose it is is left out.
+    """
     for where, _, names in os.walk(folder):  # unlike rglob, it goes on where a folder is gone
-        yield from (path for path in map(Path(where).joinpath, names) if path.is_file())
+        paths = (Path(where) / name for name in names if name != MARKER)
+        yield from (path for path in paths if path.is_file())
 
 
 def sums(*folders: Path) -> dict[str, int]:
@@ -85,6 +93,12 @@ def sums(*folders: Path) -> dict[str, int]:
                     digest = hashlib.sha256(path.read_bytes()).hexdigest()
                     found[digest] = found.get(digest, 0) + 1
     return found
+
+
+def leftovers(*folders: Path) -> list[Path]:
+    """Return what a move makes on its way and drops at its end: claims, copies, tries."""
+    found = [path for folder in folders for path in folder.rglob(".imgsortd*")]
+    return sorted(path for path in found if path.name != MARKER)
 
 
 def nest(folder: Path, deep: int) -> None:
@@ -188,14 +202,40 @@ def make_config(folder: Path, **changes: Any) -> Config:
 def make_library(config: Config, extractor: ColourExtractor | None = None) -> tuple[Library, Store]:
     """Open a library on a configuration, with the quick extractor."""
     store = open_for_writing(config.database)
-    return open_library(config, store, extractor or ColourExtractor()), store
+    roots = roots_of(config, store)
+    return open_library(config, store, extractor or ColourExtractor(), roots), store
+
+
+def roots_of(config: Config, store: Store) -> Roots:
+    """Put the folders of a configuration in use, as a start does; no lock is taken."""
+    roots = Roots(config, store, lambda: None)
+    roots.enter_inbox()
+    roots.claim_target()
+    return roots
+
+
+def whereabouts_of(roots: Roots, inbox: Path) -> Whereabouts:
+    """Return what meets the inbox, and takes whatever folder is there for it."""
+    whereabouts = Whereabouts(inbox, roots, lambda: None, lambda _: False)
+    whereabouts.accept()
+    return whereabouts
+
+
+def intake_of(library: Library, inbox: Inbox | None = None, **changes: Any) -> Intake:
+    """Return the intake of a library, as the loop makes it."""
+    config = library.config
+    inbox = inbox or Inbox(
+        config.inbox, config.recursive, config.ignore, config.extensions, config.companions
+    )
+    settings = {"settle_s": config.settle_s, **changes}
+    whereabouts = whereabouts_of(library.roots, config.inbox)
+    return Intake(inbox, library.store, whereabouts, library.companions, **settings)
 
 
 def line_of(library: Library) -> Line:
     """Return the straight line of a library, as the loop makes it."""
-    return Line(
-        library.store, library.extractor, library.in_force, library.moves, library.companions
-    )
+    in_force, moves, companions = library.in_force, library.moves, library.companions
+    return Line(library.store, library.extractor, in_force, moves, companions, lambda: False)
 
 
 def source_of(library: Library, start: Start = Start.FORMER) -> FitSource:

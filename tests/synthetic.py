@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,6 +67,17 @@ def fill(
             ],
         )
         store.fits.put_features(extractor, hashes, vectors)
+        if store.is_of_this_version():
+            note_places(store.connection)
+
+
+def note_places(connection: sqlite3.Connection) -> None:
+    """Let rows that a test has written stand where their states and names say."""
+    connection.execute(
+        "UPDATE files SET inbox_id = 1, in_inbox = state IN ('pending', 'undone') OR in_inbox, "
+        "in_target = dst IS NOT NULL AND state NOT IN ('pending', 'gone'), "
+        "target_id = iif(dst IS NULL, NULL, 2) WHERE inbox_id IS NULL"
+    )
 
 
 def stand_by(store: Store, model: Model, fitted: Fitted) -> None:
@@ -73,7 +85,7 @@ def stand_by(store: Store, model: Model, fitted: Fitted) -> None:
     labels = zip(fitted.file_ids.tolist(), fitted.fit.labels.tolist(), strict=True)
     with store.atomic():
         store.connection.executemany(
-            "UPDATE files SET state = 'sorted', cluster_id = ?1, "
+            "UPDATE files SET state = 'sorted', cluster_id = ?1, in_target = 1, target_id = 2, "
             "dst = CAST('cluster_' || ?1 || '/' || src AS BLOB) WHERE id = ?2",
             [(model.cluster_ids[label], file_id) for file_id, label in labels],
         )

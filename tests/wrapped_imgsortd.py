@@ -9,6 +9,7 @@
 ``model-hangs``: with a model that never returns, and two seconds of patience with it.
 ``memory-for=N``: with a model that has memory for N pictures at a time.
 ``disk-fails=FILE``: while FILE is there, a step of the loop meets a disk that fails.
+``without-tmpfile``: on filesystems that have no unnamed files.
 """
 
 from __future__ import annotations
@@ -136,6 +137,10 @@ def fail_disk(file: Path) -> None:
     Intake.settle = settle  # type: ignore[method-assign]
 
 
+def take_unnamed_files_away() -> None:
+    os.O_TMPFILE = os.O_DIRECTORY  # opens to EISDIR, as where it is not supported
+
+
 WORLDS: dict[str, Callable[[str], None]] = {
     "few-watches": few_watches,
     "clock": lambda file: shift_clock(Path(file)),
@@ -146,6 +151,7 @@ WORLDS: dict[str, Callable[[str], None]] = {
     "model-hangs": lambda _: hang(),
     "memory-for": lambda images: bound_memory(int(images)),
     "disk-fails": lambda file: fail_disk(Path(file)),
+    "without-tmpfile": lambda _: take_unnamed_files_away(),
 }
 
 

@@ -14,19 +14,22 @@ from pathlib import Path
 
 from imgsortd.config.model import Config
 from imgsortd.config.values import Polling
-from imgsortd.errors import ImgsortdError, StoreDamagedError
+from imgsortd.errors import ImgsortdError, OwnedError, StoreDamagedError
 from imgsortd.inbox.listing import Inbox
 from imgsortd.moves import staging
-from imgsortd.moves.crossing import CLAIM_FOLDER, find_orphans
+from imgsortd.moves.crossing import CLAIM_FOLDER, Known, claim_of, find_orphans
 from imgsortd.moves.making import open_moves
+from imgsortd.moves.roots import Roots, own_target
 from imgsortd.pictures.decoder import Decoder, NoDecoderError, decode_limits
-from imgsortd.records import REBUILT, Backbone, Op
+from imgsortd.records import REBUILT, Backbone, Op, Root
 from imgsortd.store import backups
 from imgsortd.store.database import Store, open_for_reading
+from imgsortd.store.library import LibraryFile
+from imgsortd.store.roots import FolderId
 from imgsortd.system import filesystem
 from imgsortd.system.locks import Locks, running_pid
 from imgsortd.target.audit import Audit, audit
-from imgsortd.target.rebuild import note_clusters, open_or_restore, take_in
+from imgsortd.target.rebuild import open_or_restore, take_in
 from imgsortd.words import counted
 
 _NAMES_SHOWN = 3
@@ -57,6 +60,12 @@ def examine(
     pid = running_pid(config.state_dir)
     text = "not running" if pid is None else f"running, pid {pid or 'not to be seen from here'}"
     yield Finding("daemon", Verdict.FINE, text)
+    away = [name for name in ("inbox", "target") if not getattr(config, name).is_dir()]
+    for name in away:
+        text = f"{getattr(config, name)} is not there; mount it, or make it, and sorting goes on"
+        yield Finding(name, Verdict.BAD, text)
+    if away:
+        return
     yield from check_rights(config)
     yield from check_room(config)
     yield from check_mounts(config)
@@ -83,6 +92,13 @@ def _examine_store(config: Config, look: Callable[[Store], Audit]) -> Iterator[F
             yield _check_pages(store)
             yield from check_clock(config, _newest_at(store))
             yield from check_model(config, _stored_digest(store))
+            if not store.is_of_this_version():
+                text = (
+                    "made by an older imgsortd; start the daemon once, which brings it up to date"
+                )
+                yield Finding("database", Verdict.NOTE, text)
+                return
+            yield from check_owner(config, store)
             yield from _check_moves(store)
             yield from _check_claims(store, config)
             yield from _check_waiting(store)
@@ -133,25 +149,63 @@ def _check_moves(store: Store) -> Iterator[Finding]:
         yield Finding("moves", Verdict.FINE, "none is unfinished")
 
 
+def check_owner(config: Config, store: Store) -> Iterator[Finding]:
+    """Look whether inbox and target are the folders that are in use, and this library's."""
+    inbox, target = store.roots.current(Root.INBOX), store.roots.current(Root.TARGET)
+    try:
+        own_target(config, LibraryFile(config.state_dir), dry_run=True)
+    except OwnedError as error:
+        yield Finding("target", Verdict.BAD, str(error))
+    for name, row, path in (("inbox", inbox, config.inbox), ("target", target, config.target)):
+        is_same = row.folder in (None, FolderId.of(path)) or row.path != path.resolve()
+        if not is_same:
+            text = f"{path} is another folder than was used last; if a disk is not mounted mount "
+            text += "it, else start the daemon, which tells what to do"
+            yield Finding(name, Verdict.BAD, text)
+
+
 def _check_claims(store: Store, config: Config) -> Iterator[Finding]:
-    """Look for files that a lost move has left hidden beside where they stood."""
+    """Look for files that a move has left hidden beside where they stood, in every inbox."""
     before = _orphans(store, config)
     # What a running daemon claims is known now, or has gone its way.
-    found = [os.fsdecode(name) for name in _orphans(store, config) if name in before]
+    found = [name for name in _orphans(store, config) if name in before]
     closed = [name for name in found if os.path.basename(name) == os.fsdecode(CLAIM_FOLDER)]
     hidden = [name for name in found if name not in closed]
     if hidden:
         text = f"{counted(len(hidden), 'file')} hidden by a move that nobody knows: "
         text += f"{_names(hidden)}; the daemon's next start gives them back (or --repair)"
         yield Finding("claims", Verdict.BAD, text)
+    if waiting := _claims_elsewhere(store, config):
+        text = f"{counted(len(waiting), 'file')} hidden by unfinished moves in a folder that is no "
+        text += f"longer the inbox: {_names(waiting)}; the daemon's next start finishes them"
+        yield Finding("claims", Verdict.BAD, f"{text} (or --repair)")
     if closed:
         text = f"{_names(closed)} cannot be read; if it is nobody's, remove it"
         yield Finding("claims", Verdict.NOTE, text)
 
 
-def _orphans(store: Store, config: Config) -> list[bytes]:
-    moves = store.journal.unfinished()
-    return find_orphans(config.inbox, moves) + find_orphans(config.target, moves, deep=False)
+def _orphans(store: Store, config: Config) -> list[str]:
+    known = Known(store.journal.unfinished(), store.library.is_ours)
+    names = find_orphans(config.inbox, known) + find_orphans(config.target, known, deep=False)
+    found = [os.fsdecode(name) for name in names]
+    for _, inbox in _roots(store, config).former_inboxes():
+        found += [os.path.join(inbox, os.fsdecode(name)) for name in find_orphans(inbox, known)]
+    return found
+
+
+def _claims_elsewhere(store: Store, config: Config) -> list[str]:
+    """Return the files that open moves have claimed in inboxes that are no longer in use."""
+    former = dict(_roots(store, config).former_inboxes())
+    claims = [
+        os.path.join(former[move.src_id], *map(os.fsdecode, claim_of(move)))
+        for move in store.journal.unfinished()
+        if move.src_id in former
+    ]
+    return [claim for claim in claims if os.path.lexists(claim)]
+
+
+def _roots(store: Store, config: Config) -> Roots:
+    return Roots(config, store, lambda: None)
 
 
 def _check_waiting(store: Store) -> Iterator[Finding]:
@@ -171,7 +225,7 @@ def _check_waiting(store: Store) -> Iterator[Finding]:
 def _check_target(found: Audit) -> Iterator[Finding]:
     groups = {
         "known but not there, moved or deleted by someone; --repair forgets": [
-            dst for _, dst in found.missing
+            row.dst for row in found.missing
         ],
         "in its folders but not known; --repair takes in as it stands": [
             file.dst for file in found.foreign
@@ -182,12 +236,16 @@ def _check_target(found: Audit) -> Iterator[Finding]:
         "that cannot be read; give the right to, or look after the disk": [
             file.found.dst for file in found.unreadable
         ],
+        "that is a link and leads nowhere, for its source was moved or deleted": found.dangling,
     }
     for text, names in groups.items():
         if names:
             shown = _names([os.fsdecode(name) for name in names])
             yield Finding("target", Verdict.BAD, f"{counted(len(names), 'file')} {text}: {shown}")
-    if not any(groups.values()):
+    if found.unknown:
+        text = f"{counted(found.unknown, 'file')} in folders that are no cluster's, and not known"
+        yield Finding("target", Verdict.NOTE, text)
+    elif not any(groups.values()):
         yield Finding("target", Verdict.FINE, "every file is known, and every known file is there")
 
 
@@ -200,9 +258,15 @@ def repair(
     config: Config,
     *,
     deep: bool = False,
+    adopt: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[str]:
     """Mend what can be mended without touching a picture; return what was done, in words.
+
+    Parameters
+    ----------
+    adopt
+        Take the target over, whosoever it was.
 
     Raises
     ------
@@ -210,23 +274,29 @@ def repair(
         The daemon runs; it must be stopped first.
     StoreError
         The database cannot be opened, for a reason other than damage.
+    WatchError, LostError, OwnedError
+        Inbox or target is not there, or another folder than before: nothing is forgotten then.
     """
     done: list[str] = []
-    with Locks(config.state_dir, config.inbox):
+    own_target(config, LibraryFile(config.state_dir), adopt=adopt, dry_run=True)
+    with Locks(config.state_dir, config.inbox, target=config.target):
+        own_target(config, LibraryFile(config.state_dir), adopt=adopt)
         for path, _, wanted in loose_rights(config):
             path.chmod(wanted)
             done.append(f"mode of {path} is {wanted:o} now")
-        with _open_whole(config, done) as store:
-            done.extend(_finish_moves(store, config))
+        with _open_whole(config, done, adopt=adopt) as store:
+            roots = _roots(store, config)
+            roots.insist(adopt=adopt)
+            done.extend(_finish_moves(store, config, roots))
             found = audit(store, config, deep=deep, progress=progress)
-            done.extend(_take_over(store, config, found))
+            done.extend(take_in(store, config, found).told())
     return done
 
 
-def _open_whole(config: Config, done: list[str]) -> Store:
+def _open_whole(config: Config, done: list[str], *, adopt: bool) -> Store:
     """Open the store; where its pages do not fit together, have it restored."""
     before = _inode(config.database)
-    store = open_or_restore(config)
+    store = open_or_restore(config, adopt=adopt)
     result = store.connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if result != "ok":  # a start looks for two seconds only
         store.close()
@@ -242,28 +312,18 @@ def _inode(path: Path) -> int | None:
     return path.stat().st_ino if path.exists() else None
 
 
-def _finish_moves(store: Store, config: Config) -> list[str]:
-    before = len(store.journal.unfinished())
-    returned = open_moves(config, store).finish()
+def _finish_moves(store: Store, config: Config, roots: Roots) -> list[str]:
+    """Finish open moves, and give back what is hidden in any inbox there was."""
+    before, moves = len(store.journal.unfinished()), open_moves(config, store, roots)
+    moves.recover()
+    returned = list(moves.returned)
+    for _, inbox in roots.former_inboxes():
+        returned += moves.give_back_orphans(Root.INBOX, inbox)
     finished = before - len(store.journal.unfinished())
     done = [f"{finished:,} unfinished moves were finished"] if finished > 0 else []
-    return done + [f"{len(returned):,} files without a move given back"] * bool(returned)
-
-
-def _take_over(store: Store, config: Config, found: Audit) -> list[str]:
-    with store.atomic():
-        store.hands.taken_away((file_id for file_id, _ in found.missing), "no longer in target")
-        for file, sha256 in found.changed:
-            store.audit.changed(file, sha256)
-    taken = take_in(store, config)
-    if found.changed and not taken:
-        note_clusters(store, config)
-    counts = (
-        (len(found.missing), "no longer in target and forgotten"),
-        (len(found.changed), "changed and known as it is now"),
-        (taken, "of target taken in; the next start makes the features, and fits"),
-    )
-    return [f"{counted(count, 'file')} {text}" for count, text in counts if count]
+    if returned:
+        done.append(f"{counted(len(returned), 'file')} hidden by a move given back")
+    return done
 
 
 class Verdict(StrEnum):

@@ -5,12 +5,14 @@
     ImgsortdError                exit code 1
     ├── ConfigError              78: the configuration (or the weights it names) cannot work
     │   ├── WeightsError         weights missing, damaged, or not fit for the layer
-    │   └── MixedFeaturesError   stored features were made by other weights or another layer
+    │   ├── MixedFeaturesError   stored features were made by other weights or another layer
+    │   └── OwnedError           the target belongs to another library
     ├── LockedError              another imgsortd holds the state folder or the inbox
     ├── StoreError               the SQLite file is newer, read-only or gone
     │   ├── StoreDamagedError    it is no database, or its pages do not fit together
     │   └── StoreLockedError     another program holds a lock on it; it may let go
     ├── WatchError               the inbox cannot be watched or listed
+    ├── LostError                the target is not there, or another folder than before
     ├── MoveError                a move could not be made now; the file is untouched
     │   └── NoSpaceError         the target or the state disk is full
     ├── NoMemoryError        the machine has no memory for the model, not even for one picture
@@ -56,6 +58,10 @@ class MixedFeaturesError(ConfigError):
     """Features in the store were made by other weights or another layer."""
 
 
+class OwnedError(ConfigError):
+    """The target belongs to another library."""
+
+
 class LockedError(ImgsortdError):
     """Another imgsortd process holds the lock."""
 
@@ -74,6 +80,10 @@ class StoreLockedError(StoreError):
 
 class WatchError(ImgsortdError):
     """The inbox cannot be watched or listed."""
+
+
+class LostError(ImgsortdError):
+    """The target is not there, or another folder stands in its place."""
 
 
 class MoveError(ImgsortdError):

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from imgsortd.clusters.in_force import InForce, review_rule
 from imgsortd.config.model import Config
 from imgsortd.errors import MixedFeaturesError
-from imgsortd.inbox.companions import CompanionRule, Companions
+from imgsortd.inbox.companions import Companions
 from imgsortd.moves.folders import ClusterFolders
 from imgsortd.moves.making import Moves
-from imgsortd.moves.mover import Home, Mover
+from imgsortd.moves.mover import Mover
+from imgsortd.moves.roots import Roots
 from imgsortd.networks.resident import FeatureExtractor
 from imgsortd.records import REBUILT, Model
 from imgsortd.store.database import CommittedJournal, Store
@@ -29,6 +30,8 @@ class Library:
         The folders of the clusters, by whatever name.
     companions
         The files in the inbox that go with a picture.
+    roots
+        Which folders inbox and target are.
     """
 
     config: Config
@@ -37,6 +40,7 @@ class Library:
     in_force: InForce
     folders: ClusterFolders
     companions: Companions
+    roots: Roots
     mover: Mover
     moves: Moves
 
@@ -45,11 +49,11 @@ def open_library(
     config: Config,
     store: Store,
     extractor: FeatureExtractor,
+    roots: Roots,
     *,
     may_reextract: bool = False,
     after_each: Callable[[], None] = lambda: None,
     stopping: Callable[[], bool] = lambda: False,
-    home: Home | None = None,
 ) -> Library:
     """Put the parts together; refuse features that another extractor made.
 
@@ -58,8 +62,8 @@ def open_library(
     may_reextract
         Whether clusters of another backbone, or those that a rebuild has read off the
         folders, become the library's ``former`` ones.
-    after_each, stopping, home
-        What moves call, ask and heed (:class:`~imgsortd.moves.mover.Mover`).
+    after_each, stopping
+        What moves call and ask (:class:`~imgsortd.moves.mover.Mover`).
 
     Raises
     ------
@@ -73,14 +77,14 @@ def open_library(
         config.inbox,
         config.target,
         CommittedJournal(store),
+        roots,
         after_each=after_each,
         stopping=stopping,
-        home=home,
     )
-    folders = ClusterFolders(store, config)
-    companions = Companions(CompanionRule.of(config.companions), store, mover.exists)
+    folders = ClusterFolders(store, config, roots)
+    companions = Companions(config, store)
     moves = Moves(config, store, mover, folders, companions)
-    return Library(config, store, extractor, in_force, folders, companions, mover, moves)
+    return Library(config, store, extractor, in_force, folders, companions, roots, mover, moves)
 
 
 def clusters_in_force(

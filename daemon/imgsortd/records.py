@@ -222,6 +222,9 @@ class Move:
     under target, or after an undo the name that the file had in the inbox. There a name
     that is taken ends the move; under target another one is found. A copy or link whose
     ``dst_root`` is the inbox is taken back: it is removed, and its source stays.
+
+    ``src_id`` and ``dst_id`` are the rows of the very folders that the two are of; 0 before it
+    is planned means those in use. ``mark`` begins the names of what it makes on its way.
     """
 
     move_id: int
@@ -234,6 +237,9 @@ class Move:
     dst: bytes
     phase: MovePhase = MovePhase.PLANNED
     dst_root: Root = Root.TARGET
+    src_id: int = 0
+    dst_id: int = 0
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,12 @@ from imgsortd.config.values import Precision
 from imgsortd.errors import FitError, ImgsortdError, NoSpaceError
 from imgsortd.inbox.intake import Intake
 from imgsortd.inbox.listing import Inbox
+from imgsortd.inbox.whereabouts import Whereabouts
 from imgsortd.library import Library, open_library
+from imgsortd.moves.roots import Roots, own_target, read_marker
 from imgsortd.names import folder_of
 from imgsortd.networks.int8_checks import read_check
+from imgsortd.networks.model_thread import ModelThread
 from imgsortd.networks.resident import FeatureExtractor
 from imgsortd.networks.sources import default_cache_dir
 from imgsortd.pictures.decoder import decode_limits
@@ -32,21 +35,24 @@ from imgsortd.pipeline.flow import Flow
 from imgsortd.pipeline.following import bring_all
 from imgsortd.pipeline.int8 import TRIAL_IMAGES, make_and_check, openvino_of
 from imgsortd.pipeline.line import Line, Way
+from imgsortd.pipeline.rereading import Rereading
 from imgsortd.records import (
+    REBUILT,
     BatchReport,
     Candidate,
     FitTrigger,
     Op,
     Picture,
     ReadResult,
-    Root,
     StageProgress,
     Unreadable,
 )
 from imgsortd.refits.adopting import Adoption
 from imgsortd.store.database import Store, open_for_writing
+from imgsortd.store.library import LibraryFile
 from imgsortd.system import filesystem
 from imgsortd.system.locks import Hold, Locks
+from imgsortd.target.rebuild import open_or_restore
 
 # To make and check an int8 model takes as long as some hundred pictures.
 _INT8_PAYS_FROM_IMAGES = 1000
@@ -55,6 +61,8 @@ _NAMES = {"inbox": "SOURCE", "target": "TARGET", "state_dir": "the state folder"
 DEFAULT_CLUSTERS = 100
 STATE_FOLDER = ".imgsortd"
 PICTURES_A_CLUSTER = 10
+
+_LOOK_S = 0.005
 
 
 def sort_folder(
@@ -68,6 +76,8 @@ def sort_folder(
         The folders contain one another.
     FitError
         Fewer pictures than clusters, or another number of clusters than before.
+    OwnedError, LockedError
+        The target is another library's, or somebody is at work in one of the folders.
     StoppedError
         From ``progress``; a second run carries on.
     """
@@ -78,12 +88,24 @@ def sort_folder(
         clusters = config.clusters.model_copy(update=without_review)
         config = config.model_copy(update={"state_dir": state_dir, "clusters": clusters})
         check_nesting(config, "sort", _NAMES)
-        if not job.dry_run:
-            job.target.mkdir(parents=True, exist_ok=True)
+        own_target(config, LibraryFile(state_dir), adopt=job.adopt, dry_run=True)
         hold = Hold.ALONE if job.op is Op.MOVE else Hold.TO_READ
-        with Locks(state_dir, job.source, hold), open_for_writing(config.database) as store:
-            library = open_library(config, store, extractor)
-            report = _Sort(job, library, progress).run()
+        with Locks(state_dir, job.source, hold, job.target) as locks:
+            if not job.dry_run:
+                own_target(config, LibraryFile(state_dir), adopt=job.adopt)
+            with _open(job, config) as store:
+                _check_same_job(job, store)
+                roots = Roots(config, store, lambda: locks.also(state_dir, job.source, job.target))
+                whereabouts = Whereabouts(job.source, roots, lambda: None, locks.is_removed)
+                whereabouts.accept()
+                if not job.dry_run:
+                    job.target.mkdir(parents=True, exist_ok=True)
+                    roots.enter_inbox()
+                    roots.claim_target(adopt=job.adopt)
+                library = open_library(
+                    config, store, extractor, roots, may_reextract=_is_rebuilt(store)
+                )
+                report = _Sort(job, library, whereabouts, progress).run()
     report.runs_on = extractor.describe()
     report.total_s = time.perf_counter() - started
     return report
@@ -100,12 +122,41 @@ def _state_dir(job: SortJob) -> Iterator[Path]:
         yield chosen
 
 
+def _open(job: SortJob, config: Config) -> Store:
+    """Open the store; where that of an earlier sort is lost, it is made anew from TARGET."""
+    if job.dry_run or read_marker(job.target) is None:
+        return open_for_writing(config.database)
+    return open_or_restore(config, adopt=job.adopt)
+
+
+def _is_rebuilt(store: Store) -> bool:
+    model = store.fits.current()
+    return model is not None and model.extractor.weights_digest == REBUILT
+
+
+def _check_same_job(job: SortJob, store: Store) -> None:
+    record = store.fits.current_record()
+    if record is None:
+        return
+    asked, seed = job.n_clusters, job.random_state
+    if asked not in (None, record.n_clusters) or seed != record.random_state:
+        raise FitError(
+            f"{job.target}: was sorted before with -k {record.n_clusters} "
+            f"--random-state {record.random_state}, now asked for -k {asked} "
+            f"--random-state {seed}; give the same numbers to carry on, or another TARGET "
+            f"with a state folder of its own"
+        )
+
+
 class _Sort:
     """One run of the job."""
 
-    def __init__(self, job: SortJob, library: Library, progress: StageProgress) -> None:
+    def __init__(
+        self, job: SortJob, library: Library, whereabouts: Whereabouts, progress: StageProgress
+    ) -> None:
         self._job = job
         self._library = library
+        self._whereabouts = whereabouts
         self._progress = progress
         self._line = Line(
             library.store,
@@ -113,6 +164,7 @@ class _Sort:
             library.in_force,
             library.moves,
             library.companions,
+            lambda: whereabouts.is_away,
         )
         self._report = SortReport(str(job.source), str(job.target), job.op, job.dry_run)
 
@@ -120,10 +172,7 @@ class _Sort:
         store = self._library.store
         if not self._job.dry_run:
             self._count(self._library.moves.recover())
-            if self._job.op is Op.MOVE:  # of a disk that was away when their moves ended
-                self._library.moves.give_back_orphans(Root.INBOX)
             self._copy_again_what_is_missing(store)
-        self._check_same_job(store)
         self._extract()
         if self._library.in_force.model is None:
             self._fit()
@@ -142,26 +191,14 @@ class _Sort:
         with store.atomic():
             store.files.restart(missing)
 
-    def _check_same_job(self, store: Store) -> None:
-        record = store.fits.current_record()
-        if record is None:
-            return
-        asked, seed = self._job.n_clusters, self._job.random_state
-        if asked not in (None, record.n_clusters) or seed != record.random_state:
-            raise FitError(
-                f"{self._job.target}: was sorted before with -k {record.n_clusters} "
-                f"--random-state {record.random_state}, now asked for -k {asked} "
-                f"--random-state {seed}; give the same numbers to carry on, or another TARGET "
-                f"with a state folder of its own"
-            )
-
     def _extract(self) -> None:
         """Read the pictures that are new and keep their features."""
         config = self._library.config
         inbox = Inbox(
             config.inbox, config.recursive, config.ignore, config.extensions, config.companions
         )
-        intake = Intake(inbox, self._library.store, 0.0, self._library.companions)
+        store, companions = self._library.store, self._library.companions
+        intake = Intake(inbox, store, self._whereabouts, companions, 0.0)
         intake.scan(0.0)
         intake.settle(0.0)
         self._report.known_before = self._library.store.files.count_waiting()
@@ -191,8 +228,23 @@ class _Sort:
                     self._report.images_per_s = done / (time.perf_counter() - started)
                     self._progress("features", done, total)
             self._report.model_busy = flow.busy.last
+            self._read_again(flow.model)
         finally:
             flow.close()
+
+    def _read_again(self, model: ModelThread) -> None:
+        """Make features of what was sorted before its state was lost: a fit needs them."""
+        library = self._library
+        rereading = Rereading(
+            library.config, library.store, library.extractor, library.in_force.former, model
+        )
+        try:
+            while not rereading.is_over:
+                if not rereading.step(may_begin=True):
+                    time.sleep(_LOOK_S)
+                self._progress("again", rereading.done, rereading.total)
+        finally:
+            rereading.close()
 
     def _try_int8(self, candidates: Sequence[Candidate], reader: PictureReader) -> None:
         """Before a large job: make and check an int8 model, unless an earlier job has.
@@ -256,13 +308,17 @@ class _Sort:
         source = fit_source(library.store, library.extractor.id, library.in_force)
         if not source.n_images:
             raise FitError(f"{self._job.source}: no picture that can be read was found there")
-        n_clusters = self._n_clusters(source.n_images)
+        former = library.in_force.former
+        if former is None:
+            n_clusters, trigger = self._n_clusters(source.n_images), FitTrigger.SORT
+        else:
+            n_clusters, trigger = len(former.cluster_ids), FitTrigger.REBUILD
         self._progress("fit", 0, 1)
         fitted = compute_fit(source, n_clusters, self._job.random_state)
         adoption = Adoption(
             library.config, library.store, library.extractor.id, library.in_force, library.moves
         )
-        summary = adoption.adopt(fitted, FitTrigger.SORT, dry_run=self._job.dry_run)
+        summary = adoption.adopt(fitted, trigger, dry_run=self._job.dry_run)
         self._report.clusters = dict(summary.sizes)
         self._report.n_clusters = len(summary.sizes)
         self._progress("fit", 1, 1)
@@ -307,7 +363,7 @@ class SortJob:
     """What ``imgsortd sort`` was asked for.
 
     ``n_clusters`` None means the article's 100, or one for every ten pictures
-    where there are fewer than 1,000.
+    where there are fewer than 1,000. ``adopt`` takes the target over from another library.
     """
 
     source: Path
@@ -318,6 +374,7 @@ class SortJob:
     recursive: bool
     random_state: int
     dry_run: bool
+    adopt: bool = False
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ import pytest
 from imgsortd.clusters.fit import Fitted, compute_fit
 from imgsortd.records import FitTrigger, Layer, Start, Vectors
 from imgsortd.refits.adopting import FitSummary
+from imgsortd.store.folders import NewName
 from support import ColourExtractor, adoption_of, make_config, make_library, source_of
 from synthetic import fill, groups, name_of, stand_by
 
@@ -62,7 +63,7 @@ class Shelf:
     def name(self, cluster_id: int) -> None:
         with self.store.atomic():
             name = f"named {cluster_id}"
-            self.store.hands.name_cluster(cluster_id, name.encode(), name, 7 + cluster_id)
+            self.store.hands.name_clusters([NewName(cluster_id, name.encode(), 7 + cluster_id)])
 
     def clusters(self, fitted: Fitted) -> list[int]:
         """Return the cluster id of each picture, by its number."""

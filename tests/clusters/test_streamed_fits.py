@@ -15,7 +15,7 @@ import pytest
 from imgsortd.clusters.fit import Fitted, compute_fit, nearest_sizes
 from imgsortd.errors import FitError
 from imgsortd.library import Library
-from imgsortd.records import FileState, FitTrigger, Vectors
+from imgsortd.records import FitTrigger, Vectors
 from imgsortd.refits.adopting import FitSummary
 from imgsortd.store import features
 from support import ColourExtractor, adoption_of, make_config, make_library, source_of
@@ -262,7 +262,7 @@ def test_pictures_that_are_all_taken_away_meanwhile_make_no_fit(shelf: Shelf) ->
         if text.startswith("pass 1"):
             with shelf.store.atomic():
                 for file_id in shelf.ids():
-                    shelf.store.files.finish(file_id, FileState.GONE, stays=False)
+                    shelf.store.files.end(file_id, "taken away")
 
     source = replace(source_of(shelf.library), whole_up_to=SAMPLE)
 

@@ -20,8 +20,6 @@ from imgsortd.daemon.loop import Loop
 from imgsortd.daemon.pausing import Pause
 from imgsortd.errors import NoSpaceError, StoreDamagedError
 from imgsortd.inbox import intake
-from imgsortd.inbox.intake import Intake
-from imgsortd.inbox.listing import Inbox
 from imgsortd.inbox.watching import SENTINEL, Watcher
 from imgsortd.pictures.reading import PictureReader
 from imgsortd.records import BatchReport, Phase, Pixels, Vectors
@@ -29,7 +27,15 @@ from imgsortd.refits import background
 from imgsortd.refits.adopting import Adoption
 from imgsortd.store.control import Heartbeat
 from killed_line import fit_colours
-from support import ColourExtractor, make_config, make_library, paint_groups, sums, wait_until
+from support import (
+    ColourExtractor,
+    intake_of,
+    make_config,
+    make_library,
+    paint_groups,
+    sums,
+    wait_until,
+)
 
 WATCHED_S = 0.4
 """How long a loop is watched that should rest: one tick; spinning it makes dozens of rounds."""
@@ -47,12 +53,12 @@ class Scene:
         self.loop._pause = Pause(0.1, 1)
 
     def _make(self) -> Loop:
-        inbox = Inbox(self.inbox, self.config.recursive, self.config.ignore, self.config.extensions)
         return Loop(
             self.library,
-            Intake(inbox, self.store, self.config.settle_s),
+            intake_of(self.library),
             Watcher(self.inbox, self.config.recursive),
             PictureReader(self.inbox, threads=1),
+            lambda: False,
             lambda phase, note: self.ticks.append((phase, note)),
         )
 
@@ -225,8 +231,7 @@ def test_a_pause_is_in_the_heartbeat_at_once(scene: Scene) -> None:
 
     assert scene.beat().phase == "paused"
     assert scene.beat().note == (
-        f"target {scene.target} takes no files: No such file or directory; "
-        f"sorting goes on when it can"
+        f"target {scene.target} is not there; mount it, and sorting goes on"
     )
     scene.target.with_name("away").rename(scene.target)
     scene.go(lambda: scene.counts() == (6, 6, 0), "sorted")

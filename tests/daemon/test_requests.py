@@ -41,9 +41,8 @@ class Office:
         """Make the loop, as a start does."""
         config, library = self.line.config, self.line.library
         watcher = Watcher(config.inbox, config.recursive)
-        self.loop = Loop(
-            library, self.line.intake, watcher, self.line.reader, lambda _phase, _note: None
-        )
+        intake, reader = self.line.intake, self.line.reader
+        self.loop = Loop(library, intake, watcher, reader, lambda: False, lambda *_: None)
         self.loop.prepare()
 
     def ask(self, verb: str, **params: Any) -> int:
@@ -313,7 +312,9 @@ def test_no_word_on_fits_is_taken_while_features_are_made_anew(
     office = make()
     office.loop.close()
     line = office.line
-    line.library = open_library(line.config, line.store, TurnedColours(), may_reextract=True)
+    line.library = open_library(
+        line.config, line.store, TurnedColours(), line.library.roots, may_reextract=True
+    )
     office.open()
     office.loop._rereading.step = lambda **_: False  # type: ignore[method-assign]
     request = office.ask(verb)

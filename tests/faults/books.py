@@ -7,7 +7,7 @@ import os
 from imgsortd.inbox.watching import SENTINEL
 from imgsortd.store.database import open_for_reading
 from inboxes import Inbox
-from support import sums
+from support import leftovers, sums
 
 
 def check_kept(one: Inbox, most: int = 2) -> None:
@@ -28,5 +28,5 @@ def check_books(one: Inbox) -> None:
     assert unfinished == []
     assert len(places) == len(set(places)) == sum(one.dropped.values())
     assert all((one.target / place).is_file() for place in places)
-    hidden = [*one.inbox.rglob(".*"), *one.target.rglob(".*")]
-    assert [path for path in hidden if not path.name.startswith(SENTINEL)] == []
+    left = leftovers(one.inbox, one.target)
+    assert [path for path in left if not path.name.startswith(SENTINEL)] == []

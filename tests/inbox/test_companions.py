@@ -18,7 +18,7 @@ from imgsortd.moves.undo import UndoChoice
 from imgsortd.records import Candidate, Op, Route
 from imgsortd.sort import SortJob, sort_folder
 from imgsortd.system.filesystem import look
-from imgsortd.target.audit import adopt, audit
+from imgsortd.target.audit import audit, reconcile
 from inboxes import Inbox, quick_cli
 from line import Line, files_below
 from mounts import tmpfs
@@ -27,6 +27,7 @@ from support import (
     GREEN,
     RED,
     ColourExtractor,
+    each_file_below,
     make_config,
     paint,
     paint_groups,
@@ -561,7 +562,7 @@ def test_companions_in_cluster_folders_are_known_and_missing_ones_told(
     less = audit(line.store, line.config)
 
     assert (whole.missing, whole.foreign, whole.changed) == ([], [], [])
-    assert [dst.rsplit(b"/")[-1] for _, dst in less.missing] == [b"IMG_1.xmp"]
+    assert [row.dst.rsplit(b"/")[-1] for row in less.missing] == [b"IMG_1.xmp"]
 
 
 def test_after_a_lost_database_companions_are_companions_again(
@@ -576,14 +577,40 @@ def test_after_a_lost_database_companions_are_companions_again(
     shutil.rmtree(line.config.state_dir)
     line._open()
 
-    adopt(line.store, line.config, audit(line.store, line.config).foreign)
+    reconcile(line.store, line.config, audit(line.store, line.config), lambda *_: None)
 
     assert line.counts() == {"seen": 9, "sorted": 7, "companions": 2}
     assert audit(line.store, line.config).foreign == []
-    line.put("IMG_1.MOV", MOV)
+    line.put("IMG_1.MOV", MOV)  # of a folder of the inbox that nobody can tell any more
     assert line.read() == []
     line.follow()
-    assert together(line, "IMG_1", "IMG_1.JPG", "IMG_1.xmp", "IMG_1.CR2", "IMG_1.MOV")
+    assert together(line, "IMG_1", "IMG_1.JPG", "IMG_1.xmp", "IMG_1.CR2")
+    assert [name for name, _ in line.store.control.left_alone()] == [b"IMG_1.MOV"]
+
+
+@pytest.mark.parametrize("op", ["move", "copy"])
+def test_a_picture_that_is_taken_in_again_keeps_the_folder_that_it_came_from(
+    make_line: Callable[..., Line], op: str
+) -> None:
+    line = make_line(op=op)
+    paint(line.config.inbox / "trip" / "late.png", RED, 99)
+    line.process(line.read())
+    rows = "SELECT id FROM files WHERE src = CAST('trip/late.png' AS BLOB)"
+    with line.store.atomic():  # as in a copy of the database from before it was moved
+        line.store.connection.execute(f"DELETE FROM moves WHERE file_id = ({rows})")
+        line.store.connection.execute(
+            "UPDATE files SET state = 'pending', dst = NULL, in_target = 0, target_id = NULL, "
+            f"op = NULL, in_inbox = 1, cluster_id = NULL WHERE id = ({rows})"
+        )
+
+    reconcile(line.store, line.config, audit(line.store, line.config), lambda *_: None)
+    line.put("trip/late.xmp", XMP)
+    line.put("late.xmp", b"another one's")
+    line.run()
+
+    assert together(line, "late", "late.png", "late.xmp")
+    assert "late.xmp" in inbox(line)
+    assert line.counts() == {"seen": 8, "sorted": 7, "companions": 1}
 
 
 def test_without_the_key_nothing_goes_along(make_line: Callable[..., Line]) -> None:
@@ -628,7 +655,7 @@ def drop_groups(one: Inbox, count: int, draw: random.Random) -> None:
 def groups(one: Inbox) -> dict[str, set[str]]:
     """Return the folders that the files of each stem stand in."""
     found: dict[str, set[str]] = {}
-    for path in one.target.rglob("*.*"):
+    for path in each_file_below(one.target):
         found.setdefault(path.stem, set()).add(path.parent.name)
     return found
 

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from imgsortd.config.model import DEFAULT_IGNORE
+from imgsortd.config.model import DEFAULT_IGNORE, Config
 from imgsortd.errors import WatchError
+from imgsortd.inbox.companions import Companions
 from imgsortd.inbox.intake import Intake
 from imgsortd.inbox.listing import Inbox
+from imgsortd.moves.roots import Roots
 from imgsortd.records import Arrivals, BatchReport
 from imgsortd.store.database import Store, open_for_writing
+from support import whereabouts_of
 
 SETTLE_S = 2.0
 
@@ -32,7 +35,10 @@ def inbox(tmp_path: Path) -> Path:
 
 
 def make_intake(inbox: Path, store: Store) -> Intake:
-    return Intake(Inbox(inbox, True, DEFAULT_IGNORE, "auto"), store, SETTLE_S)
+    config = Config(inbox=inbox, target=inbox.with_name("target"), state_dir=store.path.parent)
+    roots = Roots(config, store, lambda: None)
+    where, companions = whereabouts_of(roots, inbox), Companions(config, store)
+    return Intake(Inbox(inbox, True, DEFAULT_IGNORE, "auto"), store, where, companions, SETTLE_S)
 
 
 @pytest.fixture

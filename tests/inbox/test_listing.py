@@ -182,16 +182,6 @@ def test_a_lost_inbox_is_told(tmp_path: Path) -> None:
         names(inbox)
 
 
-def test_whoever_knows_the_inbox_is_asked_before_each_listing(tmp_path: Path) -> None:
-    met: list[int] = []
-    inbox = Inbox(tmp_path, True, (), "auto", meet=lambda status: met.append(status.st_ino))
-
-    names(inbox)
-    names(inbox)
-
-    assert met == [tmp_path.stat().st_ino] * 2
-
-
 def test_the_folders_that_were_listed_are_counted(tmp_path: Path) -> None:
     put(tmp_path, "a/b/c.jpg", "d/e.jpg", ".hidden/f.jpg")
     inbox = Inbox(tmp_path, True, (".*",), "auto")
@@ -205,3 +195,27 @@ def test_folders_nested_without_end_are_listed_as_far_as_paths_reach(endless_fol
     put(endless_folder, "a.jpg", "d/b.jpg")
 
     assert names(make_inbox(endless_folder)) == [b"a.jpg", b"d/b.jpg"]
+
+
+def test_absence_says_something_only_where_the_folder_was_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "a.jpg", "open/b.jpg", "closed/deep/c.jpg")
+    real = os.scandir
+
+    def scandir(path: bytes) -> Any:  # root may read everything
+        if path.endswith(b"closed"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    inbox = make_inbox(tmp_path, ignore=[".*", "*.part"], extensions=["jpg"])
+
+    assert names(inbox) == [b"a.jpg", b"open/b.jpg"]
+    looked_at = [b"gone.jpg", b"open/gone.jpg", b"gone/folder/x.jpg"]
+    assert all(map(inbox.has_looked_at, looked_at))
+    not_looked_at = [b"closed/deep/c.jpg", b"closed/x.jpg", b"x.part", b".h/x.jpg", b"open/x.png"]
+    assert not any(map(inbox.has_looked_at, not_looked_at))
+    monkeypatch.undo()
+    assert names(inbox) == [b"a.jpg", b"closed/deep/c.jpg", b"open/b.jpg"]
+    assert inbox.has_looked_at(b"closed/x.jpg")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bench import Bench
 from imgsortd.errors import LockedError, WatchError
-from imgsortd.inbox.whereabouts import Whereabouts
+from imgsortd.inbox.companions import Companions
+from imgsortd.inbox.intake import Intake
+from imgsortd.inbox.listing import Inbox
+from imgsortd.inbox.whereabouts import Identity, Whereabouts
 from imgsortd.records import MovePhase
 from imgsortd.system.filesystem import stamp_of
 from mounts import tmpfs
@@ -23,13 +26,29 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.close()
 
 
-def knows(bench: Bench, **changes: object) -> Whereabouts:
+def knows(
+    bench: Bench,
+    on_arrival: Callable[[], None] = lambda: None,
+    is_removed: Callable[[Identity], bool] = lambda _: False,
+) -> Whereabouts:
     """Return a new start's knowledge of the inbox."""
-    return Whereabouts(bench.inbox, bench.store, **changes)  # type: ignore[arg-type]
+    return Whereabouts(bench.inbox, bench.roots, on_arrival, is_removed)
 
 
 def meet(whereabouts: Whereabouts, bench: Bench) -> None:
     whereabouts.meet(os.stat(bench.inbox))
+
+
+def meet_another(whereabouts: Whereabouts, bench: Bench) -> None:
+    """Meet a folder that is not the former one; it is taken where it stays."""
+    with pytest.raises(WatchError):
+        meet(whereabouts, bench)
+    meet(whereabouts, bench)
+
+
+def waiting(bench: Bench) -> list[str]:
+    """Return the names of files that wait in the folder that is the inbox now."""
+    return sorted(map(os.fsdecode, bench.store.files.pending_names()))
 
 
 def swap(bench: Bench) -> None:
@@ -72,91 +91,72 @@ def test_a_folder_that_flaps_is_refused_each_time(bench: Bench) -> None:
         meet(where, bench)
 
 
-def test_files_of_the_former_folder_are_away_until_it_is_back(bench: Bench) -> None:
-    file_id = pending(bench, "a.png")
+def test_files_of_the_former_folder_wait_for_it(bench: Bench) -> None:
+    pending(bench, "a.png")
     where = knows(bench)
     meet(where, bench)
-    assert not where.is_away(file_id)
+    assert not where.is_away
     swap(bench)
-    assert where.is_away(file_id)  # before the next look has told
-    with pytest.raises(WatchError):
-        meet(where, bench)
-    meet(where, bench)
-    new_id = pending(bench, "b.png")
-    assert (where.is_away(file_id), where.is_away(new_id)) == (True, False)
+    assert where.is_away  # before the next look has told
+    meet_another(where, bench)
+    assert waiting(bench) == []
+    pending(bench, "b.png")
 
     swap(bench)
-    with pytest.raises(WatchError):
-        meet(where, bench)
-    meet(where, bench)
+    meet_another(where, bench)
 
-    assert (where.is_away(file_id), where.is_away(new_id)) == (False, True)
+    assert waiting(bench) == ["a.png"]
+    assert bench.store.files.counts().pending == 2
 
 
 def test_the_next_start_knows_it_too(bench: Bench) -> None:
-    file_id = pending(bench, "a.png")
+    pending(bench, "a.png")
     meet(knows(bench), bench)
     swap(bench)
 
     where = knows(bench)
 
-    assert where.is_away(file_id)
+    assert where.is_away
     with pytest.raises(WatchError):
-        where.insist()
-    with pytest.raises(WatchError):
-        meet(where, bench)
-    meet(where, bench)
-    assert knows(bench).is_away(file_id)
+        bench.roots.insist()
+    meet_another(where, bench)
+    assert waiting(bench) == []
     swap(bench)
-    again = knows(bench)
-    with pytest.raises(WatchError):
-        meet(again, bench)
-    meet(again, bench)
-    assert not again.is_away(file_id)
+    meet_another(knows(bench), bench)
+    assert waiting(bench) == ["a.png"]
 
 
 def test_a_folder_that_was_deleted_takes_its_files_with_it(bench: Bench) -> None:
-    file_id = pending(bench, "a.png")
+    pending(bench, "a.png")
     where = knows(bench, is_removed=lambda _: True)
     meet(where, bench)
     swap(bench)
-    with pytest.raises(WatchError):
-        meet(where, bench)
 
-    meet(where, bench)
+    meet_another(where, bench)
 
-    assert not where.is_away(file_id)
+    assert waiting(bench) == ["a.png"]  # and the next listing finds it gone
 
 
-def test_a_file_that_is_seen_is_not_away(bench: Bench) -> None:
-    file_id = pending(bench, "a.png")
-    meet(knows(bench), bench)
-    swap(bench)
+def test_a_file_that_is_found_in_the_new_folder_is_known_there(bench: Bench) -> None:
+    pending(bench, "a.png")
+    pending(bench, "b.png")
     where = knows(bench)
-    where.accept()
     meet(where, bench)
+    swap(bench)
+    meet_another(where, bench)
+    bench.put("a.png")
 
-    where.seen([file_id])
+    intake = Intake(
+        Inbox(bench.inbox, True, (), "auto"),
+        bench.store,
+        where,
+        Companions(bench.config, bench.store),
+        0.0,
+    )
+    intake.scan(0.0)
 
-    assert not where.is_away(file_id)
-    assert not knows(bench).is_away(file_id)
-
-
-def test_the_same_folder_under_another_path_is_the_choice_of_its_owner(bench: Bench) -> None:
-    file_id = pending(bench, "a.png")
-    meet(knows(bench), bench)
-
-    other = Whereabouts(bench.target, bench.store)
-
-    other.meet(os.stat(bench.target))
-    assert not other.is_away(file_id)
-
-
-def test_what_was_noted_and_cannot_be_read_is_no_reason_to_stop(bench: Bench) -> None:
-    meet(knows(bench), bench)
-    (bench.config.state_dir / "inbox.json").write_text("[]")
-
-    meet(knows(bench), bench)
+    assert waiting(bench) == ["a.png"]
+    assert bench.store.files.counts().pending == 2
 
 
 def test_where_another_imgsortd_is_at_work_the_folder_is_not_taken(bench: Bench) -> None:
@@ -178,7 +178,7 @@ def test_where_another_imgsortd_is_at_work_the_folder_is_not_taken(bench: Bench)
 def test_a_move_whose_file_may_be_on_an_unmounted_disk_stays_open(bench: Bench) -> None:
     bench.put("a.png")
     move = bench.plan("a.png", "cluster_0/a.png")
-    where = bench.mover._home = knows(bench)
+    where = knows(bench)
     meet(where, bench)
     with tmpfs(bench.inbox):
         (at_once,) = bench.recover()
@@ -189,8 +189,8 @@ def test_a_move_whose_file_may_be_on_an_unmounted_disk_stays_open(bench: Bench) 
         open_moves = bench.store.journal.unfinished()
 
     assert [result.phase for result in (at_once, later)] == [MovePhase.PLANNED] * 2
-    assert "the inbox is another folder than when this was planned" in at_once.error
-    assert "mount the former one again (a.png)" in later.error
+    assert "is another folder than when this was planned" in at_once.error
+    assert "mount the former one again" in later.error
     assert [one.move_id for one in open_moves] == [move.move_id]
     with pytest.raises(WatchError):
         meet(where, bench)

@@ -12,12 +12,13 @@ import pytest
 
 from bench import Bench, at
 from imgsortd.moves import crossing
-from imgsortd.moves.crossing import CLAIM_FOLDER, find_orphans, return_orphans
+from imgsortd.moves.crossing import CLAIM_FOLDER, Known, find_orphans, return_orphans
 from imgsortd.records import Move, MovePhase, Op
 from imgsortd.system import filesystem
 from mounts import tmpfs
 
 CLAIMS = CLAIM_FOLDER.decode()
+NOTHING = Known([], lambda _: False)
 
 
 @pytest.fixture
@@ -29,6 +30,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         bench.close()
 
 
+def known(bench: Bench) -> Known:
+    """Return what a library knows of claims."""
+    return Known(bench.store.journal.unfinished(), bench.store.library.is_ours)
+
+
 def hook(monkeypatch: pytest.MonkeyPatch, label: str, act: object) -> None:
     assert callable(act)
     monkeypatch.setattr(crossing, "fault_point", at(label, act))
@@ -38,7 +44,7 @@ def copied(bench: Bench, move: Move) -> None:
     """Bring a move to where its copy is whole and journalled, and its claim still there."""
     claims = bench.inbox / CLAIMS
     claims.mkdir()
-    (bench.inbox / "a.png").rename(claims / f"{move.move_id}-a.png")
+    (bench.inbox / "a.png").rename(claims / f"{move.mark}-a.png")
     (bench.target / "cluster_0").mkdir()
     (bench.target / "cluster_0" / "a.png").write_bytes(b"picture")
     with bench.store.atomic():
@@ -107,7 +113,7 @@ def test_a_claim_that_grew_before_a_crash_is_not_dropped(bench: Bench) -> None:
     bench.put("a.png")
     move = bench.plan("a.png", "cluster_0/a.png")
     copied(bench, move)
-    (bench.inbox / CLAIMS / f"{move.move_id}-a.png").write_bytes(b"picture and more")
+    (bench.inbox / CLAIMS / f"{move.mark}-a.png").write_bytes(b"picture and more")
 
     (result,) = bench.recover()
 
@@ -135,7 +141,7 @@ def test_a_copy_taken_away_after_its_claim_was_dropped_is_its_owners(bench: Benc
     move = bench.plan("a.png", "cluster_0/a.png")
     copied(bench, move)
     (bench.target / "cluster_0" / "a.png").unlink()
-    (bench.inbox / CLAIMS / f"{move.move_id}-a.png").unlink()
+    (bench.inbox / CLAIMS / f"{move.mark}-a.png").unlink()
 
     (result,) = bench.recover()
 
@@ -236,7 +242,7 @@ def test_a_claim_linked_before_a_crash_leaves_no_second_name(bench: Bench) -> No
     bench.put("a.png")
     move = bench.plan("a.png", "cluster_0/a.png")
     (bench.inbox / CLAIMS).mkdir()
-    os.link(bench.inbox / "a.png", bench.inbox / CLAIMS / f"{move.move_id}-a.png")
+    os.link(bench.inbox / "a.png", bench.inbox / CLAIMS / f"{move.mark}-a.png")
 
     (result,) = bench.recover()
 
@@ -250,7 +256,7 @@ def test_claims_without_a_row_go_back_under_their_names(tmp_path: Path) -> None:
         (folder / CLAIMS / "7-a.png").write_bytes(b"claimed")
     (tmp_path / "a.png").write_bytes(b"stranger")
 
-    returned = return_orphans(tmp_path, [])
+    returned = return_orphans(tmp_path, NOTHING)
 
     assert sorted(returned) == [b".hidden/a.png", b"a-1.png", b"sub/a.png"]
     assert (tmp_path / "a.png").read_bytes() == b"stranger"
@@ -263,11 +269,11 @@ def test_claims_of_open_moves_are_left_to_recovery(bench: Bench) -> None:
     bench.put("b.png", b"other")
     move = bench.plan("a.png", "cluster_0/a.png")
     (bench.inbox / CLAIMS).mkdir()
-    (bench.inbox / "a.png").rename(bench.inbox / CLAIMS / f"{move.move_id}-a.png")
+    (bench.inbox / "a.png").rename(bench.inbox / CLAIMS / f"{move.mark}-a.png")
     # The same number, of a row in a database that is lost.
-    (bench.inbox / "b.png").rename(bench.inbox / CLAIMS / f"{move.move_id}-b.png")
+    (bench.inbox / "b.png").rename(bench.inbox / CLAIMS / f"{move.mark}-b.png")
 
-    returned = return_orphans(bench.inbox, bench.store.journal.unfinished())
+    returned = return_orphans(bench.inbox, known(bench))
 
     assert returned == [b"b.png"]
     assert [r.phase for r in bench.recover()] == [MovePhase.DONE]
@@ -281,9 +287,9 @@ def test_claims_without_a_row_can_be_named_and_left_where_they_are(bench: Bench)
     claims.mkdir(parents=True)
     (claims / "7-b.png").touch()
     (bench.inbox / CLAIMS).mkdir()
-    (bench.inbox / "a.png").rename(bench.inbox / CLAIMS / f"{move.move_id}-a.png")
+    (bench.inbox / "a.png").rename(bench.inbox / CLAIMS / f"{move.mark}-a.png")
 
-    found = find_orphans(bench.inbox, bench.store.journal.unfinished())
+    found = find_orphans(bench.inbox, known(bench))
 
     assert found == [b"sub/" + CLAIM_FOLDER + b"/7-b.png"]
     assert (claims / "7-b.png").exists()
@@ -304,8 +310,8 @@ def test_a_strangers_claim_folder_hides_nothing_else_and_is_told_once(
 
     monkeypatch.setattr(os, "listdir", listdir)
 
-    assert return_orphans(tmp_path, []) == [b"sub/a.png"]
-    assert find_orphans(tmp_path, []) == [b"closed/" + CLAIM_FOLDER]
+    assert return_orphans(tmp_path, NOTHING) == [b"sub/a.png"]
+    assert find_orphans(tmp_path, NOTHING) == [b"closed/" + CLAIM_FOLDER]
     assert caplog.messages == [
         f"claim folder not read name='closed/{CLAIMS}' reason=Permission denied"
     ]
@@ -315,14 +321,14 @@ def test_folders_nested_without_end_hide_no_claim_above_them(endless_folder: Pat
     (endless_folder / CLAIMS).mkdir()
     (endless_folder / CLAIMS / "7-a.png").touch()
 
-    assert return_orphans(endless_folder, []) == [b"a.png"]
+    assert return_orphans(endless_folder, NOTHING) == [b"a.png"]
 
 
 def test_what_is_no_claim_stays_in_the_claim_folder(tmp_path: Path) -> None:
     (tmp_path / CLAIMS).mkdir()
     (tmp_path / CLAIMS / "notes.txt").touch()
 
-    assert return_orphans(tmp_path, []) == []
+    assert return_orphans(tmp_path, NOTHING) == []
     assert (tmp_path / CLAIMS / "notes.txt").exists()
 
 
@@ -341,7 +347,7 @@ def test_a_claim_that_cannot_be_given_back_is_told_and_does_not_hold_up_the_othe
 
     monkeypatch.setattr(filesystem, "return_to", return_to)
 
-    assert return_orphans(tmp_path, []) == [b"b.png"]
+    assert return_orphans(tmp_path, NOTHING) == [b"b.png"]
     assert "claim not given back name='1-a.png' reason=[Errno 5]" in caplog.text
 
 
@@ -352,7 +358,7 @@ def test_equal_bytes_that_a_stranger_put_there_after_a_crash_do_not_cost_the_cla
     move = bench.plan("a.png", "cluster_0/a.png")
     claims = bench.inbox / CLAIMS
     claims.mkdir()
-    (bench.inbox / "a.png").rename(claims / f"{move.move_id}-a.png")
+    (bench.inbox / "a.png").rename(claims / f"{move.mark}-a.png")
     (bench.target / "cluster_0").mkdir()
     (bench.target / "cluster_0" / "a.png").write_bytes(b"picture")
 

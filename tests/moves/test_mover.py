@@ -494,7 +494,7 @@ def test_a_journal_that_cannot_be_written_leaves_no_descriptor_open(
         moves.append(bench.plan(f"{number}.png", f"cluster_0/{number}.png", Op.COPY))
     (bench.target / "cluster_0").mkdir()
     (bench.target / "cluster_0" / "0.png").write_bytes(b"stranger")
-    full = Mover(bench.inbox, bench.target, FullJournal())
+    full = Mover(bench.inbox, bench.target, FullJournal(), bench.roots)
     before = len(os.listdir("/proc/self/fd"))
 
     with pytest.raises(NoSpaceError):
@@ -579,7 +579,7 @@ def test_a_name_that_leaves_target_is_refused(make_bench: MakeBench, tmp_path: P
 
 def test_a_file_that_cannot_be_read_is_taken_for_another(tmp_path: Path) -> None:
     unreadable = Path("/proc/self")  # mem there is a regular file whose first byte is EIO
-    a_mover = Mover(tmp_path, unreadable, None)  # type: ignore[arg-type]
+    a_mover = Mover(tmp_path, unreadable, None, None)  # type: ignore[arg-type]
     with (
         filesystem.Folders(unreadable) as folders,
         pytest.raises(OSError, match="Input/output error"),

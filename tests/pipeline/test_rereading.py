@@ -9,8 +9,6 @@ import pytest
 
 from imgsortd.daemon.loop import Loop
 from imgsortd.errors import MixedFeaturesError
-from imgsortd.inbox.intake import Intake
-from imgsortd.inbox.listing import Inbox
 from imgsortd.inbox.watching import Watcher
 from imgsortd.library import open_library
 from imgsortd.pictures.reading import PictureReader
@@ -20,6 +18,8 @@ from support import (
     BLUE,
     ColourExtractor,
     TurnedColours,
+    each_file_below,
+    intake_of,
     make_config,
     paint,
     paint_groups,
@@ -47,12 +47,14 @@ def make_loop(sorted_line: Line) -> Iterator[Callable[..., Loop]]:
 
     def make(extractor: ColourExtractor) -> Loop:
         config = sorted_line.config
-        library = open_library(config, sorted_line.store, extractor, may_reextract=True)
+        roots = sorted_line.library.roots
+        library = open_library(config, sorted_line.store, extractor, roots, may_reextract=True)
         loop = Loop(
             library,
-            Intake(sorted_line.intake._inbox, sorted_line.store, 0.0),
+            intake_of(library),
             Watcher(config.inbox, config.recursive),
             PictureReader(config.inbox, threads=1),
+            lambda: False,
             lambda _phase, _note: None,
         )
         loop.prepare()
@@ -126,7 +128,7 @@ def test_what_is_stored_is_not_extracted_again_after_a_restart(
 def test_pictures_that_are_gone_or_changed_do_not_hold_it_up(
     sorted_line: Line, make_loop: Callable[..., Loop]
 ) -> None:
-    files = sorted(path for path in sorted_line.config.target.rglob("*") if path.is_file())
+    files = sorted(each_file_below(sorted_line.config.target))
     files[0].unlink()
     files[1].write_bytes(b"something else")
     loop = make_loop(TurnedColours())
@@ -174,13 +176,14 @@ def test_links_are_read_from_the_inbox(tmp_path: Path) -> None:
     paint_groups(line.config.inbox, each=4)
     line.run()
     extractor = TurnedColours()
-    library = open_library(line.config, line.store, extractor, may_reextract=True)
-    inbox = Inbox(line.config.inbox, True, (), "auto")
+    roots = line.library.roots
+    library = open_library(line.config, line.store, extractor, roots, may_reextract=True)
     loop = Loop(
         library,
-        Intake(inbox, line.store, 0.0),
+        intake_of(library),
         Watcher(line.config.inbox, True),
         PictureReader(line.config.inbox, threads=1),
+        lambda: False,
         lambda _phase, _note: None,
     )
     loop.prepare()
@@ -194,7 +197,9 @@ def test_links_are_read_from_the_inbox(tmp_path: Path) -> None:
 
 def test_without_the_daemon_another_backbone_is_refused_with_what_to_do(sorted_line: Line) -> None:
     with pytest.raises(MixedFeaturesError, match=r"Start the daemon, which extracts the features"):
-        open_library(sorted_line.config, sorted_line.store, TurnedColours())
+        open_library(
+            sorted_line.config, sorted_line.store, TurnedColours(), sorted_line.library.roots
+        )
 
 
 def test_no_file_is_changed_while_features_are_made_anew(

@@ -164,7 +164,7 @@ def young_refit(shelf: Shelf) -> npt.NDArray[np.int64]:
 
 
 def undo(shelf: Shelf, batch: int | None = None) -> UndoReport:
-    return Undo(shelf.library.config, shelf.store, shelf.library.moves).run(UndoChoice(batch))
+    return Undo(shelf.store, shelf.library.moves).run(UndoChoice(batch))
 
 
 def undo_following(shelf: Shelf) -> None:
@@ -561,7 +561,10 @@ def test_one_dragged_picture_swaps_no_numbers_where_former_labels_are_lost(
             shutil.rmtree(one.config.state_dir / "backups")
     one.daemon.start()
     trigger = "backbone" if loses_what == "backbone" else "rebuild"
-    wait_until(lambda: f"fit adopted trigger={trigger}" in one.daemon.log, what="a fit")
+    if loses_what == "database, restored":  # it knows the dragged one by its bytes
+        one.daemon.wait_ready(2)
+    else:
+        wait_until(lambda: f"fit adopted trigger={trigger}" in one.daemon.log, what="a fit")
     one.drop(1)
     one.wait_sorted()
 

@@ -14,6 +14,7 @@ from imgsortd.records import Arrivals, FileState, Move, Op, Root, Route, Stamp
 from imgsortd.refits.background import Asked, BackgroundFits
 from line import Line
 from support import fits_of, make_grown, paint_groups
+from synthetic import note_places
 
 DAY_S = 86_400.0
 QUIET = Arrivals(unread=0, quiet_s=31.0)
@@ -183,6 +184,7 @@ def test_a_grown_library_whose_review_fills_up_does_not_wait_for_a_day(
                 for number, name in enumerate(b"%d.png" % number for number in range(50))
             ],
         )
+        note_places(one.line.store.connection)
         hashes = [b"%d.png" % number for number in range(50)]
         vectors = np.eye(3, dtype=np.float32)[np.arange(50) % 3]
         one.line.store.fits.put_features(one.line.extractor.id, hashes, vectors)

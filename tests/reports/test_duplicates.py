@@ -24,7 +24,7 @@ from imgsortd.target.choices import keep_alike
 from inboxes import Inbox, quick_cli
 from line import Line
 from photographs import bundled_paths
-from support import ColourExtractor, paint_groups, run_cli, sums, tree
+from support import ColourExtractor, each_file_below, paint_groups, run_cli, sums, tree
 
 
 def no_word(_: str) -> None:
@@ -233,7 +233,8 @@ def test_pictures_sorted_before_there_were_hashes_are_completed_from_their_files
 def test_a_hash_is_kept_with_the_features_and_is_of_the_pixels(line: Line) -> None:
     names, hashes = line.store.hashes.standing()
 
-    expected = {perceptual_hash(decode(p.read_bytes())) for p in line.config.target.rglob("*.*")}
+    files = each_file_below(line.config.target)
+    expected = {perceptual_hash(decode(path.read_bytes())) for path in files}
     assert set(hashes.tolist()) == expected
     assert names.shape == (15, 32)
 

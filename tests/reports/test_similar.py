@@ -22,6 +22,7 @@ from imgsortd.reports.similar import SimilarReport, extract_features, nearest_ro
 from inboxes import Inbox, quick_cli
 from line import Line
 from support import GREEN, RED, ColourExtractor, make_config, paint, paint_groups
+from synthetic import note_places
 
 
 def no_word(_: str) -> None:
@@ -259,6 +260,8 @@ def test_explain_tells_of_pins_companions_and_equal_bytes(line: Line) -> None:
         os.fsencode(f"{file.parent.name}/red-0.xmp"),
         row.file_id,
     )
+    note_places(line.store.connection)
+    line.store.connection.commit()
     (file.parent / "red-0.xmp").write_text("<x/>")
 
     picture = explain(line.config, file, no_word).library

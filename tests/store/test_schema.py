@@ -160,3 +160,74 @@ def test_the_schema_is_made_whole_or_not_at_all(
     assert tables == []
     assert store.files.counts().seen == 0
     store.close()
+
+
+def test_what_three_columns_told_together_has_a_column_each(tmp_path: Path) -> None:
+    from sqlite_utils import Database
+
+    db = Database(sqlite3.connect(tmp_path / "imgsortd.db"))
+    migrations.apply(db, stop_before="m011_roots")
+    db.conn.executescript(
+        "INSERT INTO files(id, src, inode, size_bytes, mtime_ns, state, stays, dst, seen_at) "
+        "VALUES "
+        "(1, 'moved', 1, 1, 1, 'sorted', 0, 'c/1', 0),"
+        "(2, 'copied', 1, 1, 1, 'sorted', 1, 'c/2', 0),"
+        "(3, 'waits', 1, 1, 1, 'pending', 0, NULL, 0),"
+        "(4, 'undone', 1, 1, 1, 'undone', 1, NULL, 0),"
+        "(5, 'unwanted', 1, 1, 1, 'gone', 1, 'c/5', 0),"
+        "(6, 'away', 1, 1, 1, 'gone', 0, NULL, 0),"
+        "(7, 'adopted', 1, 1, 1, 'sorted', 0, 'c/7', 0);"
+        "INSERT INTO moves(file_id, op, src_root, src, inode, size_bytes, mtime_ns, sha256, dst, "
+        "phase, state_after, planned_at, batch) VALUES "
+        "(1, 'move', 'inbox', 'moved', 1, 1, 1, x'00', 'c/1', 'done', 'sorted', 0, 4),"
+        "(2, 'copy', 'inbox', 'copied', 1, 1, 1, x'00', 'c/2', 'done', 'sorted', 0, 5),"
+        "(3, 'move', 'inbox', 'waits', 1, 1, 1, x'00', 'c/3', 'planned', 'sorted', 0, 6);"
+    )
+    db.close()
+
+    store = open_for_writing(tmp_path / "imgsortd.db")
+
+    rows = store.connection.execute(
+        "SELECT src, inbox_id, in_inbox, target_id, in_target, op FROM files ORDER BY id"
+    ).fetchall()
+    assert rows == [
+        ("moved", 1, 0, 2, 1, "move"),
+        ("copied", 1, 1, 2, 1, "copy"),
+        ("waits", 1, 1, None, 0, None),
+        ("undone", 1, 1, None, 0, None),
+        ("unwanted", 1, 1, 2, 0, None),
+        ("away", 1, 0, None, 0, None),
+        ("adopted", None, 0, 2, 1, None),
+    ]
+    (move,) = store.journal.unfinished()
+    assert (move.src_id, move.dst_id, move.mark) == (1, 2, "3")  # its claim is called so
+    with store.atomic():
+        assert store.journal.next_batch() == 7
+    store.close()
+
+
+def test_batches_that_a_copy_of_the_database_does_not_know_are_not_numbered_again(
+    tmp_path: Path,
+) -> None:
+    path, copy = tmp_path / "imgsortd.db", tmp_path / "copy.db"
+
+    def number(times: int) -> list[int]:
+        with open_for_writing(path) as store, store.atomic():
+            return [store.journal.next_batch() for _ in range(times)]
+
+    before = number(3)
+    with open_for_writing(path) as store:
+        with store.atomic():
+            before.append(store.journal.next_batch())
+        copy.write_bytes(path.read_bytes())
+        store.library.copied()  # as the daemon says after its daily copy
+        with store.atomic():
+            since = [store.journal.next_batch() for _ in range(2)]
+    copy.replace(path)
+
+    after = number(2)
+
+    assert before == [1, 2, 3, 4]
+    assert since == [5, 6]
+    assert min(after) > 6
+    assert number(1) == [after[-1] + 1]

@@ -226,3 +226,28 @@ def test_a_look_at_the_status_does_not_keep_a_daemon_from_starting(tmp_path: Pat
         watcher.join()
 
     assert taken == 50
+
+
+def test_a_target_has_one_owner_at_a_time_and_may_be_anothers_inbox(tmp_path: Path) -> None:
+    target, state = tmp_path / "target", [tmp_path / f"state-{n}" for n in range(3)]
+    inboxes = [tmp_path / f"inbox-{n}" for n in range(2)]
+    for folder in (target, *inboxes):
+        folder.mkdir()
+    with Locks(state[0], inboxes[0], target=target):
+        with pytest.raises(LockedError, match=rf"target .*: another imgsortd.*\(pid {os.getpid()}"):
+            Locks(state[1], inboxes[1], target=target).__enter__()
+        with Locks(state[2], target):
+            pass
+
+    with Locks(state[1], inboxes[1], target=target):
+        pass
+
+
+def test_a_target_that_is_not_there_is_held_when_it_is(tmp_path: Path) -> None:
+    target, states = tmp_path / "target", [tmp_path / "state-1", tmp_path / "state-2"]
+    with Locks(states[0], target=target) as locks:
+        target.mkdir()
+        locks.also(states[0], target=target)
+
+        with pytest.raises(LockedError, match="target"):
+            Locks(states[1], target=target).__enter__()

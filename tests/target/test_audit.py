@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from imgsortd.records import FileState
-from imgsortd.target.audit import adopt, audit, cluster_numbers
+from imgsortd.target.audit import Reconciled, audit, cluster_numbers, reconcile
 from line import Line
 from support import paint_groups, watch_of
 
@@ -22,6 +23,23 @@ def line(tmp_path: Path) -> Iterator[Line]:
     line.run()
     yield line
     line.close()
+
+
+def take_in(line: Line) -> Reconciled:
+    """Let the books say what stands in target."""
+    return reconcile(line.store, line.config, audit(line.store, line.config), lambda *_: None)
+
+
+def known(line: Line) -> dict[str, str | None]:
+    """Return the SHA-256 that the books have of each name in target."""
+    rows = line.store.connection.execute("SELECT dst, sha256 FROM files WHERE in_target")
+    return {os.fsdecode(dst): sha256.hex() for dst, sha256 in rows}
+
+
+def standing(line: Line) -> dict[str, str]:
+    """Return the SHA-256 of each file in target, by its name."""
+    target = line.config.target
+    return {name: sha256((target / name).read_bytes()).hexdigest() for name in line.files()}
 
 
 def test_a_target_as_it_was_left_shows_nothing(line: Line) -> None:
@@ -46,7 +64,7 @@ def test_what_was_deleted_is_missing_what_came_is_foreign_and_what_was_edited_is
 
     found = audit(line.store, line.config)
 
-    assert sorted(os.fsdecode(dst) for _, dst in found.missing) == [first, second]
+    assert sorted(os.fsdecode(row.dst) for row in found.missing) == [first, second]
     assert [file.dst for file in found.foreign] == [
         b"cluster_0/mine.png",
         b"cluster_0/new\n\xff.png",
@@ -112,9 +130,9 @@ def test_what_is_adopted_counts_as_sorted_and_is_not_adopted_again(line: Line) -
     (target / "_set_aside" / "odd.txt").write_bytes(b"odd")
     before = line.files()
 
-    count = adopt(line.store, line.config, audit(line.store, line.config).foreign)
+    done = take_in(line)
 
-    assert count == 3
+    assert done == Reconciled(moved=0, changed=0, gone=0, adopted=3, unreadable=0)
     assert line.counts() == {"seen": 12, "sorted": 10, "duplicates": 1, "set_aside": 1}
     assert audit(line.store, line.config).foreign == []
     assert line.files() == before
@@ -134,12 +152,70 @@ def test_a_file_that_stays_in_the_inbox_is_known_by_its_adopted_copy(
         line.store.connection.execute("DELETE FROM moves")
         line.store.connection.execute("DELETE FROM files")
 
-    adopt(line.store, line.config, audit(line.store, line.config).foreign)
+    take_in(line)
     line.restart()
     line.run()
 
     assert line.files() == before
     assert line.counts() == {"seen": 9, "sorted": 9}
+    line.close()
+
+
+def test_bytes_decide_where_names_were_handed_on(line: Line) -> None:
+    target = line.config.target
+    first, second, third, fourth, *_ = sorted(line.files())
+    (target / first).rename(target / "between")
+    (target / second).rename(target / first)
+    (target / "between").rename(target / second)
+    (target / third).rename(target / "cluster_2" / "elsewhere.png")
+    (target / third).write_bytes(b"another picture")
+    (target / fourth).write_bytes(b"edited")
+    before = line.files()
+
+    done = take_in(line)
+
+    assert done == Reconciled(moved=3, changed=1, gone=0, adopted=1, unreadable=0)
+    assert known(line) == standing(line)
+    assert line.files() == before
+    assert line.counts() == {"seen": 10, "sorted": 10}
+    assert take_in(line) == Reconciled(0, 0, 0, 0, 0)
+
+
+def test_a_file_whose_name_and_bytes_are_gone_is_forgotten_and_its_names_new_file_taken_in(
+    line: Line,
+) -> None:
+    target = line.config.target
+    first, second, *_ = sorted(line.files())
+    (target / first).unlink()
+    (target / second).replace(target / first)
+
+    done = take_in(line)
+
+    assert (done.moved, done.gone, done.adopted) == (1, 1, 0)
+    assert known(line) == standing(line)
+
+
+def test_files_in_a_persons_folder_that_no_row_knows_are_counted(line: Line) -> None:
+    folder = line.config.target / "holiday"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"not ours")
+    first, *_ = sorted(line.files())
+    (line.config.target / first).rename(folder / "known.png")
+    take_in(line)  # it is found by its bytes where the books look: nowhere, so it is forgotten
+
+    assert audit(line.store, line.config).unknown == 2
+
+
+def test_a_link_that_leads_nowhere_is_named_without_a_deep_look(tmp_path: Path) -> None:
+    line = Line(tmp_path, op="symlink")
+    paint_groups(line.config.inbox, 3)
+    line.run()
+    (line.config.inbox / "red-0.png").unlink()
+
+    found = audit(line.store, line.config)
+
+    assert [os.path.basename(dst) for dst in found.dangling] == [b"red-0.png"]
+    assert (found.missing, found.foreign, found.unreadable) == ([], [], [])
     line.close()
 
 
@@ -167,6 +243,6 @@ def test_named_folders_and_a_persons_own_are_known_and_their_files_there(line: L
 
     assert (found.missing, found.changed) == ([], [])
     assert [file.dst for file in found.foreign] == [b"Tomatoes/stranger.png"]
-    adopt(line.store, line.config, found.foreign)
+    take_in(line)
     assert audit(line.store, line.config).foreign == []
     assert cluster_numbers(line.store, line.config) == [0, 1, 2]

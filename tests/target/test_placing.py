@@ -17,6 +17,7 @@ import warm
 from imgsortd.daemon.here import ask_daemon, undo
 from imgsortd.daemon.requests import Desk
 from imgsortd.errors import RequestError
+from imgsortd.moves.roots import MARKER
 from imgsortd.moves.undo import UndoChoice
 from imgsortd.store.database import open_for_reading
 from inboxes import Inbox
@@ -368,7 +369,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"files": [1], "to": {"folder": "cluster_77"}}, "is the folder of cluster 77"),
     ({"files": [1], "to": {"folder": "x" * 256}}, "at most 255 bytes"),
     ({"files": [1], "to": {"folder": "\ud800"}}, "that can be written"),
-    ({"files": [1], "to": {"folder": "new.part"}}, "`ignore` names"),
     ({"files": [1], "to": {"folder": "a file"}}, "is no folder"),
 ]
 
@@ -387,6 +387,7 @@ def test_a_request_that_cannot_be_done_fails_with_a_text_and_moves_nothing(
     assert [text for text, answer in zip(texts, answers, strict=True) if text not in answer] == []
     assert bench.line.files() == before
     assert sorted(path.name for path in bench.target.iterdir()) == [
+        MARKER,
         "a file",
         *(f"cluster_{number}" for number in range(3)),
     ]

@@ -16,6 +16,7 @@ from imgsortd.moves.undo import UndoChoice
 from imgsortd.records import Choice, FitTrigger, Picture
 from line import Line
 from support import BLUE, GREEN, RED, paint, paint_groups, sums, watch_of
+from synthetic import note_places
 
 
 class Hand:
@@ -560,6 +561,7 @@ def test_all_of_a_large_folder_dragged_to_another_is_followed(make: Callable[...
                     os.fsencode(f"{red.name}/{number}.jpg"),
                 ),
             )
+        note_places(hand.line.store.connection)
     hand.look()
     before = sums(hand.target)
 

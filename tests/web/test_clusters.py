@@ -21,6 +21,7 @@ from imgsortd.store.database import Store, open_for_reading, open_for_writing
 from imgsortd.web.clusters import DAYS, Overview, day_edges
 from line import Line
 from support import ColourExtractor, make_config, paint_groups
+from synthetic import note_places
 from web_asking import told
 
 NOON = time.mktime((2026, 7, 15, 12, 0, 0, 0, 0, -1))
@@ -397,6 +398,7 @@ def fill(store: Store, count: int, n_clusters: int) -> None:
                 for n, (distance, age) in enumerate(zip(distances, ages, strict=True))
             ],
         )
+        note_places(store.connection)
 
 
 @pytest.mark.faults

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from imgsortd.store.database import open_for_writing
+from imgsortd.store.folders import NewName
 from line import Line
 from pages import PageText
 from support import paint, paint_groups
+from synthetic import note_places
 from web_asking import Web, make_web, open_web
 
 PAGES = ("/", "/review", "/refits", "/status")
@@ -123,9 +125,7 @@ def test_clusters_without_a_picture_are_in_a_fold_at_the_end_whatever_the_order(
     line.run()
     empty_some(line, 1, 2)
     with line.store.atomic():
-        line.store.hands.name_cluster(
-            1, b"A name that comes first", "A name that comes first", None
-        )
+        line.store.hands.name_clusters([NewName(1, b"A name that comes first", None)])
 
     shown = page(open_web(line.config), f"{path}?sort={order}")
 
@@ -185,7 +185,7 @@ def test_names_with_numbers_stand_in_the_order_in_which_one_counts(tmp_path: Pat
     line.run()
     with line.store.atomic():
         for number, name in enumerate(("Trip 10", "trip 9", "7")):
-            line.store.hands.name_cluster(number, name.encode(), name, None)
+            line.store.hands.name_clusters([NewName(number, name.encode(), None)])
 
     tags = page(open_web(line.config), "/?sort=name").tags
 
@@ -209,7 +209,7 @@ def test_names_of_files_and_folders_are_text_whatever_they_hold(tmp_path: Path) 
     os.rename(odd_bytes, os.path.join(os.fsencode(line.config.inbox), b"caf\xe9 \xe2\x80\xae.png"))
     line.run()
     with line.store.atomic():
-        line.store.hands.name_cluster(0, HOSTILE.encode(), HOSTILE, None)
+        line.store.hands.name_clusters([NewName(0, HOSTILE.encode(), None)])
     web = open_web(line.config)
     with_id = line.store.connection.execute("SELECT id FROM files ORDER BY id").fetchall()
 
@@ -273,6 +273,7 @@ def test_the_first_answer_of_a_large_grid_holds_what_a_window_shows(tmp_path: Pa
             "VALUES (?, 1, 1, 1, 'sorted', ?, ?, 0)",
             [(b"a%d" % n, n, b"cluster_%d/a" % n) for n in range(100)],
         )
+        note_places(store.connection)
     store.close()
 
     first, whole, part = web.get("/"), web.get("/?all=1"), web.get("/parts/clusters?from=24")

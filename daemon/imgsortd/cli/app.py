@@ -14,7 +14,7 @@ from imgsortd.cli.doctor import doctor
 from imgsortd.cli.find import duplicates, explain, sheet, similar
 from imgsortd.cli.refits import refits_app, rollback
 from imgsortd.cli.setup import init, service_app, weights_app
-from imgsortd.cli.shared import ConfigOption, JsonOption, spinning
+from imgsortd.cli.shared import AdoptOption, ConfigOption, JsonOption, spinning
 from imgsortd.cli.sort import sort
 from imgsortd.cli.terminal import DEFAULT_CONFIG, out, print_json, run_to_exit
 from imgsortd.cli.undo import undo
@@ -59,11 +59,12 @@ def run(
     once: Annotated[
         bool, Option("--once", help="Sort what is in the inbox now, then exit: for cron.")
     ] = False,
+    adopt: AdoptOption = False,
 ) -> None:
     """Run the daemon in the foreground, for systemd or a terminal."""
     from imgsortd.daemon.process import run_daemon
 
-    run_daemon(config, once=once)
+    run_daemon(config, once=once, adopt=adopt)
 
 
 app.command()(sort)

@@ -8,9 +8,9 @@ import typer
 from rich.text import Text
 from typer import Option
 
-from imgsortd.cli.shared import ConfigOption, JsonOption
+from imgsortd.cli.shared import AdoptOption, ConfigOption, JsonOption
 from imgsortd.cli.terminal import DEFAULT_CONFIG, err, out, print_json
-from imgsortd.config import load_config
+from imgsortd.config import load_config, read_config
 from imgsortd.words import printable
 
 # other commands need not load what this one does
@@ -31,6 +31,7 @@ def doctor(
             "--deep", help="Read every sorted file and compare its bytes; the disk sets the pace."
         ),
     ] = False,
+    adopt: AdoptOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check folders, store, weights, limits and clock: one line each, fine or what to do.
@@ -39,14 +40,16 @@ def doctor(
     """
     from imgsortd.doctor import examine, repair
 
-    settings = load_config(config)
+    if adopt and not mend:
+        raise typer.BadParameter("--adopt goes with --repair")
+    settings = (load_config if mend else read_config)(config)  # a folder may be away
     findings = []
     with err.status("doctor", spinner="dots") as spinner:
 
         def show(done: int, total: int) -> None:
             spinner.update(f"doctor: {done:,} of {total:,} files read")
 
-        done = repair(settings, deep=deep, progress=show) if mend else []
+        done = repair(settings, deep=deep, adopt=adopt, progress=show) if mend else []
         for finding in examine(settings, deep=deep, progress=show):
             findings.append(finding)
             if not as_json:

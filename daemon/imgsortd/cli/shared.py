@@ -17,6 +17,10 @@ from imgsortd.words import printable
 ConfigOption = Annotated[
     Path, Option("-c", "--config", help="The configuration file.", show_default=True)
 ]
+AdoptOption = Annotated[
+    bool,
+    Option("--adopt", help="Take a target over that belongs to another library, as it stands."),
+]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from imgsortd.cli.shared import JsonOption
+from imgsortd.cli.shared import AdoptOption, JsonOption
 from imgsortd.cli.terminal import err, out, print_json
 from imgsortd.config import check_model
 from imgsortd.config.model import Config
@@ -59,6 +59,7 @@ def sort(
     ] = None,
     recursive: Annotated[bool, Option("--recursive", help="Subfolders too.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Place no file.")] = False,
+    adopt: AdoptOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Sort a folder of pictures into clusters, once.
@@ -71,7 +72,7 @@ def sort(
     from imgsortd.system import filesystem
 
     source, target, state = source.resolve(), target.resolve(), state.resolve() if state else None
-    job = SortJob(source, target, clusters, op, state, recursive, random_state, dry_run)
+    job = SortJob(source, target, clusters, op, state, recursive, random_state, dry_run, adopt)
     if weights not in ("auto", "imagenet1k_v1"):
         weights = str(Path(weights).resolve())
     config = Config.model_validate(

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imgsortd.cli.terminal import DEFAULT_CONFIG, out, print_json
-from imgsortd.config import load_config
+from imgsortd.config import read_config
 from imgsortd.records import Phase
 from imgsortd.reports.status import (
     LeftAlone,
@@ -28,7 +28,7 @@ _CLUSTER_ROWS = 30
 
 def show_status(config: Path, as_json: bool, watch: bool = False) -> None:
     """Print the report once, or again each second until Ctrl-C."""
-    settings = load_config(config)
+    settings = read_config(config)  # a folder may be away, and this says so
     if as_json:
         print_json(read_status(settings))
     elif not watch:

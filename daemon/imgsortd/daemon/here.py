@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from imgsortd.clusters.in_force import InForce
 from imgsortd.config.model import Config
 from imgsortd.errors import FindError, RequestError, StoreError
-from imgsortd.inbox.whereabouts import Whereabouts
 from imgsortd.library import open_library
 from imgsortd.moves.folders import ClusterFolders
 from imgsortd.moves.making import Moves, open_moves
+from imgsortd.moves.roots import Roots
 from imgsortd.moves.undo import Undo, UndoChoice
 from imgsortd.pictures.hashing import look_of
 from imgsortd.pipeline.rereading import SortedPictures
@@ -109,8 +109,14 @@ def _check_there(config: Config, without: str = _NOTHING_SORTED) -> None:
 @contextmanager
 def _alone(config: Config, inbox: Path | None = None) -> Iterator[Store]:
     """Hold the locks, and the database open."""
-    with Locks(config.state_dir, inbox), open_for_writing(config.database) as store:
+    locks = Locks(config.state_dir, inbox, target=config.target)
+    with locks, open_for_writing(config.database) as store:
         yield store
+
+
+def _roots(config: Config, store: Store) -> Roots:
+    """Return the folders, whose locks are held."""
+    return Roots(config, store, lambda: None)
 
 
 # --- undo ---------------------------------------------------------------------------------
@@ -129,14 +135,15 @@ def undo(
     if dry_run:
         _check_there(config)
         with open_for_reading(config.database) as store:
-            return Undo(config, store, open_moves(config, store)).preview(choice).as_dict()
+            moves = open_moves(config, store, _roots(config, store))
+            return Undo(store, moves).preview(choice).as_dict()
 
     def do(store: Store) -> dict[str, Any]:
-        whereabouts = Whereabouts(config.inbox, store)
-        whereabouts.insist()
-        moves = open_moves(config, store, whereabouts)
-        moves.finish()
-        return Undo(config, store, moves, progress=progress).run(choice).as_dict()
+        roots = _roots(config, store)
+        roots.insist()
+        moves = open_moves(config, store, roots)
+        moves.recover()
+        return Undo(store, moves, progress=progress).run(choice).as_dict()
 
     return ask_or_do(config, "undo", asdict(choice), progress, do, lock_inbox=True)
 
@@ -157,7 +164,9 @@ def rename(
     params = {"cluster_id": cluster_id, "name": name}
 
     def do(store: Store) -> dict[str, Any]:
-        return ClusterFolders(store, config).rename(cluster_id, name)
+        roots = _roots(config, store)
+        roots.claim_target()
+        return ClusterFolders(store, config, roots).rename(cluster_id, name)
 
     return ask_or_do(config, "rename", params, progress, do, lock_inbox=config.op is Op.MOVE)
 
@@ -276,7 +285,9 @@ def _with_network(
     from imgsortd.refits.adopting import Adoption
 
     progress(f"loading {config.model.backbone.product_name}")
-    library = open_library(config, store, build_extractor(config.model, config.state_dir))
+    roots = _roots(config, store)
+    roots.insist()
+    library = open_library(config, store, build_extractor(config.model, config.state_dir), roots)
     library.moves.recover()
     made_by, in_force, moves = library.extractor.id, library.in_force, library.moves
     return made_by, in_force, moves, Adoption(config, store, made_by, in_force, moves)

@@ -88,6 +88,7 @@ class Housekeeping:
             path = backups.make_backup(store.connection, state_dir, today, self._stopping)
             if path is None:
                 return
+            store.library.copied()
             backups.prune(state_dir, today, self._config.backups)
             size_mb = path.stat().st_size / 1e6
         except (OSError, sqlite3.Error) as error:

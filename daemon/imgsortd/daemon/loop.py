@@ -38,6 +38,7 @@ _TICK_S = 1.0
 _DECODE_LOOK_S = 0.005
 _SETTLE_AT_ONCE = 5000  # a round of the loop takes a second or two, and then it pings
 _ERRORS_TOLD = 3
+_TRIES = 3  # of moves that fail, before one run gives up
 
 
 class Stop:
@@ -70,7 +71,7 @@ class Loop:
     stop
         Ask for it, from a signal too, to make :meth:`run` return.
     is_away
-        Tells of a row whether its file may stand where the inbox was before.
+        Tells whether another folder stands under the inbox's path: what is not there is not gone.
     once
         Whether it is to sort what is there now, and not to wait for more.
     """
@@ -81,10 +82,10 @@ class Loop:
         intake: Intake,
         watcher: Watcher,
         reader: PictureReader,
+        is_away: Callable[[], bool],
         on_tick: Callable[[Phase, str], None],
         stop: Stop | None = None,
         *,
-        is_away: Callable[[int], bool] = lambda _: False,
         once: bool = False,
     ) -> None:
         config, store, extractor = library.config, library.store, library.extractor
@@ -125,7 +126,7 @@ class Loop:
         )
         self._desk = Desk(library, intake, self._fits, decisions, self._account)
         self._int8 = Int8Trial(config, store, extractor, in_force, tell_error)
-        self._pause = Pause()
+        self._pause, self._target_lost = Pause(), ""
         self._leaves_settling_s = math.inf
         self._last_work_s = time.monotonic() - BUSY_S
 
@@ -137,7 +138,8 @@ class Loop:
     def _recover(self) -> None:
         with self._library.store.atomic():
             self._library.store.control.fail_abandoned()
-        report = self._retry()
+        self._look_at_target()
+        report = BatchReport() if self._target_lost else self._retry(self._library.moves.recover)
         if report.images:
             log.info("recovered moves=%d errors=%d", report.images, len(report.errors))
 
@@ -152,13 +154,21 @@ class Loop:
         A file that is still being written when the others have settled is left to the
         next run.
         """
-        config = self._library.config
+        config, tries = self._library.config, 0
         settled_s = time.monotonic() + config.settle_s + config.batch.max_wait_s
         self._leaves_settling_s = settled_s
         while not (self.stop() or self.held):
             self._round()
-            if time.monotonic() > settled_s and self._is_through():
+            if time.monotonic() <= settled_s or not self._is_through():
+                continue
+            errors = self._library.store.journal.open_errors()
+            if not errors:
                 break
+            if tries == _TRIES:
+                names = ", ".join(repr(os.fsdecode(src)) for src, _ in errors[:_ERRORS_TOLD])
+                return f"{len(errors):,} cannot be moved, the first are {names}: {errors[0][1]}"
+            tries += 1
+            self._guard(self._make_again)
         return self.held
 
     def _round(self) -> None:
@@ -207,13 +217,15 @@ class Loop:
         """Do one round: a little of all that the daemon does."""
         self._lookout.hear(self._patience_s(time.monotonic()))
         now = time.monotonic()
+        self._look_at_target()
         self._retry_when_due(now)
         if not self.held:
             self._intake.settle(now, _SETTLE_AT_ONCE)
             self._route(self._read_and_compute())
             self._learn(self._following.step())
             self._read_again()
-        self._target_watch.step(now)
+        if not self._target_lost and self._target_watch.step(now):
+            self._line.expect_more()
         self._answer_desk(now)
         self._int8.step(now)
         self._fit(now)
@@ -239,15 +251,27 @@ class Loop:
     @property
     def held(self) -> str:
         """Why no file is sorted now; empty while files are."""
-        return self._lookout.lost or self._pause.note
+        return self._lookout.lost or self._target_lost or self._pause.note
+
+    def _look_at_target(self) -> None:
+        """Wait where the target is away, or another folder: nothing is sorted into that."""
+        before, self._target_lost = self._target_lost, self._library.roots.look_at_target()
+        if self._target_lost and not before:
+            self._pulse.tell_error("target lost", self._target_lost)
+        elif before and not self._target_lost:
+            log.info("target is back path=%s", self._library.config.target)
+            self._retry(self._library.moves.recover)
 
     def _retry_when_due(self, now: float) -> None:
-        if not self._lookout.lost and self._pause.take(now):
-            self._retry()
+        if not (self._lookout.lost or self._target_lost) and self._pause.take(now):
+            self._make_again()
 
-    def _retry(self) -> BatchReport:
+    def _make_again(self) -> None:
+        self._retry(self._library.moves.make_again)
+
+    def _retry(self, make: Callable[[], BatchReport]) -> BatchReport:
         """Make open moves again; go on sorting when they went through."""
-        report = self._library.moves.recover()
+        report = make()
         self._learn(report)
         if not report.errors:
             self._go_on()
@@ -347,7 +371,7 @@ class Loop:
         """Tell the phase: the trouble first, then the work, then the rest."""
         if self._lookout.lost:
             return Phase.INBOX_LOST
-        if self._pause.note:
+        if self._target_lost or self._pause.note:
             return Phase.PAUSED
         if not self._rereading.is_over:
             return Phase.REEXTRACTING

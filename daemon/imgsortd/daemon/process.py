@@ -19,7 +19,7 @@ from imgsortd.inbox.listing import Inbox
 from imgsortd.inbox.watching import Watcher, filesystem_of, is_network_filesystem
 from imgsortd.inbox.whereabouts import Whereabouts
 from imgsortd.library import clusters_in_force, open_library
-from imgsortd.moves.crossing import return_orphans
+from imgsortd.moves.roots import Roots, own_target
 from imgsortd.networks.building import build_extractor
 from imgsortd.networks.resident import FeatureExtractor
 from imgsortd.pictures.decoder import decode_limits
@@ -27,11 +27,13 @@ from imgsortd.pictures.reading import PictureReader
 from imgsortd.records import Op, Phase, Root
 from imgsortd.store.database import Store
 from imgsortd.store.health import wants_full_check
+from imgsortd.store.library import LibraryFile
 from imgsortd.system import filesystem
 from imgsortd.system.locks import LockKey, Locks
 from imgsortd.system.logs import set_up_logs
 from imgsortd.system.systemd import Notifier
-from imgsortd.target.rebuild import open_or_restore
+from imgsortd.target.audit import audit
+from imgsortd.target.rebuild import open_or_restore, take_in
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +49,15 @@ class Daemon:
         systemd's ear; does nothing in a terminal.
     once
         Sort what is in the inbox, fit where a fit is due, and return.
+    adopt
+        Take the target over, whosoever it was.
     """
 
-    def __init__(self, config_file: Path, notifier: Notifier, *, once: bool = False) -> None:
+    def __init__(
+        self, config_file: Path, notifier: Notifier, *, once: bool = False, adopt: bool = False
+    ) -> None:
         self._config_file = config_file
-        self._once, self._notifier = once, notifier
+        self._once, self._adopt, self._notifier = once, adopt, notifier
         self._loop: Loop | None = None
         self._stop = Stop()
         self._reload_wanted = False
@@ -77,7 +83,8 @@ class Daemon:
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
         log.info("daemon starting pid=%d config=%s", os.getpid(), self._config_file)
-        with Locks(*_locked(config)) as locks:
+        with Locks(config.state_dir, config.inbox, target=config.target) as locks:
+            own_target(config, LibraryFile(config.state_dir), adopt=self._adopt)
             self._notifier.status(f"loading {config.model.backbone.product_name}")
             extractor = build_extractor(config.model, config.state_dir)
             setup = _Setup(config, extractor, locks.held)
@@ -105,11 +112,8 @@ class Daemon:
     def _work(self, setup: _Setup, locks: Locks) -> _Setup:
         """Work with one configuration until another is in force, and return that one."""
         try:
-            with open_or_restore(setup.config, self._notifier.starting) as store:
-                whereabouts = _whereabouts(setup, store, locks)
-                if self._once:
-                    whereabouts.accept()
-                self._loop = loop = self._build_loop(setup, store, whereabouts)
+            with self._open(setup.config) as store:
+                self._loop = loop = self._build_loop(setup, store, locks)
                 try:
                     loop.prepare()
                     self._notifier.ready("watching the inbox")
@@ -122,6 +126,22 @@ class Daemon:
         except StoreDamagedError:
             wants_full_check(setup.config.database).touch(0o600)
             raise
+
+    def _open(self, config: Config) -> Store:
+        """Open the store, made anew where it was lost; with ``adopt``, of all that target has."""
+        store = open_or_restore(config, self._notifier.starting, adopt=self._adopt)
+        if self._adopt:
+            try:
+                roots = Roots(config, store, lambda: None)
+                roots.claim_target(adopt=True)
+                found = audit(store, config)
+                done = take_in(store, config, found, self._notifier.starting)
+            except BaseException:
+                store.close()
+                raise
+            log.info("target taken over: %s", "; ".join(done.told()) or "every file was known")
+            self._adopt = False
+        return store
 
     def _run(self, loop: Loop, setup: _Setup, store: Store, locks: Locks) -> _Setup:
         if self._once:
@@ -139,36 +159,47 @@ class Daemon:
                 if (new := self._reload(setup, store, locks)) is not None:
                     return new
 
-    def _build_loop(self, setup: _Setup, store: Store, whereabouts: Whereabouts) -> Loop:
+    def _build_loop(self, setup: _Setup, store: Store, locks: Locks) -> Loop:
         config, extractor = _listed_where_unheard(setup.config), setup.extractor
+
+        def hold() -> None:
+            wanted = locks.also(*_locked(config))
+            locks.only(wanted)  # the former ones may be unmounted now
+            setup.locked.clear()
+            setup.locked.update(wanted)
+
+        roots = Roots(config, store, hold)
         library = open_library(
             config,
             store,
             extractor,
+            roots,
             may_reextract=True,
             after_each=self._ping,
             stopping=self._stop,
-            home=whereabouts,
         )
-        _tell_returned(library.moves.give_back_orphans(Root.TARGET))
+
+        def on_arrival() -> None:
+            hold()
+            if config.op is Op.MOVE:  # claims that a lost database or a late mount has hidden
+                library.moves.give_back_orphans(Root.INBOX)
+
+        whereabouts = Whereabouts(config.inbox, roots, on_arrival, locks.is_removed)
+        if self._once:
+            whereabouts.accept()
         inbox = Inbox(
-            config.inbox,
-            config.recursive,
-            config.ignore,
-            config.extensions,
-            config.companions,
-            whereabouts.meet,
+            config.inbox, config.recursive, config.ignore, config.extensions, config.companions
         )
         clock, companions = time.time if self._once else None, library.companions
         settle_s, limits = config.settle_s, decode_limits(config.pictures)
         return Loop(
             library,
-            Intake(inbox, store, settle_s, companions, UNFINISHED_S, whereabouts, clock),
+            Intake(inbox, store, whereabouts, companions, settle_s, UNFINISHED_S, clock),
             Watcher(config.inbox, config.recursive),
             PictureReader(config.inbox, limits, model_on_cpu=extractor.on_cpu),
+            lambda: whereabouts.is_away,
             self._tick,
             self._stop,
-            is_away=whereabouts.is_away,
             once=self._once,
         )
 
@@ -196,6 +227,7 @@ class Daemon:
             same = config.model == old.config.model
             extractor = old.extractor if same else build_extractor(config.model, config.state_dir)
             new = _Setup(config, extractor, locks.also(*_locked(config)))
+            own_target(config, LibraryFile(config.state_dir), before=store.library)
             _check_features(new, old, store)
         except ImgsortdError as error:
             locks.only(old.locked)
@@ -233,8 +265,8 @@ def _listed_where_unheard(config: Config) -> Config:
     return config.model_copy(update={"polling": Polling.ON})
 
 
-def _locked(config: Config) -> tuple[Path, Path]:
-    return config.state_dir, config.inbox
+def _locked(config: Config) -> tuple[Path, Path, Path]:
+    return config.state_dir, config.inbox, config.target
 
 
 def _check_features(new: _Setup, old: _Setup, store: Store) -> None:
@@ -247,37 +279,18 @@ def _check_features(new: _Setup, old: _Setup, store: Store) -> None:
         clusters_in_force(new.config, other, new.extractor, may_reextract=True)
 
 
-def _whereabouts(setup: _Setup, store: Store, locks: Locks) -> Whereabouts:
-    """Return what knows the inbox; where it is another folder, that one is locked, too."""
-    config = setup.config
-
-    def on_arrival() -> None:
-        wanted = locks.also(*_locked(config))
-        locks.only(wanted)  # the former one may be unmounted now
-        setup.locked.clear()
-        setup.locked.update(wanted)
-        if config.op is Op.MOVE:  # claims that a lost database or a late mount has hidden
-            _tell_returned(return_orphans(config.inbox, store.journal.unfinished()))
-
-    return Whereabouts(config.inbox, store, on_arrival, locks.is_removed)
-
-
-def _tell_returned(names: list[bytes]) -> None:
-    for name in names:
-        log.warning("claim without a journal row given back name=%r", os.fsdecode(name))
-
-
-def run_daemon(config_file: Path, *, once: bool = False) -> None:
+def run_daemon(config_file: Path, *, once: bool = False, adopt: bool = False) -> None:
     """Run the daemon in the foreground, for systemd or a terminal; or once, for cron.
 
     Raises
     ------
     ConfigError
-        ``model.*`` or the folders cannot be used; systemd does not start it again.
+        ``model.*`` or the folders cannot be used, or the target is another library's and not
+        to be taken over (``adopt``); systemd does not start it again.
     """
     notifier = Notifier.from_environment(os.environ)
     try:
-        Daemon(config_file, notifier, once=once).run()
+        Daemon(config_file, notifier, once=once, adopt=adopt).run()
     except ConfigError as error:
         notifier.status(str(error).splitlines()[0])
         raise

@@ -16,7 +16,6 @@ from typing import Any
 from imgsortd.errors import ImgsortdError, RequestError
 from imgsortd.inbox.intake import Intake
 from imgsortd.library import Library
-from imgsortd.moves.folders import ClusterFolders
 from imgsortd.moves.undo import Undo, UndoChoice
 from imgsortd.records import BatchReport, Candidate, MovePhase, MoveResult, Op, Root
 from imgsortd.refits.adopting import OnMoved
@@ -201,7 +200,7 @@ def _undo(desk: Desk, request: Request) -> dict[str, Any]:
     on_moved = partial(_learn_of_undone, desk.intake, library)
     progress = partial(desk.tell, request.request_id)
     try:
-        undo = Undo(library.config, library.store, library.moves, on_moved, progress)
+        undo = Undo(library.store, library.moves, on_moved, progress)
         report = undo.run(UndoChoice(**request.params))
     finally:
         _follow_fit(library)
@@ -232,7 +231,7 @@ def _follow_fit(library: Library) -> None:
 def _rename_or_unpin(desk: Desk, request: Request) -> dict[str, Any]:
     library, params = desk.library, request.params
     if request.verb == "rename":
-        result = ClusterFolders(library.store, library.config).rename(**params)
+        result = library.folders.rename(**params)
     else:
         result = unpin_files(library.store, **params)
     log.info("%s done result=%s", request.verb, result)

@@ -5,24 +5,31 @@ A companion has its picture's name, but for the extension: ``IMG_1.xmp``, ``IMG_
 ``IMG_1.CR2.xmp``, as darktable and others name their sidecars. Extensions are compared without
 case, the rest of the name byte for byte.
 
+A camera uses its names again. So a companion goes with a picture that has come with it, else
+with one that stands beside it, else with one that was sorted within a day; an older one of its
+name is another picture.
+
 It is planned only when its picture's move is done, into the same batch: so it is never sent
 off without a picture that changed or vanished in the last instant, a picture waits for no
-companion, and one that comes a day later takes the same way.
+companion, and one that comes some hours later takes the same way.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from imgsortd.config.model import Config
 from imgsortd.inbox.listing import endings
 from imgsortd.names import parts
 from imgsortd.pictures.formats import PICTURE_EXTENSIONS
 from imgsortd.records import FileState, Stamp
 from imgsortd.store.database import Store
 from imgsortd.store.lookup import FileRow
+from imgsortd.system import filesystem
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +42,20 @@ _NAMES = tuple(
     for spelled in (ending, ending.upper(), b"." + ending[1:].capitalize())
 )
 
+_TOGETHER_S = 600.0
+_SOON_S = 86_400.0
+_TOO_FAR = 3
+
 _FIRST = (frozenset({b".jpg", b".jpeg", b".jpe", b".jfif"}), frozenset({b".heic", b".heif"}))
 
 
 class Companions:
-    """Knows the companions in the inbox, and by a rule which picture each goes with.
+    """Knows the companions in the inbox, and by a rule which picture each goes with."""
 
-    ``exists`` tells whether something has a name below target.
-    """
-
-    def __init__(self, rule: CompanionRule, store: Store, exists: Callable[[bytes], bool]) -> None:
-        self.rule, self._rows, self._exists = rule, store.companions, exists
+    def __init__(self, config: Config, store: Store) -> None:
+        self.rule = CompanionRule.of(config.companions)
+        self._config, self._rows = config, store.companions
+        self._since_s: dict[bytes, float] = {}  # when each was seen first, in Unix seconds
         self._reserved: dict[bytes, bytes] = {}
         self._by_stem: dict[bytes, set[bytes]] = {}
         self._stamps: dict[bytes, Stamp | None] = {}
@@ -58,6 +68,7 @@ class Companions:
         for stem in self.rule.stems(name):
             self._by_stem.setdefault(stem, set()).add(name)
         self._stamps[name] = settled
+        self._since_s.setdefault(name, time.time())
 
     def settled(self, name: bytes, stamp: Stamp) -> None:
         """Note that a companion is finished and may follow its picture."""
@@ -76,6 +87,7 @@ class Companions:
             return
         self._ready.pop(name, None)
         self._reserved.pop(name, None)
+        self._since_s.pop(name, None)
         for stem in self.rule.stems(name):
             self._by_stem[stem].discard(name)
             if not self._by_stem[stem]:
@@ -145,16 +157,41 @@ class Companions:
         return row
 
     def _pictures(self, name: bytes, is_settling: IsSettling) -> dict[bytes, FileRow | None]:
-        """Return the pictures of a companion's stem, with no row where they are settling."""
+        """Return the pictures that may lead a companion, with no row where they are settling."""
         stems = self.rule.stems(name)
         found: dict[bytes, FileRow | None] = {
-            row.src: row
-            for row in self._rows.pictures(stems)
-            if row.dst is None or row.state is FileState.PENDING or self._exists(row.dst)
+            row.src: row for row in self._rows.pictures(stems) if self._is_there(row)
         }
         spelled: Iterable[bytes] = (stem + ending for stem in stems for ending in _NAMES)
         found.update((picture, None) for picture in spelled if is_settling(picture))
-        return found
+        leading = {picture: row for picture, row in found.items() if self.rule.leads(picture, name)}
+        nearness = {picture: self._nearness(name, row) for picture, row in leading.items()}
+        nearest = min(nearness.values(), default=_TOO_FAR)
+        return {
+            picture: row
+            for picture, row in leading.items()
+            if nearness[picture] == nearest < _TOO_FAR
+        }
+
+    def _is_there(self, row: FileRow) -> bool:
+        if row.dst is None or row.state is FileState.PENDING:
+            return True
+        return row.target is None and filesystem.look(self._config.target, row.dst) is not None
+
+    def _nearness(self, name: bytes, picture: FileRow | None) -> int:
+        """Return how near a picture and its companion have come: 0 together, to _TOO_FAR."""
+        if picture is None or picture.state is FileState.PENDING:
+            return 0
+        stamp = self._stamps.get(name)
+        came_s = [self._since_s.get(name, time.time())]
+        came_s += [stamp.ctime_ns / 1e9] if stamp else []
+        if any(abs(at - picture.seen_at) < _TOGETHER_S for at in came_s):
+            return 0
+        if picture.is_in_inbox and filesystem.look(self._config.inbox, picture.src) is not None:
+            return 1
+        done_at = picture.done_at
+        is_new = done_at is not None and any(at - done_at < _SOON_S for at in came_s)
+        return 2 if is_new else _TOO_FAR
 
 
 @dataclass(frozen=True, slots=True)

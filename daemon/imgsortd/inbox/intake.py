@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from imgsortd.errors import ImgsortdError
-from imgsortd.inbox.companions import CompanionRule, Companions
+from imgsortd.inbox.companions import Companions
 from imgsortd.inbox.listing import Inbox
 from imgsortd.inbox.settling import Patience, SettleTracker
 from imgsortd.inbox.whereabouts import Whereabouts
-from imgsortd.records import Arrivals, BatchReport, Candidate, FileState, Stamp
+from imgsortd.records import Arrivals, BatchReport, Candidate, Stamp
 from imgsortd.store.database import Store
 from imgsortd.store.health import foreign_errors
 from imgsortd.system.faults import fault_point
@@ -31,8 +31,8 @@ _TRIES = 2
 class Intake:
     """Knows every file in the inbox: settling, queued, or handled.
 
-    Without ``companions`` there are none; a file that looks unfinished is set aside when it has
-    not changed for ``patience_s``.
+    ``whereabouts`` knows which folder it is. A file that looks unfinished is set aside when it
+    has not changed for ``patience_s``.
 
     Attributes
     ----------
@@ -44,14 +44,14 @@ class Intake:
         self,
         inbox: Inbox,
         store: Store,
+        whereabouts: Whereabouts,
+        companions: Companions,
         settle_s: float,
-        companions: Companions | None = None,
         patience_s: float = 0.0,
-        whereabouts: Whereabouts | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._inbox, self._store, self._whereabouts = inbox, store, whereabouts
-        self._companions = companions or Companions(CompanionRule(), store, lambda _: False)
+        self._companions = companions
         self.patience = Patience(settle_s, patience_s, clock)
         self._strange: set[bytes] = set()
         self._left_alone = dict(store.control.left_alone())
@@ -108,7 +108,9 @@ class Intake:
         """
         if self._arrived_at_s is None:  # whoever copies may have begun before this process
             self._arrived_at_s = now_s
+        self._whereabouts.meet(self._inbox.look_at_root())
         there = self._list(now_s)
+        self._bring_home(there)
         self._forget_all_but(there)
         self._keep_left_alone()
         self._end_missing(there, now_s)
@@ -124,8 +126,23 @@ class Intake:
                 self.tracker.see(name, stamp, now_s)
         return there
 
+    def _bring_home(self, there: set[bytes]) -> None:
+        """Keep what is known of files of a folder that this one has replaced, found in this one."""
+        roots = self._store.roots
+        if not roots.has_former():
+            return
+        found = [file for file in roots.former_files() if file.src in there]
+        if found:
+            with self._store.atomic():
+                roots.bring_home(file.file_id for file in found)
+            log.info("files known from the former inbox count=%d", len(found))
+
     def _forget_all_but(self, there: set[bytes]) -> None:
-        self._handled = {name: s for name, s in self._handled.items() if name in there}
+        self._handled = {
+            name: stamp
+            for name, stamp in self._handled.items()
+            if name in there or not self._inbox.has_looked_at(name)
+        }
         self._companions.keep(there)
         self.patience.keep(there)
         self._no_pictures &= there
@@ -134,12 +151,11 @@ class Intake:
 
     def _end_missing(self, there: set[bytes], now_s: float) -> None:
         """End the rows of files that their owner has taken away."""
+        if self._whereabouts.is_away:
+            return  # replaced while it was listed
         files, known = self._store.files, there | self._queued
-        pending, undone = files.pending_names(), files.undone_names()
-        if self._whereabouts is not None:
-            rows = (*pending.items(), *undone.items())
-            self._whereabouts.seen(row for name, row in rows if name in there)
-        gone, taken = self._missing(pending, known), self._missing(undone, there)
+        pending = files.pending_names()
+        gone, taken = self._missing(pending, known), self._missing(files.undone_names(), there)
         if left := self._missing(files.unwanted_names(), there):
             with self._store.atomic():
                 files.forget_source(left)
@@ -148,17 +164,15 @@ class Intake:
                 for file_id in gone:
                     files.gone(file_id)
                 for file_id in taken:  # should it come again, it is sorted
-                    reason = "taken away after an undo"
-                    files.finish(file_id, FileState.GONE, stays=False, reason=reason)
+                    files.end(file_id, "taken away after an undo")
             log.info("files gone count=%d", len(gone) + len(taken))
         for name in pending.keys() - known:
             self._vanished(name, now_s)
 
     def _missing(self, rows: Mapping[bytes, int], there: set[bytes]) -> list[int]:
-        """Return the rows of names that are not there, nor away with another folder."""
-        missing = [row for name, row in rows.items() if name not in there]
-        where = self._whereabouts
-        return missing if where is None else [row for row in missing if not where.is_away(row)]
+        """Return the rows of names that were looked for where they stood, and are not there."""
+        looked_at = self._inbox.has_looked_at
+        return [row for name, row in rows.items() if name not in there and looked_at(name)]
 
     def _vanished(self, name: bytes, now_s: float) -> None:
         self.tracker.forget(name)

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,8 +34,6 @@ class Inbox:
         ``auto``, or the only extensions that are taken.
     companions
         Extensions that are listed all the same: of files that may go with a picture.
-    meet
-        Told before each listing which folder stands under the path; may raise WatchError.
     left_alone
         What the last listing met and did not yield, by name: the reason. Not what is ignored.
     """
@@ -45,12 +43,12 @@ class Inbox:
     ignore: Sequence[str]
     extensions: str | Sequence[str]
     companions: Sequence[str] = ()
-    meet: Callable[[os.stat_result], None] = lambda _: None
     folders: int = field(init=False, default=0)  # gone through by the last listing
     _ignored: re.Pattern[bytes] = field(init=False)
     _only: frozenset[bytes] | None = field(init=False)
     _also: frozenset[bytes] = field(init=False)
     left_alone: dict[bytes, str] = field(init=False, default_factory=dict)
+    _unseen: set[bytes] = field(init=False, default_factory=set)  # not gone through, not stated
     _told: set[bytes] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
@@ -66,15 +64,15 @@ class Inbox:
         Symlinks are not followed. A FIFO, socket or device is told once in the log. A
         WatchError tells that the inbox itself is gone or cannot be listed.
         """
-        self.check_identity()
-        self.left_alone = {}
+        self.look_at_root()
+        self.left_alone, self._unseen = {}, set()
         folders = [b""]  # a list, no recursion: strangers may nest folders without end
         self.folders = 0
         while folders:
             yield from self._scan_folder(folders.pop(), folders)
 
-    def check_identity(self) -> None:
-        """Refuse to go on without the inbox, or with another folder under its path."""
+    def look_at_root(self) -> os.stat_result:
+        """Return what stands under the inbox's path; a WatchError tells that no folder does."""
         try:
             status = os.stat(self.root)
         except OSError as error:
@@ -84,7 +82,22 @@ class Inbox:
             ) from error
         if not stat.S_ISDIR(status.st_mode):
             raise WatchError(f"inbox {self.root}: is no longer a folder; sorting waits")
-        self.meet(status)
+        return status
+
+    def has_looked_at(self, name: bytes) -> bool:
+        """Tell whether the last listing would have yielded a file, were it there.
+
+        Else its absence from that says nothing: a folder on its way was not gone through, or
+        what is configured leaves it out.
+        """
+        if self.is_ignored(name) or not self._is_wanted(name) or name in self._unseen:
+            return False
+        folder = name
+        while b"/" in folder:
+            folder = folder.rpartition(b"/")[0]
+            if folder in self._unseen:
+                return False
+        return True
 
     def _scan_folder(self, folder: bytes, below: list[bytes]) -> Iterator[tuple[bytes, Stamp]]:
         path = os.path.join(os.fsencode(self.root), folder)
@@ -100,6 +113,7 @@ class Inbox:
                     elif self.recursive:
                         below.append(name)
                     else:
+                        self._unseen.add(name)
                         self._leave(name, "folder, and recursive is false")
         except OSError as error:
             if not folder:
@@ -107,13 +121,16 @@ class Inbox:
                     f"inbox {self.root}: cannot be listed ({error.strerror})"
                 ) from error
             if error.errno not in filesystem.NO_FILE:  # it went away between its listing and now
+                self._unseen.add(folder)
                 self._leave(folder, f"folder that cannot be listed: {error.strerror}")
 
     def _entry(self, name: bytes, entry: os.DirEntry[bytes]) -> Iterator[tuple[bytes, Stamp]]:
         try:
             status = entry.stat(follow_symlinks=False)
-        except OSError:
-            return  # gone between listing and stat
+        except OSError as error:
+            if error.errno not in filesystem.NO_FILE:  # gone between listing and stat
+                self._unseen.add(name)
+            return
         if not stat.S_ISREG(status.st_mode):
             self._leave(name, "symlink" if stat.S_ISLNK(status.st_mode) else "special file")
         elif self._is_wanted(name):

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from imgsortd.moves import staging
+from imgsortd.moves.crossing import CLAIM_FOLDER, claim_of, drop_claim_folder
 from imgsortd.moves.ends import Ends, ended, failed
 from imgsortd.records import Move, MovePhase, MoveResult, Op, Root
 from imgsortd.system import filesystem
@@ -24,26 +25,39 @@ def take_back(ends: Ends, move: Move) -> MoveResult:
     It is claimed by a rename first, so that a stranger under its name is never removed.
     """
     folder, name = filesystem.split(move.src)
-    folder_fd, claim = ends.source_fd(move), staging.part_of(move.move_id)
+    root, folder_fd = ends.src_root(move), ends.source_fd(move)
+    in_claims, claim = claim_of(move)
+    filesystem.make_folder(folder_fd, CLAIM_FOLDER)
+    claim_fd = root.fd(in_claims)
     try:
-        filesystem.rename(folder_fd, name, folder_fd, claim)
+        _claim(folder_fd, name, claim_fd, claim, move)
     except FileNotFoundError:
-        if filesystem.inode_at(folder_fd, claim) is None:
-            return ended(move, MovePhase.DONE if ends.again else MovePhase.GONE)
-    except FileExistsError:
-        pass  # claimed before a crash; whatever has the name now is another file
+        drop_claim_folder(root, folder)
+        return ended(move, MovePhase.DONE if ends.again else MovePhase.GONE)
     fault_point("claimed")
     has_source = filesystem.holds_bytes(
         ends.dst_root(move), move.dst, move.stamp.size_bytes, move.sha256
     )
-    if not (has_source and _is_our_copy(ends, folder_fd, claim, move)):
-        filesystem.return_to(folder_fd, claim, folder_fd, name)
-        return ended(move, MovePhase.CHANGED, CHANGED if has_source else SOURCE_GONE)
-    _sync_file(ends, move)
-    os.unlink(claim, dir_fd=folder_fd)
-    ends.roots[move.src_root].touched(folder)
-    fault_point("claim_dropped")
-    return ended(move, MovePhase.DONE)
+    if has_source and _is_our_copy(ends, claim_fd, claim, move):
+        _sync_file(ends, move)
+        os.unlink(claim, dir_fd=claim_fd)
+        root.touched(folder)
+        fault_point("claim_dropped")
+        result = ended(move, MovePhase.DONE)
+    else:
+        filesystem.return_to(claim_fd, claim, folder_fd, name)
+        result = ended(move, MovePhase.CHANGED, CHANGED if has_source else SOURCE_GONE)
+    drop_claim_folder(root, folder)
+    return result
+
+
+def _claim(folder_fd: int, name: bytes, claim_fd: int, claim: bytes, move: Move) -> None:
+    """Rename a copy into the claim folder, unless it is there; FileNotFoundError for none."""
+    if filesystem.inode_at(claim_fd, claim) is not None:
+        return  # claimed before a crash; whatever has the name now is another file
+    former = staging.part_of(move)  # an older imgsortd claimed it under this name
+    is_former = filesystem.inode_at(folder_fd, former) is not None
+    filesystem.rename(folder_fd, former if is_former else name, claim_fd, claim)
 
 
 def _sync_file(ends: Ends, move: Move) -> None:
@@ -57,7 +71,7 @@ def _sync_file(ends: Ends, move: Move) -> None:
 
 def _is_our_copy(ends: Ends, folder_fd: int, claim: bytes, move: Move) -> bool:
     if move.op is Op.SYMLINK:
-        return _reads_link(folder_fd, claim) == _points_to(ends, move.dst)
+        return _reads_link(folder_fd, claim) == _points_to(ends.dst_root(move), move.dst)
     try:
         fd = filesystem.open_regular(folder_fd, claim)
     except OSError:
@@ -66,9 +80,9 @@ def _is_our_copy(ends: Ends, folder_fd: int, claim: bytes, move: Move) -> bool:
         return filesystem.sha256_of(fd) == move.sha256
 
 
-def _points_to(ends: Ends, name: bytes) -> bytes:
+def _points_to(inbox: filesystem.Folders, name: bytes) -> bytes:
     """Return what a symlink to a file in the inbox holds."""
-    return os.path.join(os.fsencode(ends.roots[Root.INBOX].root.resolve()), name)
+    return os.path.join(os.fsencode(inbox.root.resolve()), name)
 
 
 def copy_all(ends: Ends, moves: Sequence[Move]) -> list[MoveResult]:
@@ -106,7 +120,7 @@ def _stage(ends: Ends, move: Move) -> staging.Staged | MoveResult:
             return ended(move, MovePhase.GONE)
         with filesystem.closing(fd):
             folder_fd, _ = ends.destination(move)
-            part = staging.part_of(move.move_id)
+            part = staging.part_of(move)
             return staging.stage(fd, folder_fd, part, move.sha256, ends.on_chunk)
     except staging.BytesChangedError:
         return ended(move, MovePhase.CHANGED)
@@ -164,7 +178,7 @@ def hardlink(ends: Ends, move: Move) -> MoveResult:
 
 def symlink(ends: Ends, move: Move) -> MoveResult:
     """Let a name under target point to the source."""
-    points_to = _points_to(ends, move.src)
+    points_to = _points_to(ends.src_root(move), move.src)
     with _source(ends, move) as fd:
         if isinstance(fd, MoveResult):
             return fd
@@ -174,9 +188,39 @@ def symlink(ends: Ends, move: Move) -> MoveResult:
     except FileExistsError:
         if ends.again and _reads_link(dst_fd, name) == points_to:
             return ended(move, MovePhase.DONE)
+        if _give_way(ends, move):
+            return symlink(ends, move)
         return symlink(ends, ends.another_name(move))
     fault_point("linked")
     return ended(move, MovePhase.DONE)
+
+
+def _give_way(ends: Ends, move: Move) -> bool:
+    """Remove a symlink of ours that leads nowhere from where a new one is to stand.
+
+    It is claimed by a rename first, so that nothing else under its name is removed.
+    """
+    folder, name = filesystem.split(move.dst)
+    root, dst_fd = ends.dst_root(move), ends.destination(move)[0]
+    if not _leads_nowhere(ends, dst_fd, name):
+        return False
+    filesystem.make_folder(dst_fd, CLAIM_FOLDER)
+    claim_fd = root.fd(os.path.join(folder, CLAIM_FOLDER))
+    claim = move.mark.encode() + b"-old-link"
+    filesystem.rename(dst_fd, name, claim_fd, claim)
+    is_ours = _leads_nowhere(ends, claim_fd, claim)
+    if is_ours:
+        os.unlink(claim, dir_fd=claim_fd)
+    else:
+        filesystem.return_to(claim_fd, claim, dst_fd, name)
+    drop_claim_folder(root, folder)
+    return is_ours
+
+
+def _leads_nowhere(ends: Ends, folder_fd: int, name: bytes) -> bool:
+    leads_to = _reads_link(folder_fd, name)
+    leads_in = leads_to is not None and any(leads_to.startswith(i + b"/") for i in ends.inboxes)
+    return leads_in and leads_to is not None and not os.path.lexists(leads_to)
 
 
 def is_link_of_ours(ends: Ends, move: Move) -> bool:
@@ -190,14 +234,13 @@ def _is_link(ends: Ends, move: Move, name: bytes) -> bool:
     """Tell whether a name is the very link, as far as its time and length can say."""
     folder, base = filesystem.split(name)
     try:
-        folder_fd = ends.roots[Root.TARGET].fd(folder)
+        folder_fd = ends.dst_root(move).fd(folder)
         status = os.stat(base, dir_fd=folder_fd, follow_symlinks=False)
     except OSError:
         return False
-    inbox = os.fsencode(ends.roots[Root.INBOX].root.resolve())
     stamp = replace(move.stamp, inode=status.st_ino)
     leads_to = _reads_link(folder_fd, base)
-    leads_in = leads_to is not None and leads_to.startswith(inbox + b"/")
+    leads_in = leads_to is not None and any(leads_to.startswith(i + b"/") for i in ends.inboxes)
     return leads_in and filesystem.stamp_of(status).same_content(stamp)
 
 

@@ -1,17 +1,19 @@
 """A move between two mounts: claim, copy, sync, publish, sync, and only then unlink.
 
 The source is first renamed into ``.imgsortd-claim/`` beside it, a private folder,
-under ``<move id>-<name>``. What is unlinked at the end is that claim: a second
-upload under the old name is a stranger and is never touched.
+under ``<mark>-<name>``. What is unlinked at the end is that claim: a second
+upload under the old name is a stranger and is never touched. The mark tells the library
+and the move: what another library has claimed is left to that.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgsortd.moves import staging
@@ -24,6 +26,7 @@ from imgsortd.system.faults import fault_point
 log = logging.getLogger(__name__)
 
 CLAIM_FOLDER = b".imgsortd-claim"
+_CLAIM = re.compile(rb"(?:m([0-9a-f]{8})-[0-9a-f]{16}|[0-9]+)-(.+)", re.DOTALL)
 
 
 class Crossing:
@@ -31,9 +34,9 @@ class Crossing:
 
     def __init__(self, ends: Ends, move: Move) -> None:
         self._ends = ends
-        self._source, self._target = ends.roots[move.src_root], ends.dst_root(move)
+        self._source, self._target = ends.src_root(move), ends.dst_root(move)
         self._parent, self._base = filesystem.split(move.src)
-        self._folder, self._claim = _claim_of(move)
+        self._folder, self._claim = claim_of(move)
         self.move = move
 
     @property
@@ -133,7 +136,7 @@ class Crossing:
         folder, name = filesystem.split(self.move.dst)
         folder_fd = self._target.fd(folder)
         try:
-            part = staging.part_of(self.move.move_id)
+            part = staging.part_of(self.move)
             staged = staging.stage(fd, folder_fd, part, self.move.sha256, self._ends.on_chunk)
         except staging.BytesChangedError:
             return False
@@ -198,32 +201,57 @@ class Crossing:
         return ended(self.move, phase)
 
     def _drop_folder(self) -> None:
-        with suppress(OSError):  # other claims are still in it
-            os.rmdir(CLAIM_FOLDER, dir_fd=self._source.fd(self._parent))
-            # A later move must not find the descriptor of the removed folder.
-            self._source.close(self._folder)
+        drop_claim_folder(self._source, self._parent)
 
 
-def _claim_of(move: Move) -> tuple[bytes, bytes]:
+def drop_claim_folder(root: filesystem.Folders, parent: bytes) -> None:
+    """Remove the claim folder of a folder, unless other claims are still in it."""
+    with suppress(OSError):
+        os.rmdir(CLAIM_FOLDER, dir_fd=root.fd(parent))
+        # A later move must not find the descriptor of the removed folder.
+        root.close(os.path.join(parent, CLAIM_FOLDER))
+
+
+def claim_of(move: Move) -> tuple[bytes, bytes]:
+    """Return the claim folder of a move, relative to its root, and the claim's name in it."""
     parent, base = filesystem.split(move.src)
-    number = b"%d-" % move.move_id
-    return os.path.join(parent, CLAIM_FOLDER), number + base[-(NAME_MAX_BYTES - len(number)) :]
+    mark = move.mark.encode() + b"-"
+    return os.path.join(parent, CLAIM_FOLDER), mark + base[-(NAME_MAX_BYTES - len(mark)) :]
 
 
-def return_orphans(root: Path, unfinished: Iterable[Move], *, deep: bool = True) -> list[bytes]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What tells a claim that nobody will come for.
+
+    Parameters
+    ----------
+    unfinished
+        Open moves; their claims are left to recovery.
+    is_ours
+        Tells of the first digits of a library's id whether it is this one, or one that it has
+        taken over.
+    """
+
+    unfinished: Sequence[Move]
+    is_ours: Callable[[bytes], bool]
+
+    def names(self) -> set[bytes]:
+        """Return the claims of the open moves, by the whole name."""
+        return {b"/".join(claim_of(move)) for move in self.unfinished}
+
+
+def return_orphans(root: Path, known: Known, *, deep: bool = True) -> list[bytes]:
     """Give files in claim folders back whose move nobody knows: the database was lost.
 
     Returns the names, relative to the root, under which they stand again.
 
     Parameters
     ----------
-    unfinished
-        Open moves; their claims are left to recovery.
     deep
         Look into all folders below ``root``, or only into those directly in it.
     """
     returned: list[bytes] = []
-    for parent, orphans in _orphans(root, unfinished, deep=deep):
+    for parent, orphans in _orphans(root, known, deep=deep):
         if isinstance(orphans, OSError):  # a stranger's folder
             name, reason = os.fsdecode(os.path.join(parent, CLAIM_FOLDER)), orphans.strerror
             log.warning("claim folder not read name=%r reason=%s", name, reason)
@@ -232,13 +260,13 @@ def return_orphans(root: Path, unfinished: Iterable[Move], *, deep: bool = True)
     return returned
 
 
-def find_orphans(root: Path, unfinished: Iterable[Move], *, deep: bool = True) -> list[bytes]:
+def find_orphans(root: Path, known: Known, *, deep: bool = True) -> list[bytes]:
     """Return the names, relative to the root, of what :func:`return_orphans` would give back.
 
     Of a claim folder that cannot be read, its own name is among them.
     """
     found = []
-    for parent, orphans in _orphans(root, unfinished, deep=deep):
+    for parent, orphans in _orphans(root, known, deep=deep):
         folder = os.path.join(parent, CLAIM_FOLDER)
         if isinstance(orphans, OSError):
             found.append(folder)
@@ -248,10 +276,16 @@ def find_orphans(root: Path, unfinished: Iterable[Move], *, deep: bool = True) -
 
 
 def _orphans(
-    root: Path, unfinished: Iterable[Move], *, deep: bool
+    root: Path, known: Known, *, deep: bool
 ) -> Iterator[tuple[bytes, list[bytes] | OSError]]:
     """Yield each folder, relative to the root, with the claims in it that nobody knows."""
-    known = {b"/".join(_claim_of(move)) for move in unfinished}
+    open_claims = known.names()
+
+    def is_orphan(folder: bytes, claim: bytes) -> bool:
+        library = _parts_of(claim)[0]
+        is_ours = bool(_parts_of(claim)[1]) and (not library or known.is_ours(library))
+        return is_ours and os.path.join(folder, claim) not in open_claims
+
     for parent, below in filesystem.walk(root, deep=deep):
         if CLAIM_FOLDER not in below:
             continue
@@ -262,14 +296,16 @@ def _orphans(
         except OSError as error:
             yield parent, error
             continue
-        unknown = (claim for claim in claims if os.path.join(folder, claim) not in known)
-        yield parent, sorted(filter(_base_of, unknown))
+        yield parent, sorted(claim for claim in claims if is_orphan(folder, claim))
 
 
-def _base_of(claim: bytes) -> bytes:
-    """Return the name a claimed file had; empty where this is no claim."""
-    number, _, base = claim.partition(b"-")
-    return base if number.isdigit() else b""
+def _parts_of(claim: bytes) -> tuple[bytes, bytes]:
+    """Return the first digits of its library's id, and the name that a claimed file had.
+
+    The first is empty for a claim of an older imgsortd, both where this is no claim.
+    """
+    match = _CLAIM.fullmatch(claim)
+    return (b"", b"") if match is None else (match[1] or b"", match[2])
 
 
 def _return_from(inbox: Path, parent: bytes, orphans: Iterable[bytes]) -> Iterator[bytes]:
@@ -277,7 +313,7 @@ def _return_from(inbox: Path, parent: bytes, orphans: Iterable[bytes]) -> Iterat
         for claim in orphans:
             try:
                 claim_fd = source.fd(os.path.join(parent, CLAIM_FOLDER))
-                name = filesystem.return_to(claim_fd, claim, source.fd(parent), _base_of(claim))
+                name = filesystem.return_to(claim_fd, claim, source.fd(parent), _parts_of(claim)[1])
             except OSError as error:
                 log.error("claim not given back name=%r reason=%s", os.fsdecode(claim), error)
                 continue

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from imgsortd.moves import staging
 from imgsortd.names import free_name
-from imgsortd.records import Move, MovePhase, MoveResult, Root
+from imgsortd.records import Move, MovePhase, MoveResult
 from imgsortd.system import filesystem
 from imgsortd.system.faults import fault_point
 
@@ -42,20 +42,26 @@ class Ends:
 
     Parameters
     ----------
+    folders
+        The roots of its moves, open, by their rows.
+    inboxes
+        The paths of every inbox ever used: links that lead into them are ours.
     promised
         Destinations of all moves of the batch: no name for another of them.
     """
 
     def __init__(
         self,
-        roots: dict[Root, filesystem.Folders],
+        folders: dict[int, filesystem.Folders],
         journal: MidMoveJournal,
         again: bool,
         promised: set[bytes],
+        inboxes: Sequence[bytes],
         after_each: Callable[[], None],
         stopping: Callable[[], bool],
     ) -> None:
-        self.roots, self.journal, self.again = roots, journal, again
+        self.folders, self.journal, self.again = folders, journal, again
+        self.inboxes = inboxes
         self.after_each, self.stopping = after_each, stopping
         self._promised = promised
 
@@ -73,11 +79,15 @@ class Ends:
 
     def dst_root(self, move: Move) -> filesystem.Folders:
         """Return the root that a move's destination is below."""
-        return self.roots[move.dst_root]
+        return self.folders[move.dst_id]
+
+    def src_root(self, move: Move) -> filesystem.Folders:
+        """Return the root that a move's source is below."""
+        return self.folders[move.src_id]
 
     def source_fd(self, move: Move) -> int:
         """Return the descriptor of the folder that a move's source stands in."""
-        return self.roots[move.src_root].fd(filesystem.split(move.src)[0])
+        return self.src_root(move).fd(filesystem.split(move.src)[0])
 
     def open_source(self, move: Move) -> int | None:
         """Open the source; None where it is gone, or no longer a regular file."""
@@ -116,6 +126,6 @@ class Ends:
         if not (self.again and filesystem.holds_bytes(root, move.dst, size_bytes, move.sha256)):
             return False
         folder, _ = filesystem.split(move.dst)
-        filesystem.unlink_if_there(root.fd(folder), staging.part_of(move.move_id))
+        filesystem.unlink_if_there(root.fd(folder), staging.part_of(move))
         root.touched(folder)
         return True

@@ -1,7 +1,7 @@
 """Which folder does a cluster have? The name may be a person's, given here or in a file manager.
 
 A renamed folder is known by its inode, and by a picture of its cluster in it: inodes are
-used again. The names are also kept in a small file, for the day the database is lost.
+used again. The names are also written into target, for the day the database is lost.
 """
 
 from __future__ import annotations
@@ -10,21 +10,28 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from imgsortd.config.model import Config
-from imgsortd.errors import NameRefusedError
-from imgsortd.names import cluster_folder, folder_of, folder_problem
+from imgsortd.errors import NameRefusedError, OwnedError
+from imgsortd.moves.roots import Roots, read_marker
+from imgsortd.names import (
+    REVIEW_FOLDER,
+    SET_ASIDE_FOLDER,
+    cluster_folder,
+    folder_of,
+    folder_problem,
+)
 from imgsortd.store.database import Store
-from imgsortd.store.folders import ClusterFolder
+from imgsortd.store.folders import ClusterFolder, NewName
 from imgsortd.system import filesystem
 from imgsortd.system.faults import fault_point
 
 log = logging.getLogger(__name__)
 
-NAMES_FILE = "names.json"
+_FORMER_FILE = "names.json"  # of an older imgsortd, in the state folder
 _FRESH_NS = 1_000_000_000  # times of files move in ticks: two changes may bear one time
 _LOOKED_AT = 200
 
@@ -32,9 +39,8 @@ _LOOKED_AT = 200
 class ClusterFolders:
     """Follows the names of clusters' folders."""
 
-    def __init__(self, store: Store, config: Config) -> None:
-        self._store, self._target = store, config.target
-        self._names_file = config.state_dir / NAMES_FILE
+    def __init__(self, store: Store, config: Config, roots: Roots) -> None:
+        self._store, self._target, self._roots = store, config.target, roots
         self._seen: tuple[int, int, int] | None = None
 
     def follow(self) -> bool:
@@ -56,50 +62,95 @@ class ClusterFolders:
         return renamed
 
     def follow_in(self, inodes: Mapping[bytes, int]) -> bool:
-        """Follow renamed folders in a listing of target: the inode of each folder by name."""
+        """Follow renamed folders in a listing of target: the inode of each folder by name.
+
+        All together: one folder may have got the name that another one had.
+        """
         rows = self._store.hands.cluster_folders()
-        named = _taken_names(rows, lambda row: inodes.get(row.folder) == row.inode)
-        names = {inode: name for name, inode in inodes.items()}
-        new_inodes: list[tuple[int, int]] = []
-        renamed = False
-        for row in rows:
-            there = inodes.get(row.folder)
-            if there == row.inode:
-                continue
-            new = None if row.inode is None else names.get(row.inode)
-            if new is not None and self._is_renamed(row.cluster_id, row.folder, new, named):
-                self.take_name(row.cluster_id, row.folder, new, row.inode)
-                named[row.cluster_id] = new
-                renamed = True
-            elif there is not None and not row.is_retired:
-                new_inodes.append((row.cluster_id, there))
-        if new_inodes:
+        renamed = self._renamed(rows, inodes)
+        new_inodes = [
+            (row.cluster_id, there)
+            for row in rows
+            if (there := inodes.get(row.folder)) not in (None, row.inode)
+            and not row.is_retired
+            and row.cluster_id not in renamed
+        ]
+        if renamed:
+            new_names = [
+                (row.folder, NewName(row.cluster_id, new, inodes.get(new)))
+                for row in rows
+                if (new := renamed.get(row.cluster_id)) is not None
+            ]
+            self._take_names(new_names)
+        elif new_inodes:
             with self._store.atomic():
                 self._store.hands.note_inodes(new_inodes)
-        return renamed
+        return bool(renamed)
 
-    def _is_renamed(
-        self, cluster_id: int, old: bytes, new: bytes, named: Mapping[int, bytes]
-    ) -> bool:
-        if folder_problem(new, cluster_id, named):
-            return False
-        known = sorted(self._store.hands.names_in(old))[:_LOOKED_AT]
-        target = os.fsencode(self._target)
-        return any(
-            os.path.lexists(os.path.join(target, new, filesystem.split(dst)[1])) for dst in known
-        )
+    def _renamed(
+        self, rows: Sequence[ClusterFolder], inodes: Mapping[bytes, int]
+    ) -> dict[int, bytes]:
+        """Return the folder that each cluster has now, of those that have another one."""
+        names = {inode: name for name, inode in inodes.items()}
+        found: dict[int, bytes] = {}
+        for row in rows:
+            new = None if row.inode is None else names.get(row.inode)
+            if new not in (None, row.folder) and self._share(row.folder, new) > 0:
+                found[row.cluster_id] = new
+        refused: set[int] = set()
+        while True:
+            self._displace([row for row in rows if row.cluster_id not in refused], inodes, found)
+            wrong = self._problem(rows, inodes, found)
+            if wrong is None:
+                return found
+            refused.add(wrong)
+            del found[wrong]
+
+    def _displace(
+        self, rows: Sequence[ClusterFolder], inodes: Mapping[bytes, int], found: dict[int, bytes]
+    ) -> None:
+        """Find where a cluster is whose folder's name another one has now: by its pictures."""
+        for row in rows:
+            if row.cluster_id in found or row.folder not in found.values():
+                continue
+            taken = {one.folder for one in rows if one is not row and one.cluster_id not in found}
+            free = inodes.keys() - taken - set(found.values()) - {REVIEW_FOLDER, SET_ASIDE_FOLDER}
+            shares = {name: self._share(row.folder, name) for name in sorted(free)}
+            best = max(shares, key=shares.__getitem__, default=b"")
+            is_there = bool(best) and shares[best] > 0.5
+            found[row.cluster_id] = best if is_there else cluster_folder(row.cluster_id)
+
+    def _problem(
+        self, rows: Sequence[ClusterFolder], inodes: Mapping[bytes, int], found: dict[int, bytes]
+    ) -> int | None:
+        """Return a cluster that cannot have the folder found for it; None where all can."""
+        named = _taken_names(rows, lambda row: inodes.get(row.folder) == row.inode) | found
+        return next((n for n, name in found.items() if folder_problem(name, n, named)), None)
+
+    def _share(self, folder: bytes, new: bytes) -> float:
+        """Return the share (0 to 1) of a folder's known files that stand in another one."""
+        known = sorted(self._store.hands.names_in(folder))[:_LOOKED_AT]
+        there = os.path.join(os.fsencode(self._target), new)
+        found = (os.path.lexists(os.path.join(there, filesystem.split(dst)[1])) for dst in known)
+        return sum(found) / len(known) if known else 0.0
 
     def take_name(self, cluster_id: int, old: bytes, new: bytes, inode: int | None) -> None:
         """Keep that a cluster's folder has another name now, in all rows that speak of it."""
-        is_number = new == cluster_folder(cluster_id)
+        self._take_names([(old, NewName(cluster_id, new, inode))])
+
+    def _take_names(self, renamed: Sequence[tuple[bytes, NewName]]) -> None:
         with self._store.atomic():
-            self._store.hands.relabel(old, new)
-            folder, name = (None, None) if is_number else (new, os.fsdecode(new))
-            self._store.hands.name_cluster(cluster_id, folder, name, inode)
+            self._store.hands.relabel({old: new.folder for old, new in renamed})
+            self._store.hands.name_clusters(new for _, new in renamed)
         fault_point("name_taken")
-        text = "folder renamed cluster=%d from=%r to=%r"
-        log.info(text, cluster_id, os.fsdecode(old), os.fsdecode(new))
+        for old, new in renamed:
+            text = "folder renamed cluster=%d from=%r to=%r"
+            log.info(text, new.cluster_id, os.fsdecode(old), os.fsdecode(new.folder))
         self.keep_names()
+
+    def keep_names(self) -> None:
+        """Write the names of clusters into target, too: should the database be lost."""
+        self._roots.mark()
 
     def rename(self, cluster_id: int, name: str) -> dict[str, object]:
         """Give a cluster's folder another name; an empty one gives ``cluster_N`` back.
@@ -157,25 +208,21 @@ class ClusterFolders:
             ) from error
         self.take_name(cluster_id, old, new, inode)
 
-    def keep_names(self) -> None:
-        """Write the names to a file of their own; where that fails they are in the database."""
-        named = self._store.records.named_folders()
-        names = {str(number): os.fsdecode(folder) for number, folder in named.items()}
-        try:
-            filesystem.write_atomically(self._names_file, [json.dumps(names).encode()])
-        except OSError as error:
-            log.warning("names not kept file=%s reason=%s", self._names_file, error.strerror)
 
-
-def kept_names(state_dir: Path) -> dict[int, bytes]:
-    """Return the folders of named clusters from the file; empty where it cannot be read."""
+def kept_names(config: Config) -> dict[int, bytes]:
+    """Return the folders of named clusters as they are written in target; empty for none."""
+    with suppress(OwnedError):  # told by whoever looks whose target it is
+        marker = read_marker(config.target)
+        if marker is not None:
+            return dict(marker.names)
+    file = config.state_dir / _FORMER_FILE
     try:
-        names = json.loads((state_dir / NAMES_FILE).read_text())
+        names = json.loads(file.read_text())
         return {int(number): os.fsencode(name) for number, name in names.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        log.warning("names not read file=%s reason=%s", state_dir / NAMES_FILE, error)
+        log.warning("names not read file=%s reason=%s", file, error)
         return {}
 
 
@@ -191,23 +238,24 @@ def _taken_names(
 
 
 def restore_names(store: Store, config: Config) -> None:
-    """Give clusters of a restored or rebuilt database the folders that the file knows of.
+    """Give clusters of a restored or rebuilt database the folders that target knows of.
 
     A cluster whose folder stands under another name, as the database has it, keeps that.
     """
     target, hands = os.fsencode(config.target), store.hands
-    rows = {row.cluster_id: row for row in hands.cluster_folders()}
     named = store.records.named_folders()
-    for number, new in kept_names(config.state_dir).items():
+    numbers = {row.cluster_id for row in hands.cluster_folders()}
+    renamed: dict[int, bytes] = {}
+    for number, new in kept_names(config).items():
         old = folder_of(number, named)
         is_there = os.path.isdir(os.path.join(target, new))
-        if number not in rows or not is_there or folder_problem(new, number, named):
-            continue
-        if new != old and not (named.get(number) and os.path.isdir(os.path.join(target, old))):
-            with store.atomic():
-                hands.relabel(old, new)
-                hands.name_cluster(number, new, os.fsdecode(new), None)
-            named[number] = new
+        stands = named.get(number) and os.path.isdir(os.path.join(target, old))
+        if number in numbers and is_there and new != old and not stands:
+            renamed[number] = new
+    renamed = {n: new for n, new in renamed.items() if not folder_problem(new, n, named | renamed)}
+    with store.atomic():
+        hands.relabel({folder_of(number, named): new for number, new in renamed.items()})
+        hands.name_clusters(NewName(number, new, None) for number, new in renamed.items())
 
 
 def inodes_of(target: Path) -> dict[bytes, int]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from imgsortd.config.model import Config
-from imgsortd.moves.crossing import return_orphans
+from imgsortd.moves.crossing import Known, return_orphans
 from imgsortd.moves.folders import ClusterFolders
-from imgsortd.moves.mover import Home, Mover
+from imgsortd.moves.mover import Mover
 from imgsortd.moves.planning import InInbox, Planner, tell_other_name
+from imgsortd.moves.roots import Roots
 from imgsortd.records import (
     BatchReport,
     Candidate,
@@ -25,11 +28,16 @@ from imgsortd.store.database import CommittedJournal, Store
 from imgsortd.system import filesystem
 from imgsortd.system.faults import fault_point
 
+log = logging.getLogger(__name__)
+
 MOVES_AT_ONCE = 64
 
 
 class Moves:
-    """Plan, make, close, recover: whoever moves files does it by these."""
+    """Plan, make, close, recover: whoever moves files does it by these.
+
+    ``returned`` are the names of files that were given back, which moves had hidden.
+    """
 
     def __init__(
         self,
@@ -40,7 +48,9 @@ class Moves:
         companions: InInbox | None = None,
     ) -> None:
         self._config, self._store, self.mover = config, store, mover
-        self._folders, self._companions = folders, companions
+        self.folders, self._companions = folders, companions
+        self._searched: set[tuple[int, int] | None] = {None}  # inboxes that have no orphans now
+        self.returned: list[bytes] = []
 
     @property
     def can_move_again(self) -> bool:
@@ -76,7 +86,7 @@ class Moves:
             if self.mover.stopping():
                 return  # their rows are open: the next start makes them
             now = moves[start : start + MOVES_AT_ONCE]
-            if self._folders.follow():  # else a move would make a renamed folder anew
+            if self.folders.follow():  # else a move would make a renamed folder anew
                 now = self._store.journal.again(now)
             results = self.mover.apply(now, again=again)
             with self._store.atomic():
@@ -86,24 +96,40 @@ class Moves:
             yield results, companions
 
     def recover(self) -> BatchReport:
+        """Do what whoever works with a library does first: finish what a crash has left.
+
+        Renamed folders are followed before claims are looked for: else those in them are nobody's.
+        """
+        self.folders.follow()
+        self.give_back_orphans(Root.TARGET)
+        if self._config.op is Op.MOVE:  # else nothing is claimed there, or it may be read-only
+            self.give_back_orphans(Root.INBOX)
+        return self.make_again()
+
+    def make_again(self) -> BatchReport:
         """Make the open moves of the journal again."""
-        self._folders.follow()
+        self.folders.follow()
         moves = self._store.journal.unfinished()
         return BatchReport(images=len(moves)) + self.make(moves, again=True)
 
-    def finish(self) -> list[bytes]:
-        """Do what the daemon does at its start; return the names of files given back."""
-        self._folders.follow()  # or claims in a renamed folder are nobody's
-        returned = self.give_back_orphans(Root.INBOX) + self.give_back_orphans(Root.TARGET)
-        self.recover()
-        return returned
+    def give_back_orphans(self, kind: Root, former: Path | None = None) -> list[bytes]:
+        """Give back the claims that no open move knows of; return their names.
 
-    def give_back_orphans(self, root: Root) -> list[bytes]:
-        """Give back the claims and parts that no open move knows of; return their names."""
-        moves = self._store.journal.unfinished()
-        if root is Root.INBOX:
-            return return_orphans(self._config.inbox, moves)
-        return return_orphans(self._config.target, moves, deep=False)
+        Of the folder in use, or of an inbox that was one.
+        """
+        known = Known(self._store.journal.unfinished(), self._store.library.is_ours)
+        if kind is Root.INBOX:
+            folder = former or self._config.inbox
+            if (where := _identity(folder)) in self._searched:
+                return []
+            self._searched.add(where)
+            names = return_orphans(folder, known)
+        else:
+            names = return_orphans(self._config.target, known, deep=False)
+        self.returned += names
+        for name in names:
+            log.warning("claim without a journal row given back name=%r", os.fsdecode(name))
+        return names
 
     def _bring_along(self, results: Sequence[MoveResult]) -> list[Move]:
         """Plan, for pictures that went from one folder of target to another, their companions.
@@ -121,14 +147,13 @@ class Moves:
                 stamp = filesystem.look(self._config.target, row.dst)
                 if stamp is None or filesystem.split(row.dst)[0] == filesystem.split(result.dst)[0]:
                     continue  # taken elsewhere by a person, or there already
-                batch = rows.batch_of(move.file_id)
                 planner = planner or self.planner(None)
                 moves.append(
                     planner.beside(
                         Candidate(row.file_id, row.dst, stamp),
                         row.sha256,
                         (move.src, result.dst),
-                        batch=batch or planner.batch,
+                        batch=rows.batch_of(move.file_id),
                         src_root=Root.TARGET,
                     )
                 )
@@ -167,7 +192,15 @@ class Moves:
         )
 
 
-def open_moves(config: Config, store: Store, home: Home | None = None) -> Moves:
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def open_moves(config: Config, store: Store, roots: Roots) -> Moves:
     """Return what makes moves where no picture comes in: for an undo, or a repair."""
-    mover = Mover(config.inbox, config.target, CommittedJournal(store), home=home)
-    return Moves(config, store, mover, ClusterFolders(store, config))
+    mover = Mover(config.inbox, config.target, CommittedJournal(store), roots)
+    return Moves(config, store, mover, ClusterFolders(store, config, roots))

@@ -13,33 +13,25 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
 
 from imgsortd.moves import staging
 from imgsortd.moves.copies import copy_all, hardlink, is_link_of_ours, move_link, symlink, take_back
 from imgsortd.moves.crossing import Crossing
 from imgsortd.moves.ends import NAME_TAKEN, Ends, MidMoveJournal, ended, failed
+from imgsortd.moves.roots import Roots
 from imgsortd.records import Move, MovePhase, MoveResult, Op, Root
 from imgsortd.system import filesystem
 from imgsortd.system.faults import fault_point
 
+FORMER = "it is in a folder that is no longer the inbox"
 _NOT_BY_RENAME = (errno.EXDEV, *filesystem.NO_LINKS)
 
 
-class Home(Protocol):
-    """Knows which folder the inbox is: then no file of another one is gone."""
-
-    def refusal(self, inbox_fd: int) -> str:
-        """Return why an open folder is not the inbox to work with; empty where it is."""
-
-    def kept_open(self, result: MoveResult) -> MoveResult:
-        """Keep a move open that would end because its file is not where it was."""
-
-
 class Mover:
-    """Moves, copies or links files from the inbox (or within target) into target.
+    """Moves, copies or links files from an inbox (or within a target) into a target.
 
-    Both are opened anew for every batch, as they may be remounted.
+    They are opened anew for every batch, as they may be remounted; ``roots`` tells whether what
+    stands there is the folder that a move was planned in.
 
     Parameters
     ----------
@@ -49,8 +41,6 @@ class Mover:
     stopping
         Asked before each move and each megabyte of a copy whether to end: what is not begun
         by then, or not whole, is left to the next start.
-    home
-        None where any folder with the inbox's path is the inbox.
     """
 
     def __init__(
@@ -58,38 +48,62 @@ class Mover:
         inbox: Path,
         target: Path,
         journal: MidMoveJournal,
+        roots: Roots,
         *,
         after_each: Callable[[], None] = lambda: None,
         stopping: Callable[[], bool] = lambda: False,
-        home: Home | None = None,
     ) -> None:
-        self._roots = {Root.INBOX: inbox, Root.TARGET: target}
-        self._journal = journal
+        self._in_use = {Root.INBOX: inbox, Root.TARGET: target}
+        self._journal, self.roots = journal, roots
         self.after_each, self.stopping = after_each, stopping
-        self._home = home
 
     def exists(self, dst: bytes) -> bool:
         """Tell whether something has this name under target."""
-        return os.path.lexists(os.path.join(os.fsencode(self._roots[Root.TARGET]), dst))
+        return os.path.lexists(os.path.join(os.fsencode(self._in_use[Root.TARGET]), dst))
 
     def holds_bytes(self, dst: bytes, size_bytes: int, sha256: bytes) -> bool:
-        """Tell whether the file under target is a regular one with exactly these bytes.
+        """Tell whether a file under target, or what a link of ours leads to, has these bytes.
 
         One that cannot be read is taken for another: a double is better than a loss.
         """
+        leads_to = self._leads_to(dst)
         try:
-            with filesystem.Folders(self._roots[Root.TARGET]) as target:
+            for inbox in self.roots.inboxes() if leads_to else ():
+                if leads_to and leads_to.startswith(inbox + b"/"):
+                    with filesystem.Folders(Path(os.fsdecode(inbox))) as source:
+                        name = leads_to[len(inbox) + 1 :]
+                        return filesystem.holds_bytes(source, name, size_bytes, sha256)
+            with filesystem.Folders(self._in_use[Root.TARGET]) as target:
                 return filesystem.holds_bytes(target, dst, size_bytes, sha256)
         except OSError:
             return False
+
+    def is_link_to(self, dst: bytes, path: bytes) -> bool:
+        """Tell whether a name under target is a hard link or symlink to this very file."""
+        try:
+            there = os.path.join(os.fsencode(self._in_use[Root.TARGET]), dst)
+            return os.path.samestat(os.stat(there), os.lstat(path))
+        except OSError:
+            return False
+
+    def leads_nowhere(self, dst: bytes) -> bool:
+        """Tell whether a name under target is a symlink to what is not there."""
+        there = os.path.join(os.fsencode(self._in_use[Root.TARGET]), dst)
+        return os.path.islink(there) and not os.path.exists(there)
+
+    def _leads_to(self, dst: bytes) -> bytes | None:
+        try:
+            return os.readlink(os.path.join(os.fsencode(self._in_use[Root.TARGET]), dst))
+        except OSError:
+            return None
 
     def obstacle(self, roots: Iterable[Root]) -> str:
         """Return why one of these folders takes no files now; empty when all do."""
         for root in roots:
             try:
-                staging.try_folder(self._roots[root])
+                staging.try_folder(self._in_use[root])
             except OSError as error:
-                return f"{root} {self._roots[root]} takes no files: {error.strerror}"
+                return f"{root} {self._in_use[root]} takes no files: {error.strerror}"
         return ""
 
     def apply(self, moves: Sequence[Move], *, again: bool = False) -> list[MoveResult]:
@@ -108,38 +122,62 @@ class Mover:
             COPIED carry an ``error`` and are to be tried again.
         """
         with ExitStack() as stack:
-            roots = {
-                root: stack.enter_context(filesystem.Folders(path))
-                for root, path in self._roots.items()
-            }
-            try:
-                for move in moves:
-                    roots[move.src_root].open()
-                    roots[move.dst_root].open()
-                inbox, home = roots[Root.INBOX], self._home
-                if home and inbox.is_open and (refusal := home.refusal(inbox.root_fd)):
-                    raise OSError(errno.ESTALE, refusal)
-            except OSError as error:  # an inbox that is away does not make its files gone
-                return [failed(move, error) for move in moves]
+            folders: dict[int, filesystem.Folders] = {}
+            away: dict[int, OSError] = {}  # a folder that is away does not make its files gone
+            for root_id in {end for move in moves for end in (move.src_id, move.dst_id)}:
+                try:
+                    folders[root_id] = stack.enter_context(self._open(root_id))
+                except OSError as why:
+                    away[root_id] = why
+            now = [m for m in moves if m.src_id in folders and m.dst_id in folders]
             promised = {move.dst for move in moves}
-            ends = Ends(roots, self._journal, again, promised, self.after_each, self.stopping)
-            results = self._run(ends, moves)
+            ways = (self._journal, again, promised, self.roots.inboxes())
+            ends = Ends(folders, *ways, self.after_each, self.stopping)
+            results = {result.move.move_id: result for result in self._run(ends, now)}
             fault_point("moves_synced")
-        return results if home is None else [home.kept_open(result) for result in results]
+        for move in moves:
+            if error := away.get(move.src_id) or away.get(move.dst_id):
+                results[move.move_id] = failed(move, error)
+        return [results[move.move_id] for move in moves]
+
+    def _open(self, root_id: int) -> filesystem.Folders:
+        """Open a root; an OSError tells that it, or what stands there, is not to work with."""
+        folders = filesystem.Folders(self.roots.path(root_id))
+        try:
+            folders.open()
+        except OSError as error:
+            text = f"{folders.root} is not there: {error.strerror}"
+            raise OSError(error.errno, text) from error
+        if refusal := self.roots.refusal(root_id, folders.root_fd):
+            folders.__exit__()
+            raise OSError(errno.ESTALE, refusal)
+        return folders
 
     def _run(self, ends: Ends, moves: Sequence[Move]) -> list[MoveResult]:
-        copies = [m for m in moves if m.op is Op.COPY and m.dst_root is Root.TARGET]
-        results = {r.move.move_id: r for r in copy_all(ends, copies)}
-        for move in moves:
+        results = {m.move_id: ended(m, MovePhase.CHANGED, FORMER) for m in self._left(ends, moves)}
+        now = [m for m in moves if m.move_id not in results]
+        copies = [m for m in now if m.op is Op.COPY and m.dst_root is Root.TARGET]
+        results |= {r.move.move_id: r for r in copy_all(ends, copies)}
+        for move in now:
             if move not in copies:
                 results[move.move_id] = _guard(ends, move)
                 ends.after_each()
         try:
-            for folders in ends.roots.values():
+            for folders in ends.folders.values():
                 folders.sync()
         except OSError as error:  # nothing is known to be on disk: every row stays open
             return [failed(move, error) for move in moves]
         return [results[move.move_id] for move in moves]
+
+    def _left(self, ends: Ends, moves: Sequence[Move]) -> list[Move]:
+        """Return the moves from an inbox that is no longer one, as far as they are not begun."""
+        return [
+            move
+            for move in moves
+            if move.src_root is Root.INBOX
+            and self.roots.is_former(move.src_id)
+            and not (Crossing(ends, move).is_begun or ends.arrived(move))
+        ]
 
 
 def _guard(ends: Ends, move: Move) -> MoveResult:
@@ -187,7 +225,7 @@ def _is_there(ends: Ends, move: Move) -> bool:
     if filesystem.is_same_file(src_fd, base, dst_fd, name):  # linked, not unlinked before a crash
         filesystem.sync_folder(dst_fd)
         os.unlink(base, dir_fd=src_fd)
-        ends.roots[move.src_root].touched(filesystem.split(move.src)[0])
+        ends.src_root(move).touched(filesystem.split(move.src)[0])
         return True
     return filesystem.inode_at(dst_fd, name) == move.stamp.inode
 
@@ -196,7 +234,7 @@ def _rename(ends: Ends, fd: int, move: Move) -> MoveResult:
     folder, base = filesystem.split(move.src)
     src_fd = ends.source_fd(move)
     dst_fd, name = ends.destination(move)
-    ends.roots[move.src_root].touched(folder)
+    ends.src_root(move).touched(folder)
     try:
         if not filesystem.rename_noreplace(src_fd, base, dst_fd, name):
             _link_and_unlink(fd, src_fd, base, dst_fd, name)

@@ -28,6 +28,7 @@ from imgsortd.records import (
     Unreadable,
 )
 from imgsortd.store.database import Store
+from imgsortd.store.lookup import Standing
 from imgsortd.system.filesystem import look, split
 
 log = logging.getLogger(__name__)
@@ -62,12 +63,7 @@ class Planner:
     companions
         A name must be free for them as well as for their picture.
     batch
-        The batch that the moves belong to; None for a new one.
-
-    Attributes
-    ----------
-    batch
-        The number that all these moves have in common, by which they can be undone.
+        The batch that the moves belong to; None for a new one, numbered with the first of them.
     """
 
     def __init__(
@@ -87,22 +83,41 @@ class Planner:
             self._promised |= companions.reserved()
         self._named = store.records.named_folders()
         self._originals: dict[bytes, bytes] = {}
-        self.batch = batch or store.journal.next_batch()
+        self.batch = batch or 0
+        """The number that all these moves have in common, by which they can be undone."""
+
+    def numbered(self) -> int:
+        """Return the number of the batch, given now where it has none."""
+        self.batch = self.batch or self._store.journal.next_batch()
+        return self.batch
 
     def set_aside(self, unreadable: Unreadable) -> Move | None:
         """Plan the move of a file that is no picture; None where it was made before."""
         candidate, sha256 = unreadable.candidate, unreadable.sha256
         if self._is_known(candidate, sha256):
             return None
-        route = Route(
-            candidate.file_id, FileState.SET_ASIDE, SET_ASIDE_FOLDER, reason=unreadable.reason
-        )
+        edited = self._edited(candidate, sha256)
+        file_id = candidate.file_id if edited is None else edited.file_id
+        route = Route(file_id, FileState.SET_ASIDE, SET_ASIDE_FOLDER, reason=unreadable.reason)
+        if edited is not None:
+            return self._along(edited, sha256, route)
         return self._send(candidate, sha256, route)
 
     def route(self, candidate: Candidate, sha256: bytes, choice: Choice) -> Move | None:
         """Plan the move of a picture to its cluster, or to review; None where the file stays."""
         if self._is_known(candidate, sha256):
             return None
+        edited = self._edited(candidate, sha256)
+        if edited is not None:
+            choice, folder = self._place(sha256, choice, None)
+            state = FileState.REVIEW if choice.cluster_id is None else FileState.SORTED
+            ends = (choice.cluster_id, choice.distance, choice.reason)
+            return self._along(edited, sha256, Route(edited.file_id, state, folder, *ends))
+        if (former := self._with_former_name(sha256)) is not None:
+            self._store.files.end(former.file_id, "its source has another name now")
+            folder = split(former.dst)[0]
+            route = Route(candidate.file_id, former.state, folder, former.cluster_id)
+            return self._journal(candidate, sha256, Root.INBOX, former.dst, route, self._fit_id)
         original = self._original_of(candidate, sha256)
         choice, folder = self._place(sha256, choice, original)
         if original is None and self._is_there_already(candidate, sha256, folder):
@@ -115,7 +130,7 @@ class Planner:
             policy = self._config.duplicates
             cluster_id = choice.cluster_id if policy is DuplicatePolicy.KEEP else None
             if policy is DuplicatePolicy.SKIP:
-                self._store.files.finish(candidate.file_id, state, stays=True, reason=reason)
+                self._store.files.skip(candidate.file_id, reason)
                 return None
             if policy is DuplicatePolicy.SET_ASIDE:
                 folder = SET_ASIDE_FOLDER
@@ -157,7 +172,7 @@ class Planner:
         sha256: bytes,
         picture: tuple[bytes, bytes],
         *,
-        batch: int,
+        batch: int | None,
         src_root: Root = Root.INBOX,
     ) -> Move:
         """Plan the move of a companion to where its picture stands.
@@ -167,7 +182,7 @@ class Planner:
         picture
             Its picture's name before that one's move, and its place below target now.
         batch
-            That of the picture's move, so that an undo takes both back.
+            That of the picture's move, so that an undo takes both back; None where it has none.
         """
         self._release(candidate.name)
         wanted = _beside(candidate.name, *picture)
@@ -176,7 +191,7 @@ class Planner:
         if dst != wanted:
             tell_other_name(wanted, dst)
         route = Route(candidate.file_id, FileState.COMPANION, folder)
-        return self._journal(candidate, sha256, src_root, dst, route, batch)
+        return self._journal(candidate, sha256, src_root, dst, route, batch=batch)
 
     def _place(self, sha256: bytes, choice: Choice, original: bytes | None) -> tuple[Choice, bytes]:
         """Return the cluster and the folder: a person's word goes before the distances."""
@@ -192,24 +207,57 @@ class Planner:
     def _is_known(self, candidate: Candidate, sha256: bytes) -> bool:
         """Tell whether a file that stays in the inbox was only touched since it was sorted."""
         files = self._store.files
+        self._mover.roots.bring_home(candidate.name, sha256)
         for file_id, dst, state in files.staying(candidate.name, sha256, candidate.file_id):
             is_undone = state == FileState.UNDONE  # a person has put it back, to stay
             if is_undone or dst is not None:  # its copy may be moved or deleted: respected
                 files.forget(candidate.file_id, candidate.stamp, file_id)
+                files.replaced(candidate.name, file_id)
                 return True
-            # Skipped before: it is looked at anew, under its new row.
-            files.finish(file_id, FileState.GONE, stays=False, reason="seen again")
-        files.end_undone(candidate.name, candidate.file_id)
+            files.end(file_id, "seen again")  # skipped before: it is looked at anew
         return False
 
+    def _edited(self, candidate: Candidate, sha256: bytes) -> Standing | None:
+        """Return the row of a link to this very file, which has other bytes than it was sorted by.
+
+        The row speaks of the bytes that it has now, and the file's new row is forgotten: a
+        picture that was edited is one picture. What else was sorted under its name is another.
+        """
+        files, inbox = self._store.files, os.fsencode(self._config.inbox)
+        for row in self._store.hands.links_from(candidate.name):
+            if self._mover.is_link_to(row.dst, os.path.join(inbox, candidate.name)):
+                pin = self._store.pins.get(row.sha256)
+                if pin is not None:  # it stays where its owner has put it
+                    self._store.pins.put(sha256, pin.cluster_id, pin.pinned_at)
+                files.edited(row.file_id, sha256, candidate.stamp)
+                files.forget(candidate.file_id, candidate.stamp, row.file_id)
+                return row
+        files.replaced(candidate.name, candidate.file_id)
+        return None
+
+    def _along(self, row: Standing, sha256: bytes, route: Route) -> Move | None:
+        """Plan the move of an edited picture's link to another folder; None where it is there."""
+        stamp = look(self._config.target, row.dst)
+        if stamp is None or split(row.dst)[0] == route.folder:
+            return None
+        return self.within(Candidate(row.file_id, row.dst, stamp), sha256, route)
+
+    def _with_former_name(self, sha256: bytes) -> Standing | None:
+        """Return the row of a symlink that leads nowhere: its source has another name now."""
+        if self._config.op is not Op.SYMLINK:
+            return None
+        rows = self._store.hands.links_with(sha256)
+        return next((row for row in rows if self._mover.leads_nowhere(row.dst)), None)
+
     def _original_of(self, candidate: Candidate, sha256: bytes) -> bytes | None:
-        """Return where the same bytes stand already, or None."""
+        """Return where the same bytes stand already, or None; a name alone proves nothing."""
         if sha256 in self._originals:
             return self._originals[sha256]
-        for file_id, dst, state in self._store.files.same_bytes(sha256, candidate.file_id):
-            if dst is not None and self._mover.exists(dst):
+        size_bytes = candidate.stamp.size_bytes
+        for file_id, dst in self._store.files.same_bytes(sha256, candidate.file_id):
+            if self._mover.holds_bytes(dst, size_bytes, sha256):
                 return dst
-            if state != FileState.DUPLICATE:
+            if not self._mover.exists(dst):
                 # Its owner took it out of target again, perhaps to have it sorted anew.
                 self._store.hands.taken_away([file_id], "no longer in target")
         return None
@@ -242,7 +290,7 @@ class Planner:
                 beside = _beside(name, picture, dst)
                 self._companions.reserve(name, beside)
                 self._promised.add(beside)
-        return self._journal(candidate, sha256, src_root, dst, route, self.batch, self._fit_id)
+        return self._journal(candidate, sha256, src_root, dst, route, self._fit_id)
 
     def _is_taken(self, dst: bytes) -> bool:
         return dst in self._promised or self._mover.exists(dst)
@@ -258,9 +306,10 @@ class Planner:
         src_root: Root,
         dst: bytes,
         route: Route,
-        batch: int,
         fit_id: int | None = None,
+        batch: int | None = None,
     ) -> Move:
+        batch = batch or self.numbered()
         self._promised.add(dst)
         op = self._config.op if src_root is Root.INBOX else Op.MOVE
         name, stamp = candidate.name, candidate.stamp

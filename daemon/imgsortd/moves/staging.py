@@ -1,8 +1,8 @@
 """Copy a file so that its name appears only when all its bytes are there and synced.
 
 A copy is *staged* in an unnamed file (``O_TMPFILE``) in the destination folder,
-or in ``.imgsortd-<id>.part`` where that is not to be had, then synced, then
-*published* under its name without replacing anything.
+or in ``.imgsortd-<mark>.part`` where that is not to be had, then synced, then
+*published* under its name without replacing anything: only the file that was written.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgsortd.records import Move
 from imgsortd.system import filesystem
 
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
@@ -52,8 +54,8 @@ def stage(
     Parameters
     ----------
     part
-        Name to use where unnamed files are not to be had; an older file of that
-        name is one of ours, left by a crash.
+        Name to use where unnamed files are not to be had. It has the mark of one move of one
+        library: an older file of that name is what a crash has left of this very move.
     sha256
         Digest that the bytes must have.
     on_chunk
@@ -153,22 +155,28 @@ def publish(staged: Staged, name: bytes) -> None:
         source = f"/proc/self/fd/{staged.fd}"
         os.link(source, name, dst_dir_fd=staged.folder_fd, follow_symlinks=True)
         return
+    if filesystem.inode_at(staged.folder_fd, staged.part) != os.fstat(staged.fd).st_ino:
+        raise OSError(errno.ESTALE, "what was copied was taken away before it had its name")
     filesystem.rename(staged.folder_fd, staged.part, staged.folder_fd, name)
+    if filesystem.inode_at(staged.folder_fd, name) != os.fstat(staged.fd).st_ino:
+        filesystem.rename(staged.folder_fd, name, staged.folder_fd, staged.part)
+        raise OSError(errno.ESTALE, "another file was put in place of what was copied")
 
 
 def discard(staged: Staged) -> None:
     """Drop a copy that will not be published, or close one that was."""
+    inode = os.fstat(staged.fd).st_ino
     os.close(staged.fd)
-    if staged.part:
+    if staged.part and filesystem.inode_at(staged.folder_fd, staged.part) == inode:
         filesystem.unlink_if_there(staged.folder_fd, staged.part)
 
 
-def part_of(move_id: int) -> bytes:
+def part_of(move: Move) -> bytes:
     """Return the name that a move's copy has where unnamed files are not to be had."""
-    return b".imgsortd-%d.part" % move_id
+    return b".imgsortd-%s.part" % move.mark.encode()
 
 
 def try_folder(folder: Path) -> None:
     """Make and drop an empty file; an OSError tells that a folder takes none."""
     with filesystem.closing(filesystem.open_root(folder)) as folder_fd:
-        discard(_create(folder_fd, b".imgsortd-try.part"))
+        discard(_create(folder_fd, b".imgsortd-try-%s.part" % secrets.token_hex(8).encode()))

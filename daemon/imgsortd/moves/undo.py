@@ -11,17 +11,17 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from imgsortd.config.model import Config
 from imgsortd.errors import UndoError
 from imgsortd.moves.copies import CHANGED, SOURCE_GONE
 from imgsortd.moves.ends import NAME_TAKEN
-from imgsortd.moves.folders import ClusterFolders
 from imgsortd.moves.making import MOVES_AT_ONCE, Moves
 from imgsortd.names import cluster_of
 from imgsortd.records import FileState, Move, MovePhase, MoveResult, Op, Progress, Root, Route
 from imgsortd.store.database import Store
+from imgsortd.store.lookup import FileRow
 from imgsortd.store.moves import Before, History
 from imgsortd.store.pins import Former, Pin
 from imgsortd.system import filesystem
@@ -106,13 +106,12 @@ class Undo:
 
     def __init__(
         self,
-        config: Config,
         store: Store,
         moves: Moves,
         on_moved: Callable[[Sequence[MoveResult]], None] = lambda _: None,
         progress: Progress = lambda _: None,
     ) -> None:
-        self._config, self._store, self._moves = config, store, moves
+        self._store, self._moves = store, moves
         self._mover, self._journal = moves.mover, store.journal
         self._on_moved, self._progress = on_moved, progress
 
@@ -135,7 +134,7 @@ class Undo:
 
     def run(self, choice: UndoChoice) -> UndoReport:
         """Undo the batches, newest first; an UndoError where there are none."""
-        ClusterFolders(self._store, self._config).follow()
+        self._moves.folders.follow()
         report = UndoReport(dry_run=False, batches=self._choose(choice))
         for batch in report.batches:
             moves, number = self._journal.moves(batch), 0
@@ -193,11 +192,12 @@ class Undo:
         a crash leaves both, or neither.
         """
         with self._store.atomic():
-            number = batch or self._store.journal.next_batch()
-            planned = []
+            number, planned = batch, []
             for move in moves:
                 try:
-                    planned.append(self._plan(self._reverse(move, ()), number))
+                    reverse = self._reverse(move, ())
+                    number = number or self._journal.next_batch()
+                    planned.append(self._plan(reverse, number))
                 except StaysError as why:
                     report.leave(move, str(why))
                 self._mover.after_each()  # many plans take as long as many moves
@@ -220,28 +220,32 @@ class Undo:
             raise UndoError(
                 f"stopped after {report.undone:,} files; the others follow at the next start"
             )
-        return number if planned else batch
+        return number
 
     def _reverse(self, move: Move, undone_first: Collection[int]) -> _Reverse:
         """Return the move that takes one back, when these batches are undone; or StaysError."""
         store, file_id = self._store, move.file_id
         if store.journal.is_moving(file_id):
             raise StaysError(UNDER_WAY)
-        named = store.records.named_folders()
-        now, before = _standing(self._journal.history(file_id), move, undone_first, named)
+        named, history = store.records.named_folders(), store.journal.history(file_id)
+        now, before = _standing(history, move, undone_first, named)
+        row = store.lookup.by_id(file_id)
         if now.dst_root is Root.TARGET:
-            row = store.hands.file(file_id)
-            if row is not None and row.dst != now.dst:
-                raise StaysError(MOVED_BY_HAND)
-        elif store.files.state_of(file_id) is FileState.PENDING:
+            now = _as_it_stands(now, row, history)
+        elif row is not None and row.state is FileState.PENDING:
             raise StaysError("it is read again; undo the batch that sorts it")
         into_inbox = now.src_root is Root.INBOX
-        reverse = back_to_inbox(self._config, now) if into_inbox else _reversed_ends(now)
-        root = self._config.inbox if reverse.src_root is Root.INBOX else self._config.target
-        if filesystem.look(root, reverse.src) is None:
+        reverse = back_to_inbox(self._root(now.src_id), now) if into_inbox else _reversed_ends(now)
+        if filesystem.look(self._root(reverse.src_id), reverse.src) is None:
             raise StaysError(NOT_THERE)
         former = _former_of(store, now)
         return _Reverse(reverse, before if former is None else former.before, former)
+
+    def _root(self, root_id: int) -> Path:
+        try:
+            return self._mover.roots.path(root_id)
+        except OSError as error:
+            raise StaysError(str(error.strerror)) from error
 
     def _plan(self, reverse: _Reverse, batch: int) -> Move:
         move, was = reverse.move, reverse.before
@@ -295,11 +299,27 @@ def _standing(
     return step.move, replace(step.after, cluster_id=cluster_of(folder, named), distance=None)
 
 
-def back_to_inbox(config: Config, came: Move) -> Move:
+def _as_it_stands(move: Move, row: FileRow | None, history: History) -> Move:
+    """Return a move with the name that its file has now: it may have met a taken one since.
+
+    A StaysError tells that a person has put it elsewhere.
+    """
+    last = move if history.last is None else history.last.move
+    if row is None or not row.is_in_target:
+        return move
+    if row.dst != last.dst and row.dst != move.dst:
+        raise StaysError(MOVED_BY_HAND)
+    assert row.dst is not None
+    return replace(move, dst=row.dst)
+
+
+def back_to_inbox(inbox: Path, came: Move) -> Move:
     """Return the move that takes back one from the inbox.
 
     Parameters
     ----------
+    inbox
+        The folder that it came from.
     came
         The move that has brought the file to where it is, ``came.dst`` below target.
 
@@ -310,24 +330,32 @@ def back_to_inbox(config: Config, came: Move) -> Move:
     """
     back = _reversed_ends(came)
     if came.op is not Op.MOVE:
-        if _has_source(config, came):
+        if _has_source(inbox, came):
             return back
         if came.op is Op.SYMLINK:
             raise StaysError(SOURCE_GONE)
         back = replace(back, op=Op.MOVE)
-    if filesystem.look(config.inbox, back.dst) is not None:
+    if filesystem.look(inbox, back.dst) is not None:
         raise StaysError(NAME_TAKEN)
     return back
 
 
 def _reversed_ends(move: Move) -> Move:
-    return replace(move, src_root=move.dst_root, src=move.dst, dst_root=move.src_root, dst=move.src)
+    return replace(
+        move,
+        src_root=move.dst_root,
+        src_id=move.dst_id,
+        src=move.dst,
+        dst_root=move.src_root,
+        dst_id=move.src_id,
+        dst=move.src,
+    )
 
 
-def _has_source(config: Config, move: Move) -> bool:
+def _has_source(inbox: Path, move: Move) -> bool:
     try:
-        with filesystem.Folders(config.inbox) as inbox:
-            return filesystem.holds_bytes(inbox, move.src, move.stamp.size_bytes, move.sha256)
+        with filesystem.Folders(inbox) as source:
+            return filesystem.holds_bytes(source, move.src, move.stamp.size_bytes, move.sha256)
     except OSError:  # not to be read: then the copy is kept
         return False
 

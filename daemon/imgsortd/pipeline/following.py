@@ -17,7 +17,6 @@ from imgsortd.pipeline.line import not_read
 from imgsortd.records import (
     BatchReport,
     Candidate,
-    FileState,
     Hashed,
     Move,
     NotRead,
@@ -60,11 +59,12 @@ class Following:
         self._store, self._companions, self._moves = store, companions, moves
         self._reader, self._is_settling, self._on_hashed = reader, is_settling, on_hashed
         self._hashing: dict[bytes, Future[Hashed | Skipped]] = {}
+        self._held_up: dict[bytes, Stamp] = {}  # by a move of their pictures that is under way
         self._unasked: dict[bytes, Stamp] = {}  # it was quiet for longer when it comes again
 
     @property
     def is_idle(self) -> bool:
-        """Whether no companion is on its way."""
+        """Whether no companion is on its way; some may wait for moves that cannot be made."""
         return not (self._hashing or self._companions.has_ready)
 
     def placed(self, pictures: Iterable[bytes]) -> None:
@@ -92,11 +92,12 @@ class Following:
             wait(self._hashing.values())
             report = self.step()
             yield report
-            if not (report.images or self._hashing):
-                return  # what is left waits for a move that cannot be made now
 
     def _begin(self) -> None:
         companions, hashing = self._companions, self._hashing
+        held_up, self._held_up = self._held_up, {}
+        for name, stamp in held_up.items():
+            companions.settled(name, stamp)
         if not companions.has_ready or len(hashing) >= _AT_ONCE:
             return
         for name, stamp in companions.take_ready():
@@ -105,7 +106,10 @@ class Following:
             picture = companions.picture_of(name, self._is_settling)
             if picture is None:
                 continue
-            if len(hashing) >= _AT_ONCE or self._store.journal.is_moving(picture.file_id):
+            if self._store.journal.is_moving(picture.file_id):
+                self._held_up[name] = stamp
+                continue
+            if len(hashing) >= _AT_ONCE:
                 companions.settled(name, stamp)  # later
                 continue
             is_patient = self._unasked.pop(name, None) == stamp
@@ -158,10 +162,10 @@ class Following:
         candidate = files.arrive([(name, stamp)])[0].candidate
         rows.take(candidate.file_id, picture.file_id, sha256)
         for file_id, _, _ in former:  # it came back by an undo, or its copy was deleted
-            files.finish(file_id, FileState.GONE, stays=False, reason="seen again")
-        files.end_undone(name, candidate.file_id)
+            files.end(file_id, "seen again")
+        files.replaced(name, candidate.file_id)
         assert picture.dst is not None
-        batch = rows.batch_of(picture.file_id) or planner.batch
+        batch = rows.batch_of(picture.file_id)
         return planner.beside(candidate, sha256, (picture.src, picture.dst), batch=batch)
 
 

@@ -58,7 +58,7 @@ class Line:
     Parameters
     ----------
     is_away
-        Tells of a row whether its file may stand where the inbox was before: it is not gone.
+        Tells whether another folder stands under the inbox's path: what is not there is not gone.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Line:
         in_force: InForce,
         moves: Moves,
         companions: Companions,
-        is_away: Callable[[int], bool] = lambda _: False,
+        is_away: Callable[[], bool],
     ) -> None:
         self._store, self._extractor = store, extractor
         self._in_force, self._moves = in_force, moves
@@ -148,7 +148,7 @@ class Line:
         """Note why a file was not read this time."""
         file_id, files = skipped.candidate.file_id, self._store.files
         if skipped.why is NotRead.GONE:
-            if not self._is_away(file_id):
+            if not self._is_away():
                 files.gone(file_id)
             return BatchReport(gone=1, left=(skipped.candidate.name,))
         files.waits(file_id, _WAITS[skipped.why] + skipped.detail)

@@ -158,7 +158,7 @@ class SortedPictures:
 
     def _submit(self, kept: FileRow) -> Future[ReadResult] | None:
         root, reader, name = self._config.target, self._target, kept.in_target
-        if kept.stays or name is None:  # a link's own place is no file, its source is
+        if kept.is_in_inbox or name is None:  # a link's own place is no file, its source is
             root, reader, name = self._config.inbox, self._inbox, kept.src
         try:
             stamp = filesystem.stamp_of(os.lstat(os.path.join(os.fsencode(root), name)))

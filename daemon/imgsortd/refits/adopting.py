@@ -224,7 +224,7 @@ class Adoption:
             moves += [] if move is None else [move]
             self._moves.mover.after_each()  # many plans take as long as many moves
         if moves and former_id is not None:
-            self._store.records.note_switch(planner.batch, model.fit_id, former_id)
+            self._store.records.note_switch(planner.numbered(), model.fit_id, former_id)
         return FilesToFollow(moves, planner.batch)
 
     def follow(

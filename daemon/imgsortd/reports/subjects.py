@@ -63,8 +63,16 @@ class ToldFile:
 def place_of(config: Config, row: FileRow) -> Path:
     """Return where a file stands, or should: below target, or in the inbox."""
     if row.in_target is None:
-        return config.inbox / os.fsdecode(row.src)
-    return config.target / os.fsdecode(row.in_target)
+        return _inbox_of(config, row) / os.fsdecode(row.src)
+    return _target_of(config, row) / os.fsdecode(row.in_target)
+
+
+def _inbox_of(config: Config, row: FileRow) -> Path:
+    return config.inbox if row.inbox is None else Path(os.fsdecode(row.inbox))
+
+
+def _target_of(config: Config, row: FileRow) -> Path:
+    return config.target if row.target is None else Path(os.fsdecode(row.target))
 
 
 def stands(config: Config, row: FileRow) -> bool:
@@ -151,7 +159,9 @@ class ClusterNames:
 
 def places_of(config: Config, file: FileRow) -> tuple[RootedName, ...]:
     """Return where a file may stand; what a link in target leads to is its source."""
-    places: list[RootedName] = [] if file.dst is None else [(config.target, file.dst)]
-    if file.stays:
-        places.append((config.inbox, file.src))
+    places: list[RootedName] = []
+    if file.dst is not None:
+        places.append((_target_of(config, file), file.dst))
+    if file.is_in_inbox:
+        places.append((_inbox_of(config, file), file.src))
     return tuple(places)

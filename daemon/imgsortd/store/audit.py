@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
-from imgsortd.records import FileState, Stamp
-from imgsortd.store.queries import OPEN, PLACED, Queries
+from imgsortd.records import FileState, Op, Stamp
+from imgsortd.store.lookup import FileQueries, Standing
+from imgsortd.store.queries import HERE, NOT_MOVING, OPEN, PLACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,14 @@ class AdoptedFile:
     reason: str = ""
     inbox_stamp: Stamp | None = None
     """Of the file in the inbox that it is a copy of or link to; None where it was moved."""
+    op: Op | None = None
     companion_of: int | None = None
     """Row of the picture that it is a companion of."""
+    is_source_known: bool = False
+    """Whether ``src``, with its folder, is what it was called in the inbox."""
 
 
-class TargetListing(Queries):
+class TargetListing(FileQueries):
     """Rows of ``files`` against a listing of target, kept in a temporary table.
 
     A million names stay on disk, not in memory.
@@ -62,11 +66,12 @@ class TargetListing(Queries):
         )
         self._connection.commit()
 
-    def missing(self) -> list[tuple[int, bytes]]:
-        """Return (id, dst) of placed files that the listing lacks."""
-        return self._all(
-            f"SELECT id, dst FROM files WHERE {PLACED} AND dst NOT IN "
-            "(SELECT dst FROM temp.found) ORDER BY id"
+    def missing(self) -> list[Standing]:
+        """Return the placed files that the listing lacks, and that no move is under way for."""
+        return self._rows(
+            Standing,
+            f"{PLACED} AND dst NOT IN (SELECT dst FROM temp.found) AND sha256 IS NOT NULL "
+            f"AND {NOT_MOVING} ORDER BY id",
         )
 
     def foreign(self) -> list[Listed]:
@@ -88,8 +93,8 @@ class TargetListing(Queries):
         rows = self._all(
             "SELECT files.id, files.sha256, found.dst, found.inode, found.size_bytes, "
             "found.mtime_ns FROM temp.found JOIN files USING (dst) "
-            f"WHERE {PLACED} AND files.sha256 IS NOT NULL AND "
-            "(? OR found.size_bytes != files.size_bytes OR found.mtime_ns != files.mtime_ns "
+            f"WHERE {PLACED} AND files.sha256 IS NOT NULL AND files.{NOT_MOVING} AND (? OR "
+            " found.size_bytes != files.size_bytes OR found.mtime_ns != files.mtime_ns "
             "OR found.ctime_ns / 1e9 > max(files.done_at, coalesce((SELECT max(done_at) "
             "FROM moves WHERE file_id = files.id), 0))) ORDER BY files.id",
             all_of_them,
@@ -101,15 +106,20 @@ class TargetListing(Queries):
         now = time.time()
         for file in files:
             stamp = file.inbox_stamp or file.found.stamp
+            here = "SELECT id FROM roots WHERE kind = ? AND is_current"
             self._insert(
                 "files",
+                inbox_id=self._number(here, "inbox") if file.is_source_known else None,
+                target_id=self._number(here, "target"),
+                in_target=True,
+                op=file.op,
                 src=file.src,
                 inode=stamp.inode,
                 size_bytes=stamp.size_bytes,
                 mtime_ns=stamp.mtime_ns,
                 sha256=file.sha256,
                 state=file.state,
-                stays=file.inbox_stamp is not None,
+                in_inbox=file.inbox_stamp is not None,
                 cluster_id=file.cluster_id,
                 dst=file.found.dst,
                 reason=file.reason,
@@ -120,11 +130,16 @@ class TargetListing(Queries):
 
     def original_of(self, sha256: bytes) -> bytes | None:
         """Return where these bytes stand as a sorted file, or None."""
-        where = "sha256 = ? AND state = 'sorted' AND dst IS NOT NULL"
+        where = f"sha256 = ? AND state = 'sorted' AND {PLACED}"
         return self._value(f"SELECT dst FROM files WHERE {where}", sha256)
 
+    def waiting_with(self, sha256: bytes) -> list[tuple[int, bytes]]:
+        """Return (id, src) of files of these bytes that wait in the inbox, as far as is known."""
+        where = f"sha256 = ? AND state = 'pending' AND {HERE} AND {NOT_MOVING} ORDER BY id"
+        return self._all(f"SELECT id, src FROM files WHERE {where}", sha256)
+
     def changed(self, file: Differing, sha256: bytes) -> None:
-        """Keep the bytes that a placed file has now."""
+        """Keep the bytes that a placed file has now; of a link, those of its source."""
         stamp = file.found.stamp
         self._connection.execute(
             "UPDATE files SET sha256 = ?, inode = ?, size_bytes = ?, mtime_ns = ? WHERE id = ?",

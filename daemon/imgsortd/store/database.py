@@ -29,9 +29,11 @@ from imgsortd.store.health import (
     foreign_errors,
     our_error,
 )
+from imgsortd.store.library import LibraryFile
 from imgsortd.store.lookup import FileLookup, StoreCompanions
 from imgsortd.store.moves import Journal
 from imgsortd.store.pins import Pins
+from imgsortd.store.roots import RootRows
 from imgsortd.system.filesystem import closing
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ class Store:
         What was seen; one file, or a few; files that go with a picture.
     journal, pins
         What is being moved, and was; what a person has decided.
+    roots, library
+        The folders that all this is of; what the library is known by without its database.
     records, fits
         What is told of fits; the same with features and centers.
     hands, audit
@@ -84,7 +88,9 @@ class Store:
         self.lookup = FileLookup(connection)
         self.companions = StoreCompanions(connection)
         self.pins = Pins(connection)
-        self.journal = Journal(connection, self.pins.made)
+        self.roots = RootRows(connection)
+        self.library = LibraryFile(path.parent)
+        self.journal = Journal(connection, self.library, self.pins.made)
         self.records = FitRecords(connection)
         self.hands = TargetFolders(connection)
         self.audit = TargetListing(connection)
@@ -165,6 +171,11 @@ class Store:
         """Tell whether the first start has come as far as making the tables."""
         row = self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'errors'")
         return row.fetchone() is not None
+
+    def is_of_this_version(self) -> bool:
+        """Tell whether it has the tables and sizes that a daemon of this version adds."""
+        found = {row[0] for row in self.connection.execute("SELECT name FROM sqlite_master")}
+        return {"picture_hashes", "kept_pairs", "pins", "files_shown", "roots"} <= found
 
     def close(self) -> None:
         """Close the connection."""
@@ -295,10 +306,8 @@ def open_beside_daemon(path: Path) -> Store:
 
 
 def _check_schema(store: Store) -> None:
-    """Refuse a database without the tables and sizes that a daemon of this version adds."""
-    wanted = {"picture_hashes", "kept_pairs", "pins", "files_shown"}
-    found = {row[0] for row in store.connection.execute("SELECT name FROM sqlite_master")}
-    if not wanted <= found:
+    """Refuse a database of an older version."""
+    if not store.is_of_this_version():
         raise StoreError(
             f"{store.path}: was written by an older imgsortd; start the daemon once "
             f"(imgsortd run -c …), which brings it up to date"

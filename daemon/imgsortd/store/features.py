@@ -129,7 +129,7 @@ class Fits(FitRecords):
         """
         rows = self._connection.execute(
             "SELECT files.id, vector FROM files JOIN features USING (sha256) "
-            "WHERE extractor_id = ? AND state = 'review' AND dst IS NOT NULL "
+            "WHERE extractor_id = ? AND state = 'review' AND in_target "
             "AND sha256 NOT IN (SELECT sha256 FROM pins) ORDER BY files.id DESC LIMIT ?",
             (self._find_extractor(extractor), limit),
         ).fetchall()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from imgsortd.records import BY_HAND, IN_REVIEW, Candidate, Choice, ExtractorId, FileState, Stamp
 from imgsortd.store.lookup import FileQueries, FileRow
-from imgsortd.store.queries import EXTRACTOR, FREE, NOT_MOVING, OPEN, PLACED
+from imgsortd.store.queries import EXTRACTOR, FREE, HERE, NOT_MOVING, OPEN, PLACED
 from imgsortd.words import storable
 
 _STAMP = "inode, size_bytes, mtime_ns"
@@ -65,8 +65,9 @@ class Files(FileQueries):
 
     def _arrive(self, name: bytes, stamp: Stamp, now: float) -> Arrival:
         row = self._one(
-            f"INSERT INTO files(src, {_STAMP}, seen_at) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT(src) WHERE state = 'pending' DO UPDATE SET "
+            f"INSERT INTO files(src, {_STAMP}, seen_at, in_inbox, inbox_id) "
+            "SELECT ?, ?, ?, ?, ?, 1, id FROM roots WHERE kind = 'inbox' AND is_current "
+            "ON CONFLICT(inbox_id, src) WHERE state = 'pending' DO UPDATE SET "
             "sha256 = CASE WHEN inode = excluded.inode AND size_bytes = excluded.size_bytes "
             "AND mtime_ns = excluded.mtime_ns THEN sha256 END, "
             "inode = excluded.inode, size_bytes = excluded.size_bytes, "
@@ -101,31 +102,50 @@ class Files(FileQueries):
             limit,
         )
 
-    def finish(self, file_id: int, state: FileState, *, stays: bool, reason: str = "") -> None:
-        """End a file's journey without a move: a duplicate that is skipped, a file gone."""
-        self._connection.execute(
-            "UPDATE files SET state = ?, stays = ?, reason = ?, done_at = ? WHERE id = ?",
-            (state, stays, storable(reason), time.time(), file_id),
+    def skip(self, file_id: int, reason: str) -> None:
+        """Leave a file in the inbox, whose bytes stand in target already."""
+        self._do(
+            "UPDATE files SET state = 'duplicate', reason = ?, done_at = ? WHERE id = ?",
+            *(storable(reason), time.time(), file_id),
+        )
+
+    def end(self, file_id: int, reason: str) -> None:
+        """End a file's journey without a move: another row, or none, speaks of it now."""
+        self._do(
+            "UPDATE files SET state = 'gone', in_inbox = 0, in_target = 0, reason = ?, "
+            "done_at = ? WHERE id = ?",
+            *(storable(reason), time.time(), file_id),
         )
 
     def gone(self, file_id: int) -> None:
         """End a pending file that its owner took away; one with an open move is left to it."""
         self._connection.execute(
-            "UPDATE files SET state = 'gone', reason = 'taken away before it was sorted', "
-            f"done_at = ? WHERE id = ? AND state = 'pending' AND {NOT_MOVING}",
+            "UPDATE files SET state = 'gone', in_inbox = 0, done_at = ?, "
+            "reason = 'taken away before it was sorted' "
+            f"WHERE id = ? AND state = 'pending' AND {HERE} AND {NOT_MOVING}",
             (time.time(), file_id),
         )
 
     def restart(self, file_ids: Iterable[int]) -> None:
         """Make files pending and unread again: their bytes changed or their copy is missing.
 
-        A companion has no row until it follows its picture, so it is forgotten instead.
+        A companion has no row until it follows its picture, so it is forgotten instead; so is a
+        row whose name in the inbox a newer one speaks of.
         """
-        self._connection.executemany(
-            "UPDATE files SET state = iif(companion_of IS NULL, 'pending', 'gone'), stays = 0, "
-            "sha256 = NULL, dst = NULL, done_at = NULL WHERE id = ?",
-            [(file_id,) for file_id in file_ids],
-        )
+        for file_id in sorted(file_ids, reverse=True):
+            self._do(
+                "UPDATE files SET sha256 = NULL, dst = NULL, target_id = NULL, in_target = 0, "
+                "op = NULL, done_at = NULL, in_inbox = companion_of IS NULL, "
+                "state = iif(companion_of IS NULL, 'pending', 'gone') WHERE id = ?1 AND NOT "
+                "EXISTS (SELECT 1 FROM files AS newer WHERE newer.inbox_id = files.inbox_id "
+                "AND newer.src = files.src AND newer.in_inbox AND newer.id > files.id)",
+                file_id,
+            )
+            self._do(
+                "UPDATE files SET state = 'gone', in_inbox = 0, in_target = 0, "
+                "reason = 'another file has its name' WHERE id = ?1 AND state != 'pending'",
+                file_id,
+            )
 
     def forget(self, file_id: int, stamp: Stamp, same_as: int) -> None:
         """Drop a pending row that is an older file with a new stamp, and keep that stamp."""
@@ -134,40 +154,50 @@ class Files(FileQueries):
         self._do("DELETE FROM files WHERE id = ?", file_id)
         self.refresh(same_as, stamp)
 
+    def edited(self, file_id: int, sha256: bytes, stamp: Stamp) -> None:
+        """Keep the bytes that a linked file has now, under both of its names."""
+        self.refresh(file_id, stamp)
+        self._do("UPDATE files SET sha256 = ? WHERE id = ?", sha256, file_id)
+        self._do(
+            "UPDATE moves SET sha256 = ?, size_bytes = ? WHERE file_id = ? AND phase = 'done'",
+            *(sha256, stamp.size_bytes, file_id),
+        )
+
     def refresh(self, file_id: int, stamp: Stamp) -> None:
         """Keep the stamp of a file in the inbox that was only touched."""
         self._connection.execute(
-            "UPDATE files SET inode = ?, size_bytes = ?, mtime_ns = ? WHERE id = ?",
+            "UPDATE files SET inode = ?, size_bytes = ?, mtime_ns = ?, in_inbox = 1 WHERE id = ?",
             (stamp.inode, stamp.size_bytes, stamp.mtime_ns, file_id),
         )
 
     def handled(self) -> Iterator[tuple[bytes, Stamp]]:
         """Yield files that stand in the inbox and need no reading: waiting ones and kept ones."""
         for src, *stamp in self._connection.execute(
-            f"SELECT src, {_STAMP} FROM files WHERE stays = 1 "
-            "OR (state = 'pending' AND sha256 IS NOT NULL) ORDER BY id"  # the newest last
+            f"SELECT src, {_STAMP} FROM files WHERE in_inbox AND {HERE} "
+            "AND sha256 IS NOT NULL ORDER BY id"  # the newest last
         ):
             yield src, Stamp(*stamp)
 
     def pending_names(self) -> dict[bytes, int]:
         """Return the name and row of every pending file that no move is under way for."""
-        return self._names(f"state = 'pending' AND {NOT_MOVING}")
+        return self._names(f"state = 'pending' AND {HERE} AND {NOT_MOVING}")
 
-    def end_undone(self, src: bytes, but: int) -> None:
-        """End files of this name that were put back into the inbox: it has other bytes now."""
+    def replaced(self, src: bytes, but: int) -> None:
+        """Note that a name in the inbox has other bytes now than those that older rows speak of."""
         self._connection.execute(
-            "UPDATE files SET state = 'gone', stays = 0, reason = 'changed after an undo' "
-            "WHERE src = ? AND state = 'undone' AND id != ?",
+            "UPDATE files SET in_inbox = 0, state = iif(in_target, state, 'gone'), "
+            "reason = iif(in_target, reason, 'replaced in the inbox') "
+            f"WHERE src = ? AND {HERE} AND in_inbox AND state != 'pending' AND id != ?",
             (src, but),
         )
 
     def undone_names(self) -> dict[bytes, int]:
         """Return the name and row of every file that was put back into the inbox."""
-        return self._names("state = 'undone'")
+        return self._names(f"state = 'undone' AND {HERE}")
 
     def unwanted_names(self) -> dict[bytes, int]:
         """Return name and row of every file that stays in the inbox, its copy deleted."""
-        return self._names("state = 'gone' AND stays")
+        return self._names(f"state = 'gone' AND in_inbox AND {HERE}")
 
     def _names(self, where: str) -> dict[bytes, int]:
         return dict(self._all(f"SELECT src, id FROM files WHERE {where}"))
@@ -175,14 +205,14 @@ class Files(FileQueries):
     def forget_source(self, file_ids: Iterable[int]) -> None:
         """Note that files have left the inbox: should they come again, they are sorted."""
         self._connection.executemany(
-            "UPDATE files SET stays = 0 WHERE id = ?", [(file_id,) for file_id in file_ids]
+            "UPDATE files SET in_inbox = 0 WHERE id = ?", [(file_id,) for file_id in file_ids]
         )
 
     def waiting(self, limit: int) -> list[tuple[Candidate, bytes]]:
         """Return read files that wait for their route and have no open move, oldest first."""
         rows = self._all(
             f"SELECT id, src, sha256, {_STAMP} FROM files INDEXED BY files_waiting "
-            f"WHERE state = 'pending' AND sha256 IS NOT NULL AND {NOT_MOVING} "
+            f"WHERE state = 'pending' AND sha256 IS NOT NULL AND {HERE} AND {NOT_MOVING} "
             "ORDER BY id LIMIT ?",
             limit,
         )
@@ -190,14 +220,17 @@ class Files(FileQueries):
 
     def count_waiting(self) -> int:
         """Count the files that :meth:`waiting` would return without a limit."""
-        unread = "SELECT count(*) FROM files WHERE state = 'pending' AND sha256 IS NULL"
-        return len(self.pending_names()) - self._count(unread)
+        unread = f"SELECT count(*) FROM files WHERE state = 'pending' AND {HERE}"
+        return len(self.pending_names()) - self._count(f"{unread} AND sha256 IS NULL")
 
     def staying(self, src: bytes, sha256: bytes, but: int) -> list[tuple[int, bytes | None, str]]:
-        """Return (id, dst, state) of other rows for this name and bytes that stay in the inbox."""
+        """Return (id, dst, state) of other rows for this name and bytes that stay in the inbox.
+
+        Those of copies are among them whose source had other bytes for a while.
+        """
         return self._connection.execute(
-            "SELECT id, dst, state FROM files "
-            "WHERE src = ? AND sha256 = ? AND id != ? AND stays = 1",
+            "SELECT id, dst, state FROM files WHERE src = ? AND sha256 = ? AND id != ? "
+            f"AND {HERE} AND (in_inbox OR (in_target AND op != 'move'))",
             (src, sha256, but),
         ).fetchall()
 
@@ -208,15 +241,16 @@ class Files(FileQueries):
 
     def is_pending(self, src: bytes) -> bool:
         """Tell whether a file of this name in the inbox waits to be sorted."""
-        return self._is_any("SELECT 1 FROM files WHERE src = ? AND state = 'pending'", src)
+        where = f"src = ? AND state = 'pending' AND {HERE}"
+        return self._is_any(f"SELECT 1 FROM files WHERE {where}", src)
 
-    def same_bytes(self, sha256: bytes, but: int) -> list[tuple[int, bytes | None, str]]:
-        """Return (id, dst, state) of other files with these bytes that have found a place."""
-        return self._connection.execute(
-            "SELECT id, dst, state FROM files WHERE sha256 = ? AND id != ? "
+    def same_bytes(self, sha256: bytes, but: int) -> list[tuple[int, bytes]]:
+        """Return (id, dst) of other files with these bytes that have found a place."""
+        return self._all(
+            f"SELECT id, dst FROM files WHERE sha256 = ? AND id != ? AND {PLACED} "
             "AND state IN ('sorted', 'review', 'duplicate') ORDER BY id",
-            (sha256, but),
-        ).fetchall()
+            *(sha256, but),
+        )
 
     def count_twins(self) -> int:
         """Count the files that wait in the inbox and have the bytes of an earlier or sorted one."""
@@ -242,7 +276,7 @@ class Files(FileQueries):
         while rows := self._connection.execute(
             "SELECT id, CASE WHEN state != 'review' THEN cluster_id "
             f"WHEN {FREE} THEN {IN_REVIEW} ELSE {BY_HAND} END FROM files "
-            "WHERE id > ? AND dst IS NOT NULL AND (state = 'review' "
+            "WHERE id > ? AND in_target AND (state = 'review' "
             "OR (state IN ('sorted', 'duplicate') AND cluster_id IS NOT NULL)) ORDER BY id LIMIT ?",
             (last, _AT_ONCE),
         ).fetchall():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from imgsortd.records import KEPT, PARTIAL, AdoptedFit, FitState, FitTrigger
 from imgsortd.store.files import file_groups
-from imgsortd.store.queries import FREE, OPEN, Queries
+from imgsortd.store.queries import FREE, OPEN, PLACED, Queries
 
 ROLLED_BACK = "rolled back"
 _QUANTILES = 1000  # as in clusters/routing.py, which needs NumPy
@@ -24,9 +24,9 @@ _COLUMNS = (
 _WHOLE = f"fit_trigger NOT IN ({', '.join('?' * len(PARTIAL))})"
 _STANDING = (
     "((old_id IS NULL AND state = 'review') OR "
-    f"(state IN ('sorted', 'duplicate') AND cluster_id = old_id)) AND dst IS NOT NULL AND {FREE}"
+    f"(state IN ('sorted', 'duplicate') AND cluster_id = old_id)) AND {PLACED} AND {FREE}"
 )
-_MOVED = f"state IN ('sorted', 'duplicate') AND cluster_id = new_id AND dst IS NOT NULL AND {FREE}"
+_MOVED = f"state IN ('sorted', 'duplicate') AND cluster_id = new_id AND {PLACED} AND {FREE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +382,7 @@ class FitRecords(Queries):
         """Tell whether a file stands in this cluster's folder, and no pin holds it there."""
         return self._is_any(
             "SELECT 1 FROM files WHERE id = ? AND state IN ('sorted', 'duplicate') "
-            f"AND cluster_id = ? AND dst IS NOT NULL AND {FREE}",
+            f"AND cluster_id = ? AND {PLACED} AND {FREE}",
             file_id,
             cluster_id,
         )

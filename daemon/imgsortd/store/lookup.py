@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from imgsortd.records import Backbone, ExtractorId, FileState, Layer
-from imgsortd.store.queries import NOT_MOVING, Queries, marks, parts
+from imgsortd.records import Backbone, ExtractorId, FileState, Layer, Op
+from imgsortd.store.queries import HERE, NOT_MOVING, PLACED, Queries, marks, parts
 
+_ELSEWHERE = "(SELECT path FROM roots WHERE roots.id = {} AND NOT is_current)"
 _COLUMNS = (
-    "id, src, dst, stays, state, sha256, cluster_id, distance, fit_id, reason, seen_at, "
-    "companion_of, size_bytes"
+    "id, src, dst, in_inbox, state, sha256, cluster_id, distance, fit_id, reason, seen_at, "
+    "companion_of, size_bytes, done_at, in_target, op, "
+    f"{_ELSEWHERE.format('inbox_id')}, {_ELSEWHERE.format('target_id')}"
 )
 _STANDS = "state NOT IN ('gone', 'set_aside', 'companion')"
 
@@ -29,14 +31,16 @@ class Absent:
 class FileRow:
     """A row of ``files``, as :data:`_COLUMNS` name it.
 
-    ``src`` is its name in the inbox, ``dst`` below target; ``distance`` and ``reason`` are of
-    the time when it was moved. What goes through all files reads fewer columns.
+    ``src`` is the name that it came with, ``dst`` its last one below target; ``distance`` and
+    ``reason`` are of the time when it was moved, ``op`` is how it was put there, None where
+    nobody knows. ``inbox`` and ``target`` are where the folders of the two names were last, None
+    where they are those in use. What goes through all files reads fewer columns.
     """
 
     file_id: int
     src: bytes
     dst: bytes | None
-    stays: bool
+    is_in_inbox: bool
     state: FileState
     sha256: bytes | None
     cluster_id: int | None
@@ -46,12 +50,18 @@ class FileRow:
     seen_at: float
     companion_of: int | None
     size_bytes: int
+    done_at: float | None = None
+    is_in_target: bool = False
+    op: Op | None = None
+    inbox: bytes | None = None
+    target: bytes | None = None
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Self:
         """Make it of a row's :data:`_COLUMNS`."""
-        file_id, src, dst, stays, state, *others = row
-        return cls(file_id, src, dst, bool(stays), FileState(state), *others)
+        file_id, src, dst, in_inbox, state, *others, in_target, op, inbox, target = row
+        others += [bool(in_target), None if op is None else Op(op), inbox, target]
+        return cls(file_id, src, dst, bool(in_inbox), FileState(state), *others)
 
     @property
     def in_target(self) -> bytes | None:
@@ -125,12 +135,12 @@ class FileLookup(FileQueries):
 
     def in_target(self, name: bytes) -> list[FileRow]:
         """Return the files that were put under a name below target, the newest first."""
-        return self._rows(FileRow, "dst = ? AND state != 'gone' ORDER BY id DESC", name)
+        return self._rows(FileRow, f"dst = ? AND {PLACED} ORDER BY id DESC", name)
 
     def in_inbox(self, name: bytes) -> list[FileRow]:
         """Return the files that have, or had, a name in the inbox: those there now first."""
-        order = "(stays = 1 OR state = 'pending') DESC, id DESC"
-        return self._rows(FileRow, f"src = ? AND state != 'gone' ORDER BY {order}", name)
+        where = f"src = ? AND {HERE} AND state != 'gone' ORDER BY in_inbox DESC, id DESC"
+        return self._rows(FileRow, where, name)
 
     def same_bytes(self, sha256: bytes) -> list[FileRow]:
         """Return the pictures with these bytes that have a place; the original comes first."""
@@ -168,13 +178,13 @@ class StoreCompanions(FileQueries):
 
     def pictures(self, stems: Iterable[bytes]) -> list[FileRow]:
         """Return the pictures that were seen under these stems; for each name the newest."""
-        return self._pictures("src", stems)
+        return self._pictures("src", HERE, stems)
 
     def placed_pictures(self, stems: Iterable[bytes]) -> list[FileRow]:
         """Return the pictures that stand below target under these stems."""
-        return self._pictures("dst", stems)
+        return self._pictures("dst", PLACED, stems)
 
-    def _pictures(self, column: str, stems: Iterable[bytes]) -> list[FileRow]:
+    def _pictures(self, column: str, where: str, stems: Iterable[bytes]) -> list[FileRow]:
         found: dict[bytes, FileRow] = {}
         for stem in stems:
             # "/" follows "." in ASCII: the range holds every name that begins with the stem
@@ -182,7 +192,8 @@ class StoreCompanions(FileQueries):
             rows = self._rows(
                 FileRow,
                 f"{column} IS NOT NULL AND ({column} = ? OR ({column} >= ? AND {column} < ?)) "
-                "AND companion_of IS NULL AND state != 'gone' ORDER BY state = 'pending', id",
+                f"AND {where} AND companion_of IS NULL AND state != 'gone' "
+                "ORDER BY state = 'pending', id",
                 *(stem, stem + b".", stem + b"/"),
             )
             for picture in rows:
@@ -200,7 +211,7 @@ class StoreCompanions(FileQueries):
 
     def of(self, picture_id: int) -> list[Standing]:
         """Return a picture's companions below target that no move is under way for."""
-        stands = f"state = 'companion' AND dst IS NOT NULL AND {NOT_MOVING}"
+        stands = f"state = 'companion' AND {PLACED} AND {NOT_MOVING}"
         return self._rows(Standing, f"companion_of = ? AND {stands} ORDER BY id", picture_id)
 
     def batch_of(self, file_id: int) -> int | None:
@@ -214,8 +225,8 @@ class StoreCompanions(FileQueries):
     def is_picture(self, src: bytes) -> bool:
         """Tell whether a file in the inbox was taken for a picture of its own."""
         return self._is_any(
-            "SELECT 1 FROM files WHERE src = ? AND companion_of IS NULL "
-            "AND (state = 'pending' OR (stays = 1 AND state != 'gone'))",
+            f"SELECT 1 FROM files WHERE src = ? AND {HERE} AND companion_of IS NULL "
+            "AND in_inbox AND state != 'gone'",
             src,
         )
 
@@ -224,4 +235,7 @@ class StoreCompanions(FileQueries):
         self._do(
             "DELETE FROM files WHERE id = ? AND id NOT IN (SELECT file_id FROM moves)", file_id
         )
-        self._do("UPDATE files SET state = 'gone', reason = 'no picture' WHERE id = ?", file_id)
+        self._do(
+            "UPDATE files SET state = 'gone', in_inbox = 0, reason = 'no picture' WHERE id = ?",
+            file_id,
+        )

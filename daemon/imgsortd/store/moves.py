@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from imgsortd.records import FileState, Move, MovePhase, MoveResult, Op, Root, Route, Stamp
+from imgsortd.store.library import LibraryFile
 from imgsortd.store.queries import OPEN, Queries
 from imgsortd.words import storable
 
 _COLUMNS = (
-    "id, file_id, op, src_root, src, inode, size_bytes, mtime_ns, sha256, dst, phase, dst_root"
+    "id, file_id, op, src_root, src, inode, size_bytes, mtime_ns, sha256, dst, phase, dst_root, "
+    "src_id, dst_id, mark"
 )
+_IN_USE = "SELECT id FROM roots WHERE kind = ? AND is_current"
 _LATER = (
     "SELECT 1 FROM moves AS later WHERE later.file_id = moves.file_id "
     "AND later.phase = 'done' AND later.id > moves.id"
@@ -57,12 +60,18 @@ class History:
 class Journal(Queries):
     """Rows of ``moves``, and the ends they give to rows of ``files``.
 
-    ``on_made`` is called, in the transaction that closes it, with each move that was made.
+    ``on_made`` is called, in the transaction that closes it, with each move that was made;
+    ``library`` marks what moves make on their way, and keeps the numbers of batches.
     """
 
-    def __init__(self, connection: sqlite3.Connection, on_made: Callable[[Move], None]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        library: LibraryFile,
+        on_made: Callable[[Move], None],
+    ) -> None:
         super().__init__(connection)
-        self._on_made = on_made
+        self._library, self._on_made = library, on_made
 
     def plan(
         self,
@@ -76,9 +85,16 @@ class Journal(Queries):
         """Write down one move; it may begin once the transaction is committed.
 
         ``route`` is what it gives to its file, ``fit_id`` the fit that has decided it, ``undoes``
-        the row of the move that it takes back. It is returned with its number and phase.
+        the row of the move that it takes back. Where it names no folders it is from the one that
+        its file stands in, to the one in use. It is returned with its number, folders and mark.
         """
         stamp = planned.stamp
+        planned = replace(
+            planned,
+            src_id=planned.src_id or self._came_from(planned),
+            dst_id=planned.dst_id or self._in_use(planned.dst_root),
+            mark=self._library.new_mark(),
+        )
         move_id = self._insert(
             "moves",
             file_id=planned.file_id,
@@ -91,6 +107,9 @@ class Journal(Queries):
             sha256=planned.sha256,
             dst=planned.dst,
             dst_root=planned.dst_root,
+            src_id=planned.src_id,
+            dst_id=planned.dst_id,
+            mark=planned.mark,
             state_after=route.state,
             cluster_id=route.cluster_id,
             distance=route.distance,
@@ -102,9 +121,30 @@ class Journal(Queries):
         )
         return replace(planned, move_id=move_id, phase=MovePhase.PLANNED)
 
+    def _came_from(self, planned: Move) -> int:
+        """Return the folder that a file stands in: an inbox may have been replaced meanwhile."""
+        root = None
+        if planned.src_root is Root.INBOX:
+            root = self._number("SELECT inbox_id FROM files WHERE id = ?", planned.file_id)
+        return root or self._in_use(planned.src_root)
+
+    def _in_use(self, kind: Root) -> int:
+        return self._count(_IN_USE, kind)
+
     def next_batch(self) -> int:
-        """Return the number of the batch that is planned now; call in its transaction."""
-        return self._count("SELECT coalesce(max(batch), 0) + 1 FROM moves")
+        """Return the number of the batch that is planned now; call in its transaction.
+
+        None is used twice, also where the database was put back from a copy since: an OSError
+        tells that this could not be kept.
+        """
+        library = self._library
+        former = str(self._value("SELECT life FROM library"))
+        if former != library.life:
+            self._do("UPDATE library SET batch = max(batch, ?)", library.batches)
+        self._do("UPDATE library SET life = ?", library.next_life(former))
+        batch = self._count("UPDATE library SET batch = batch + 1 RETURNING batch")
+        library.reserve(batch)
+        return batch
 
     def unfinished(self) -> list[Move]:
         """Return the moves that were planned and not closed, oldest first."""
@@ -120,8 +160,9 @@ class Journal(Queries):
 
     def moving_in_inbox(self) -> set[bytes]:
         """Return the names in the inbox that unfinished moves take away from or bring back to."""
-        name, goes = "iif(src_root = 'inbox', src, dst)", "'inbox' IN (src_root, dst_root)"
-        return set(self._column(f"SELECT {name} FROM moves WHERE {OPEN} AND {goes}"))
+        root = self._in_use(Root.INBOX)
+        name, goes = "iif(src_id = ?1, src, dst)", "?1 IN (src_id, dst_id)"
+        return set(self._column(f"SELECT {name} FROM moves WHERE {OPEN} AND {goes}", root))
 
     def planned_names(self) -> set[bytes]:
         """Return the destinations that unfinished moves have been promised."""
@@ -158,15 +199,16 @@ class Journal(Queries):
             self._back_in_inbox(move)
         elif result.phase is MovePhase.DONE:
             self._connection.execute(
-                "UPDATE files SET (state, dst, cluster_id, distance, fit_id, reason) = "
-                "(SELECT state_after, dst, cluster_id, distance, fit_id, reason FROM moves "
-                "WHERE id = ?), done_at = coalesce(done_at, ?) WHERE id = ?",
+                "UPDATE files SET (state, dst, target_id, cluster_id, distance, fit_id, reason) = "
+                "(SELECT state_after, dst, dst_id, cluster_id, distance, fit_id, reason "
+                "FROM moves WHERE id = ?), in_target = 1, done_at = coalesce(done_at, ?) "
+                "WHERE id = ?",
                 (move.move_id, now, move.file_id),
             )
             if move.src_root is Root.INBOX:
                 self._connection.execute(
-                    "UPDATE files SET stays = ? WHERE id = ?",
-                    (move.op is not Op.MOVE, move.file_id),
+                    "UPDATE files SET in_inbox = ?, op = ? WHERE id = ?",
+                    (move.op is not Op.MOVE, move.op, move.file_id),
                 )
         elif move.src_root is Root.INBOX:
             self._give_up(result, now)
@@ -174,10 +216,11 @@ class Journal(Queries):
     def _back_in_inbox(self, move: Move) -> None:
         """Keep that a file is back: undone it stays there; pending it is to be read anew."""
         self._connection.execute(
-            "UPDATE files SET (state, cluster_id, distance, fit_id, reason, stays) = "
-            "(SELECT state_after, cluster_id, distance, fit_id, reason, state_after = 'undone' "
-            "FROM moves WHERE id = ?), dst = NULL WHERE id = ?",
-            (move.move_id, move.file_id),
+            "UPDATE files SET (state, cluster_id, distance, fit_id, reason, in_inbox, inbox_id) = "
+            "(SELECT state_after, cluster_id, distance, fit_id, reason, state_after != 'gone', "
+            "dst_id FROM moves WHERE id = ?1), src = ?2, in_target = 0, target_id = NULL, "
+            "op = NULL, dst = NULL WHERE id = ?3",
+            (move.move_id, move.dst, move.file_id),
         )
         self._do(
             "UPDATE files SET sha256 = NULL, done_at = NULL WHERE id = ? AND state = 'pending'",
@@ -188,15 +231,16 @@ class Journal(Queries):
         """The owner took or changed the file before its move began: nothing was done to it."""
         if result.phase is MovePhase.GONE:
             self._connection.execute(
-                "UPDATE files SET state = 'gone', reason = 'taken away before it was sorted', "
-                "done_at = ? WHERE id = ? AND state = 'pending'",
+                "UPDATE files SET state = 'gone', in_inbox = 0, done_at = ?, "
+                "reason = 'taken away before it was sorted' WHERE id = ? AND state = 'pending'",
                 (now, result.move.file_id),
             )
         else:
             self._do(
                 "UPDATE files SET state = iif(companion_of IS NULL, 'pending', 'gone'), "
-                "sha256 = NULL, reason = '' WHERE id = ? AND state = 'pending'",
-                result.move.file_id,
+                "in_inbox = companion_of IS NULL, sha256 = NULL, reason = ? "
+                "WHERE id = ? AND state = 'pending'",
+                *(storable(result.error), result.move.file_id),
             )
 
     def open_errors(self) -> Sequence[tuple[bytes, str]]:
@@ -276,6 +320,6 @@ class Journal(Queries):
 
 def _move(row: Sequence[Any]) -> Move:
     """Make a move of a row's :data:`_COLUMNS`."""
-    move_id, file_id, op, src_root, src, *stamp, sha256, dst, phase, dst_root = row
-    whence, whither, how_far = Root(src_root), Root(dst_root), MovePhase(phase)
-    return Move(move_id, file_id, Op(op), whence, src, Stamp(*stamp), sha256, dst, how_far, whither)
+    move_id, file_id, op, src_root, src, *stamp, sha256, dst, phase, dst_root = row[:12]
+    ends = MovePhase(phase), Root(dst_root), *row[12:]
+    return Move(move_id, file_id, Op(op), Root(src_root), src, Stamp(*stamp), sha256, dst, *ends)

@@ -10,7 +10,10 @@ _T = TypeVar("_T")
 
 OPEN = "phase IN ('planned', 'copied')"
 NOT_MOVING = f"id NOT IN (SELECT file_id FROM moves WHERE {OPEN})"
-PLACED = "dst IS NOT NULL AND state NOT IN ('pending', 'gone')"
+HERE = "inbox_id = (SELECT id FROM roots WHERE kind = 'inbox' AND is_current)"
+"""The file came to the inbox in use."""
+PLACED = "in_target AND target_id = (SELECT id FROM roots WHERE kind = 'target' AND is_current)"
+"""The file stands in the target in use."""
 FREE = "NOT EXISTS (SELECT 1 FROM pins WHERE pins.sha256 = files.sha256)"
 EXTRACTOR = "(SELECT id FROM extractors WHERE weights_digest = ? AND layer = ?)"
 IDS_AT_ONCE = 500

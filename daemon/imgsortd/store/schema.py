@@ -376,3 +376,65 @@ UPDATE fits SET state = 'replaced', note = 'made by an older imgsortd' WHERE sta
 DELETE FROM proposed_changes WHERE fit_id IN (SELECT id FROM fits WHERE state = 'replaced');
 """,
 )
+
+# Which folder a name is of, and what is on disk, each in a column of its own.
+#
+# ``roots`` are the inboxes and targets ever used: where each stood when it was last used, and
+# what it is known by wherever it stands, its filesystem and inode; a target by the ``mark`` that
+# is written in it, too. One of each kind is in use. The first two have no path yet: they are
+# those of an older imgsortd, or of a new library, until it meets its folders.
+#
+# ``files``: ``src`` is the name that a file came with, in the inbox ``inbox_id``, which is NULL
+# where nobody knows from where it came (it was found in target); ``in_inbox`` tells whether it
+# stands there. ``dst`` is its last name in the target ``target_id``, ``in_target`` whether it
+# stands there, and ``op`` how it was put there, NULL where nobody knows.
+#
+# ``moves.mark`` begins the names of what a move makes on its way. ``library.batch`` is the last
+# number that was given to a batch, ``life`` what tells that the file beside the database has
+# gone on without it: it was put back from a copy.
+_step(
+    "m011_roots",
+    """
+CREATE TABLE roots(
+  id INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL CHECK(kind IN ('inbox', 'target')),
+  path BLOB NOT NULL DEFAULT x'',
+  filesystem TEXT,
+  inode INTEGER,
+  mark TEXT,
+  is_current INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX roots_one_current ON roots(kind) WHERE is_current = 1;
+INSERT INTO roots(id, kind, is_current) VALUES (1, 'inbox', 1), (2, 'target', 1);
+
+ALTER TABLE files ADD COLUMN inbox_id INTEGER REFERENCES roots(id);
+ALTER TABLE files ADD COLUMN target_id INTEGER REFERENCES roots(id);
+ALTER TABLE files ADD COLUMN op TEXT;
+ALTER TABLE files ADD COLUMN in_target INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE files RENAME COLUMN stays TO in_inbox;
+UPDATE files SET
+  in_inbox = in_inbox OR state = 'pending',
+  in_target = dst IS NOT NULL AND state NOT IN ('pending', 'gone'),
+  target_id = iif(dst IS NULL, NULL, 2),
+  op = (SELECT op FROM moves WHERE file_id = files.id AND phase = 'done' AND src_root = 'inbox'
+        ORDER BY id DESC LIMIT 1),
+  inbox_id = iif(dst IS NULL OR in_inbox OR state = 'pending' OR EXISTS (SELECT 1 FROM moves
+        WHERE file_id = files.id AND 'inbox' IN (src_root, dst_root)), 1, NULL);
+DROP INDEX files_one_pending;
+CREATE UNIQUE INDEX files_one_pending ON files(inbox_id, src) WHERE state = 'pending';
+
+ALTER TABLE moves ADD COLUMN src_id INTEGER REFERENCES roots(id);
+ALTER TABLE moves ADD COLUMN dst_id INTEGER REFERENCES roots(id);
+ALTER TABLE moves ADD COLUMN mark TEXT NOT NULL DEFAULT '';
+UPDATE moves SET src_id = iif(src_root = 'inbox', 1, 2), dst_id = iif(dst_root = 'inbox', 1, 2),
+  mark = CAST(id AS TEXT);
+
+CREATE TABLE library(
+  id INTEGER PRIMARY KEY CHECK(id = 1),
+  batch INTEGER NOT NULL,
+  life TEXT NOT NULL DEFAULT ''
+);
+INSERT INTO library(id, batch) VALUES (1, (SELECT coalesce(max(batch), 0) FROM
+  (SELECT batch FROM moves UNION ALL SELECT batch FROM fit_switches)));
+""",
+)

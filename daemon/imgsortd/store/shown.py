@@ -126,7 +126,7 @@ class WebRows(Queries):
         """Return (folder, pictures) of the folders in target that are no cluster's."""
         return self._all(
             "SELECT CAST(substr(dst, 1, instr(dst, x'2f') - 1) AS BLOB) AS folder, count(*) "
-            f"FROM files WHERE {_SHOWN} AND cluster_id IS NULL AND dst IS NOT NULL "
+            f"FROM files WHERE {_SHOWN} AND cluster_id IS NULL AND in_target "
             "GROUP BY folder ORDER BY folder"
         )
 

@@ -170,9 +170,14 @@ def sync_folder(fd: int) -> None:
 
 
 def write_atomically(
-    path: Path, chunks: Iterable[bytes], *, synced: bool = True, shared: bool = False
+    path: Path,
+    chunks: Iterable[bytes],
+    *,
+    synced: bool = True,
+    shared: bool = False,
+    mode: int = 0o600,
 ) -> None:
-    """Write a small file of ours that is there whole, or not at all; nobody else may read it.
+    """Write a small file of ours that is there whole, or not at all.
 
     Parameters
     ----------
@@ -181,14 +186,16 @@ def write_atomically(
     shared
         Whether two processes may write it at once, as in a cache. In a folder with one owner a
         part that a kill has left is written over by the next one.
+    mode
+        Who may read it: its owner alone, unless told otherwise.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name.lstrip('.')}.part")
     if shared:
         part = part.with_name(f".{path.name}-{secrets.token_hex(8)}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(part, flags, 0o600), "wb") as file:
+        with os.fdopen(os.open(part, flags, mode), "wb") as file:
             file.writelines(chunks)
             file.flush()
             if synced:

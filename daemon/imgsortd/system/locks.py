@@ -1,7 +1,8 @@
-"""One imgsortd for one state folder and one inbox: locks that a kill -9 releases.
+"""One imgsortd for one state folder, inbox and target: locks that a kill -9 releases.
 
 State folder and inbox are each held by an flock. That two inboxes are not one inside the
-other is told by marks on the inbox and on the folders above it. A mark is a read lock of one
+other is told by marks on the inbox and on the folders above it, and so is who sorts into a
+target, which may be another one's inbox. A mark is a read lock of one
 byte, far behind the end of any file, on the folder's own open descriptor: it needs no right to
 write, ends with the process, and bothers nobody who locks the folder for another reason. Which
 byte tells the pid, so that it can be named where /proc/locks is not to be seen (the unit hides
@@ -54,6 +55,8 @@ class Locks:
         Nobody else's inbox may stand in it or above it.
     hold
         Whether others may read that inbox meanwhile.
+    target
+        Nobody else sorts into it. Where it is not there yet it is not held.
 
     Raises
     ------
@@ -61,8 +64,14 @@ class Locks:
         On entering: another process holds one of them; the text names its pid.
     """
 
-    def __init__(self, state_dir: Path, inbox: Path | None = None, hold: Hold = Hold.ALONE) -> None:
-        self._first = (state_dir, inbox)
+    def __init__(
+        self,
+        state_dir: Path,
+        inbox: Path | None = None,
+        hold: Hold = Hold.ALONE,
+        target: Path | None = None,
+    ) -> None:
+        self._first = (state_dir, inbox, target)
         self._hold = hold
         self._slot = new_slot()
         self._held: dict[LockKey, int] = {}
@@ -79,8 +88,10 @@ class Locks:
         """What the locks held now are known by."""
         return set(self._held)
 
-    def also(self, state_dir: Path, inbox: Path | None = None) -> set[LockKey]:
-        """Take the locks of another pair besides those held; return what they are known by.
+    def also(
+        self, state_dir: Path, inbox: Path | None = None, target: Path | None = None
+    ) -> set[LockKey]:
+        """Take the locks of other folders besides those held; return what they are known by.
 
         Raises
         ------
@@ -92,6 +103,8 @@ class Locks:
             wanted = {self._lock_state(state_dir)}
             if inbox is not None:
                 wanted |= self._lock_inbox(inbox)
+            if target is not None:
+                wanted |= self._lock_target(target)
         except BaseException:
             self.only(before)
             raise
@@ -169,6 +182,27 @@ class Locks:
                     f"inbox {inbox}: another imgsortd is at work {where} (pid {pid}); "
                     f"stop it first, or take folders that do not contain one another"
                 )
+
+    def _lock_target(self, target: Path) -> set[LockKey]:
+        try:
+            key = self._keep("target", open_root(target))
+        except OSError:
+            return set()  # not there, or not to be read: told by whoever sorts into it
+        fd, pid = self._held[key], None
+        with suppress(OSError):  # no such locks here: what is written in it remains
+            for _ in range(_TRIES):
+                put(fd, Mark.TARGET, self._slot)
+                pid = pid_of_another(fd, Mark.TARGET, self._slot)
+                if pid is None:
+                    break
+                take_off(fd, Mark.TARGET, self._slot)  # of two that start at once, one stays
+                time.sleep(_BETWEEN_TRIES_S * (1 + secrets.randbelow(8)) / 4)
+        if pid is not None:
+            raise LockedError(
+                f"target {target}: another imgsortd sorts into it (pid {pid}); stop that one "
+                f"first, or choose another target"
+            )
+        return {key}
 
     def _keep(self, what: str, fd: int) -> LockKey:
         """Keep a descriptor, or the one that is held on the same already."""
@@ -253,11 +287,23 @@ def running_pid(state_dir: Path) -> int | None:
     return None
 
 
+def sorting_pid(target: Path) -> int | None:
+    """Return the pid of an imgsortd that sorts into a target, or None where none is seen."""
+    with suppress(OSError):
+        fd = open_root(target)
+        try:
+            return pid_of_another(fd, Mark.TARGET, new_slot())
+        finally:
+            os.close(fd)
+    return None
+
+
 class Mark(IntEnum):
     """What a mark says of the folder it is on; its value is the first byte of its range."""
 
     INBOX = 1 << 58
     ABOVE_AN_INBOX = 1 << 59
+    TARGET = 1 << 60
 
 
 def new_slot() -> int:
@@ -273,8 +319,16 @@ def put(fd: int, mark: Mark, slot: int) -> None:
     OSError
         This filesystem has no such locks.
     """
-    wanted = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, mark + slot, 1, 0)
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
+    _set(fd, fcntl.F_RDLCK, mark + slot)
+
+
+def take_off(fd: int, mark: Mark, slot: int) -> None:
+    """Take a mark off again."""
+    _set(fd, fcntl.F_UNLCK, mark + slot)
+
+
+def _set(fd: int, kind: int, at: int) -> None:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, at, 1, 0))
 
 
 def pid_of_another(fd: int, mark: Mark, slot: int) -> int | None:

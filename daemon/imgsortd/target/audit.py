@@ -9,18 +9,24 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from imgsortd.config.model import Config
 from imgsortd.inbox.companions import CompanionRule
 from imgsortd.inbox.listing import Inbox
-from imgsortd.moves.folders import kept_names
+from imgsortd.moves.folders import inodes_of, kept_names
 from imgsortd.names import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name, cluster_of
 from imgsortd.pictures.reading import is_picture_by_content
-from imgsortd.records import FileState, Op, Stamp
+from imgsortd.records import FileState, Op, Root, Stamp
 from imgsortd.store.audit import AdoptedFile, Differing, Listed
 from imgsortd.store.database import Store
+from imgsortd.store.lookup import Standing
 from imgsortd.system import filesystem
+from imgsortd.target.corrections import Kind, Stranger, match_moves, state_in
+from imgsortd.target.survey import Target
+from imgsortd.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +41,25 @@ class Audit:
     Attributes
     ----------
     missing
-        (row, name) of files that were placed and are not there: moved on or deleted by
-        their owner.
+        Files that were placed and are not there: moved on or deleted by their owner.
     foreign
         Files in cluster folders, ``_set_aside`` or ``_review`` that no row knows.
     changed
         (row, new SHA-256) of files whose bytes are no longer those that were sorted.
     unreadable
         Files that would have to be read for that, and cannot be.
+    dangling
+        Symlinks that lead nowhere: their sources were moved or deleted in the inbox.
+    unknown
+        Files in other folders of target, which may be a person's own; no row knows them.
     """
 
-    missing: Sequence[tuple[int, bytes]]
+    missing: Sequence[Standing]
     foreign: Sequence[Listed]
     changed: Sequence[tuple[Differing, bytes]]
     unreadable: Sequence[Differing]
+    dangling: Sequence[bytes]
+    unknown: int
 
 
 def audit(
@@ -66,55 +77,130 @@ def audit(
         Target cannot be listed.
     """
     rows = store.audit
-    named = known_folders(store, config)
-    folders = _our_folders(config, named)
+    folders = _our_folders(config, known_folders(store, config))
     rows.take_listing(_listing(config, folders))
     suspects = rows.differing(all_of_them=deep)
-    changed, unreadable = [], []
-    with filesystem.Folders(config.target) as target:
+    changed, unreadable, dangling = [], [], []
+    with _Bytes(config, store) as reader:
         for number, file in enumerate(suspects, 1):
-            sha256 = _sha256(target, file.found.dst)
-            if sha256 is None and config.op is not Op.SYMLINK:
+            dst = file.found.dst
+            is_dangling = reader.is_dangling(dst)
+            sha256 = None if is_dangling else reader.sha256(dst)
+            if is_dangling:
+                dangling.append(dst)
+            elif sha256 is None:
                 unreadable.append(file)
-            elif sha256 not in (None, file.sha256):
+            elif sha256 != file.sha256:
                 changed.append((file, sha256))
             progress(number, len(suspects))
-    # Pictures that their owner has put into a folder of their own are known by name alone.
-    missing = [
-        (file_id, dst)
-        for file_id, dst in rows.missing()
-        if filesystem.split(dst)[0] in folders
-        or not os.path.lexists(os.path.join(os.fsencode(config.target), dst))
-    ]
-    return Audit(missing, rows.foreign(), changed, unreadable)
+        # Pictures that their owner has put into a folder of their own are known by name alone.
+        missing = [
+            row
+            for row in rows.missing()
+            if filesystem.split(row.dst)[0] in folders
+            or filesystem.look(config.target, row.dst) is None
+        ]
+        foreign = [file for file in rows.foreign() if reader.is_ours(file.dst)]
+    unknown = _count_unknown(store, config, folders)
+    return Audit(missing, foreign, changed, unreadable, dangling, unknown)
+
+
+class _Bytes:
+    """Reads files of target, and what links in it lead to in any inbox there was."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        here = os.fsencode(config.inbox.resolve())
+        paths = [row.path for row in store.roots.all(Root.INBOX) if not row.is_current]
+        self._inboxes = [here, *(os.fsencode(path) for path in paths if path is not None)]
+        self._open: dict[bytes, filesystem.Folders] = {}
+
+    def __enter__(self) -> _Bytes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for folders in self._open.values():
+            folders.__exit__()
+
+    def sha256(self, dst: bytes) -> bytes | None:
+        """Return the hash of a file, or of what a link of ours leads to; None where none is."""
+        source = self._source(dst)
+        root, name = (os.fsencode(self._config.target), dst) if source is None else source
+        folders = self._open.setdefault(root, filesystem.Folders(Path(os.fsdecode(root))))
+        folder, base = filesystem.split(name)
+        try:
+            with filesystem.closing(filesystem.open_regular(folders.fd(folder), base)) as fd:
+                return filesystem.sha256_of(fd)
+        except OSError as error:
+            log.warning("file not read name=%r reason=%s", os.fsdecode(dst), error.strerror)
+            return None
+
+    def is_ours(self, dst: bytes) -> bool:
+        """Tell whether a file counts: a symlink does where it leads into an inbox."""
+        return self._read_link(dst) is None or self._source(dst) is not None
+
+    def is_dangling(self, dst: bytes) -> bool:
+        """Tell whether it is a symlink that leads nowhere."""
+        path = os.path.join(os.fsencode(self._config.target), dst)
+        return os.path.islink(path) and not os.path.exists(path)
+
+    def source_here(self, dst: bytes) -> bytes | None:
+        """Return the name in the inbox in use that a symlink leads to; None where it is none."""
+        source = self._source(dst)
+        return source[1] if source is not None and source[0] == self._inboxes[0] else None
+
+    def _source(self, dst: bytes) -> tuple[bytes, bytes] | None:
+        leads_to = self._read_link(dst)
+        if leads_to is None:
+            return None
+        leads_to = os.path.normpath(leads_to)
+        inbox = next((i for i in self._inboxes if leads_to.startswith(i + b"/")), None)
+        return None if inbox is None else (inbox, leads_to[len(inbox) + 1 :])
+
+    def _read_link(self, dst: bytes) -> bytes | None:
+        try:
+            return os.readlink(os.path.join(os.fsencode(self._config.target), dst))
+        except OSError:
+            return None
 
 
 def known_folders(store: Store, config: Config) -> dict[int, bytes]:
-    """Return the folders of named clusters; from the file beside a database that is lost."""
+    """Return the folders of named clusters; as target has them where the database is lost."""
     if store.hands.cluster_folders():
         return store.records.named_folders()
-    return kept_names(config.state_dir)
+    return kept_names(config)
 
 
 def _listing(config: Config, folders: Iterable[bytes]) -> Iterator[Listed]:
-    """Yield the files directly in the folders that are ours; symlinks only where op makes them."""
+    """Yield the files and symlinks directly in these folders, a link with its source's stamp."""
     target = os.fsencode(config.target)
     for folder in sorted(folders):
         with os.scandir(os.path.join(target, folder)) as entries:
             for entry in entries:
-                is_ours = entry.is_file(follow_symlinks=False) or (
-                    config.op is Op.SYMLINK and entry.is_symlink()
-                )
-                if is_ours and not entry.name.startswith(_OURS):
+                is_link = entry.is_symlink()
+                if entry.name.startswith(_OURS) or not (is_link or entry.is_file()):
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError:  # it leads nowhere
                     status = entry.stat(follow_symlinks=False)
-                    yield Listed(folder + b"/" + entry.name, filesystem.stamp_of(status))
+                yield Listed(folder + b"/" + entry.name, filesystem.stamp_of(status))
 
 
 def _our_folders(config: Config, named: Mapping[int, bytes]) -> set[bytes]:
     ours = (SET_ASIDE_FOLDER, REVIEW_FOLDER)
-    with os.scandir(os.fsencode(config.target)) as entries:
-        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    names = inodes_of(config.target)
     return {name for name in names if name in ours or cluster_of(name, named) is not None}
+
+
+def _count_unknown(store: Store, config: Config, ours: set[bytes]) -> int:
+    """Count the files in a person's folders of target that no row knows."""
+    unknown = 0
+    for folder in sorted(f for f in inodes_of(config.target) if Target.is_ours_to_see(f)):
+        if folder not in ours:
+            known = store.hands.names_in(folder)
+            unknown += sum(file.dst not in known for file in _listing(config, [folder]))
+    return unknown
 
 
 def cluster_numbers(store: Store, config: Config) -> list[int]:
@@ -126,81 +212,145 @@ def cluster_numbers(store: Store, config: Config) -> list[int]:
 
 def holds_sorted_files(config: Config) -> bool:
     """Tell whether target has a cluster folder with a file in it."""
-    named = kept_names(config.state_dir)
+    named = kept_names(config)
     own = [f for f in _our_folders(config, named) if cluster_of(f, named) is not None]
     return any(True for _ in _listing(config, own))
 
 
-def _sha256(folders: filesystem.Folders, name: bytes) -> bytes | None:
-    """Return the hash of a file, or None where it cannot be read now."""
-    folder, base = filesystem.split(name)
-    try:
-        with filesystem.closing(filesystem.open_regular(folders.fd(folder), base)) as fd:
-            return filesystem.sha256_of(fd)
-    except OSError as error:
-        log.warning("file not read name=%r reason=%s", os.fsdecode(name), error.strerror)
-        return None
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """How many files the books were corrected for, and how.
+
+    ``moved`` stand elsewhere, ``changed`` have other bytes, ``gone`` are not there any more,
+    ``adopted`` were not known, ``unreadable`` cannot be told of.
+    """
+
+    moved: int
+    changed: int
+    gone: int
+    adopted: int
+    unreadable: int
+
+    def told(self) -> list[str]:
+        """Return it in words, without what there was none of."""
+        counts = (
+            (self.moved, "known where it stands now", "known where they stand now"),
+            (self.gone, "no longer in target and forgotten", "no longer in target and forgotten"),
+            (self.changed, "changed and known as it is now", "changed and known as they are now"),
+            (self.adopted, "of target taken in", "of target taken in"),
+            (self.unreadable, "that cannot be read", "that cannot be read"),
+        )
+        return [f"{counted(n, 'file')} {one if n == 1 else many}" for n, one, many in counts if n]
+
+
+def reconcile(
+    store: Store, config: Config, found: Audit, progress: Callable[[int, int], None]
+) -> Reconciled:
+    """Let the books say what stands in target: bytes decide, not names.
+
+    A file whose bytes stand under another name was moved, by whomever: its row follows, and is
+    pinned by nobody. What then stands under its old name is another file.
+    """
+    foreign = {file.dst: file for file in found.foreign}
+    unreadable = len(found.unreadable)
+    strangers: list[Stranger] = []
+    with _Bytes(config, store) as reader:
+        for number, dst in enumerate(sorted(foreign), 1):
+            sha256 = reader.sha256(dst)
+            if sha256 is None:
+                unreadable += 1
+            else:
+                strangers.append(Stranger(dst, sha256))
+            progress(number, len(foreign))
+    strangers += [Stranger(file.found.dst, sha256) for file, sha256 in found.changed]
+    changed = {file.file_id: (file, sha256) for file, sha256 in found.changed}
+    rows = {row.file_id: row for row in found.missing}
+    rows |= {n: one for n in changed if (one := store.hands.file(n)) is not None}
+    pairs = match_moves((row.absent for row in rows.values()), strangers)
+    taken, moved = {file.dst for _, file in pairs}, {row.file_id for row, _ in pairs}
+    gone = [n for n in rows if n not in moved and rows[n].dst in taken]
+    gone += [row.file_id for row in found.missing if row.file_id not in {*moved, *gone}]
+    named = known_folders(store, config)
+    with store.atomic():
+        for absent, stranger in pairs:
+            _follow(store, rows[absent.file_id], stranger.dst, named)
+        as_it_is = [n for n in changed if n not in moved and n not in gone]
+        for n in as_it_is:
+            store.audit.changed(*changed[n])
+        store.hands.taken_away(gone, "no longer in target")
+    # What stands where a row has left from is no file that any row knows.
+    foreign |= {file.found.dst: file.found for n, (file, _) in changed.items() if n not in as_it_is}
+    new = [
+        (foreign[file.dst], file.sha256)
+        for file in strangers
+        if file.dst in foreign and file.dst not in taken
+    ]
+    adopt(store, config, new, progress)
+    return Reconciled(len(moved), len(as_it_is), len(gone), len(new), unreadable)
+
+
+def _follow(store: Store, row: Standing, dst: bytes, named: Mapping[int, bytes]) -> None:
+    """Keep where a file stands; its folder says what it is."""
+    folder = filesystem.split(dst)[0]
+    number = cluster_of(folder, named)
+    state, cluster_id = row.state, row.cluster_id
+    if row.companion_of is None and row.state is not FileState.COMPANION:
+        kinds = {REVIEW_FOLDER: Kind.REVIEW, SET_ASIDE_FOLDER: Kind.SET_ASIDE}
+        kind = kinds.get(folder, Kind.OWN if number is None else Kind.CLUSTER)
+        is_picture = row.state is not FileState.SET_ASIDE or store.hands.has_features(row.sha256)
+        if is_picture:
+            state, cluster_id = state_in(kind, row.state), number
+    store.hands.correct(row.file_id, dst, state, cluster_id, row.reason)
 
 
 def adopt(
     store: Store,
     config: Config,
-    foreign: Sequence[Listed],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> int:
-    """Take files in that stand in target and that no row knows; return how many.
+    foreign: Sequence[tuple[Listed, bytes]],
+    progress: Callable[[int, int], None],
+) -> None:
+    """Take files in, each with its SHA-256, that stand in target and that no row knows.
 
     A file in ``cluster_7`` counts as sorted into cluster 7. Where files are copied or
     linked rather than moved, the file in the inbox with the same bytes is its source, so
     that it is not copied again. A raw file, sidecar or film beside a picture of its name
     counts as its companion.
     """
-    adopted = 0
-    with filesystem.Folders(config.target) as target, filesystem.Folders(config.inbox) as inbox:
-        adoption = _Adoption(store, config, target, inbox)
-        foreign = sorted(foreign, key=lambda found: adoption.rank(found.dst))
+    if not foreign:
+        return
+    with _Bytes(config, store) as reader:
+        adoption = _Adoption(store, config, reader)
+        foreign = sorted(foreign, key=lambda found: adoption.rank(found[0].dst))
         for start in range(0, len(foreign), _AT_ONCE):
             with store.atomic():
-                adopted += sum(map(adoption.adopt, foreign[start : start + _AT_ONCE]))
+                for found, sha256 in foreign[start : start + _AT_ONCE]:
+                    adoption.adopt(found, sha256)
             progress(min(start + _AT_ONCE, len(foreign)), len(foreign))
-    return adopted
 
 
 class _Adoption:
-    """Takes files of target into the store where they stand; its folders and inbox's are open."""
+    """Takes files of target into the store where they stand."""
 
-    def __init__(
-        self, store: Store, config: Config, target: filesystem.Folders, inbox: filesystem.Folders
-    ) -> None:
-        self._store, self._config = store, config
-        self._target, self._inbox = target, inbox
+    def __init__(self, store: Store, config: Config, reader: _Bytes) -> None:
+        self._store, self._config, self._reader = store, config, reader
         self._named = known_folders(store, config)
         self._rule = CompanionRule.of(config.companions)
-        self._sources = _sources(config, inbox)
+        self._sources = _sources(config)
 
     def rank(self, dst: bytes) -> int:
         """Tell what comes first: pictures do, so that companions find theirs in the store."""
         if not self._rule.is_companion(dst):
             return 0
-        return 1 if is_picture_by_content(self._target, dst) else 2
+        with filesystem.Folders(self._config.target) as target:
+            return 1 if is_picture_by_content(target, dst) else 2
 
-    def adopt(self, found: Listed) -> bool:
-        """Take a file in; return whether it could be read."""
-        file = self._as_sorted(found)
-        if file is not None:
-            file = self._as_duplicate(self._as_companion(file))
-            self._store.audit.adopt([self._with_source(file)])
-        return file is not None
+    def adopt(self, found: Listed, sha256: bytes) -> None:
+        """Take a file in."""
+        file = self._as_duplicate(self._as_companion(self._as_sorted(found, sha256)))
+        self._store.audit.adopt([self._with_source(file)])
 
-    def _as_sorted(self, found: Listed) -> AdoptedFile | None:
+    def _as_sorted(self, found: Listed, sha256: bytes) -> AdoptedFile:
         folder, base = filesystem.split(found.dst)
-        if self._config.op is Op.SYMLINK and folder != SET_ASIDE_FOLDER:
-            name = self._linked_name(found.dst)
-            sha256 = None if name is None else _sha256(self._inbox, name)
-        else:
-            sha256 = _sha256(self._target, found.dst)
-        if sha256 is None:
-            return None
         number = cluster_of(folder, self._named)
         if number is not None:
             return AdoptedFile(found, base, sha256, FileState.SORTED, number)
@@ -208,12 +358,6 @@ class _Adoption:
             return AdoptedFile(found, base, sha256, FileState.REVIEW, None)
         reason = "was in _set_aside when the database was rebuilt"
         return AdoptedFile(found, base, sha256, FileState.SET_ASIDE, None, reason)
-
-    def _linked_name(self, dst: bytes) -> bytes | None:
-        """Return the name in the inbox that a symlink of ours leads to."""
-        inbox = os.path.realpath(os.fsencode(self._config.inbox)) + b"/"
-        leads_to = os.path.realpath(os.path.join(os.fsencode(self._config.target), dst))
-        return leads_to.removeprefix(inbox) if leads_to.startswith(inbox) else None
 
     def _as_companion(self, file: AdoptedFile) -> AdoptedFile:
         """Make a file the companion of the picture beside it; as it is where there is none."""
@@ -244,16 +388,30 @@ class _Adoption:
         return replace(file, state=FileState.DUPLICATE, reason=reason)
 
     def _with_source(self, file: AdoptedFile) -> AdoptedFile:
-        candidates = self._sources.get(file.sha256)
+        """Find the file in the inbox that it is a link to, or a copy of."""
+        linked, candidates = self._reader.source_here(file.found.dst), self._sources[file.sha256]
+        if linked is not None:
+            stamp = filesystem.look(self._config.inbox, linked)
+            return replace(file, src=linked, inbox_stamp=stamp, op=Op.SYMLINK, is_source_known=True)
         if not candidates:
-            return file
+            return self._as_moved(file)
         # The one of the same name, where several have these bytes.
         at = next((n for n, (name, _) in enumerate(candidates) if base_name(name) == file.src), 0)
         name, stamp = candidates.pop(at)
-        return replace(file, src=name, inbox_stamp=stamp)
+        is_link = stamp.inode == file.found.stamp.inode
+        op = Op.HARDLINK if is_link and self._config.op is Op.HARDLINK else Op.COPY
+        return replace(file, src=name, inbox_stamp=stamp, op=op, is_source_known=True)
+
+    def _as_moved(self, file: AdoptedFile) -> AdoptedFile:
+        """Take the name of a file that waited in the inbox and is no longer there: it is this."""
+        for file_id, src in self._store.audit.waiting_with(file.sha256):
+            if filesystem.look(self._config.inbox, src) is None:
+                self._store.files.end(file_id, "moved, as was found in target")
+                return replace(file, src=src, op=Op.MOVE, is_source_known=True)
+        return file
 
 
-def _sources(config: Config, folders: filesystem.Folders) -> dict[bytes, list[tuple[bytes, Stamp]]]:
+def _sources(config: Config) -> dict[bytes, list[tuple[bytes, Stamp]]]:
     """Return the files of the inbox by their bytes, where sorting leaves them there."""
     found: dict[bytes, list[tuple[bytes, Stamp]]] = defaultdict(list)
     if config.op is Op.MOVE:
@@ -261,7 +419,12 @@ def _sources(config: Config, folders: filesystem.Folders) -> dict[bytes, list[tu
     inbox = Inbox(
         config.inbox, config.recursive, config.ignore, config.extensions, config.companions
     )
-    for name, stamp in inbox.scan():
-        if (sha256 := _sha256(folders, name)) is not None:
-            found[sha256].append((name, stamp))
+    with filesystem.Folders(config.inbox) as folders:
+        for name, stamp in inbox.scan():
+            folder, base = filesystem.split(name)
+            with (
+                suppress(OSError),
+                filesystem.closing(filesystem.open_regular(folders.fd(folder), base)) as fd,
+            ):
+                found[filesystem.sha256_of(fd)].append((name, stamp))
     return found

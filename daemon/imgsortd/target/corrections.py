@@ -16,9 +16,10 @@ import numpy as np
 
 from imgsortd.clusters.in_force import InForce
 from imgsortd.moves.folders import ClusterFolders
-from imgsortd.names import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name, cluster_folder, cluster_of
+from imgsortd.names import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name, cluster_of
 from imgsortd.records import FileState, FitTrigger, Model, Vectors
 from imgsortd.store.database import Store
+from imgsortd.store.folders import NewName
 from imgsortd.store.lookup import Absent, Standing
 from imgsortd.system import filesystem
 from imgsortd.system.faults import fault_point
@@ -121,9 +122,7 @@ class Corrections:
         center = np.stack(list(features.values())).mean(axis=0, keepdims=True)
         with self._store.atomic():
             new = self._with_center(model, center, cluster_id, len(pictures))
-            name = None if folder == cluster_folder(cluster_id) else folder
-            text = None if name is None else os.fsdecode(name)
-            hands.name_cluster(cluster_id, name, text, inode)
+            hands.name_clusters([NewName(cluster_id, folder, inode)])
             hands.to_cluster([file_id for file_id, _ in pictures], cluster_id)
             for sha256 in features:
                 self._store.pins.put(sha256, cluster_id)

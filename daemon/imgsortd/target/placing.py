@@ -30,7 +30,6 @@ from imgsortd.store.pins import Pin
 from imgsortd.system import filesystem
 from imgsortd.system.faults import fault_point
 from imgsortd.target.corrections import PUT_REASON, Corrections, Place, state_in
-from imgsortd.target.survey import Target
 
 log = logging.getLogger(__name__)
 
@@ -182,10 +181,6 @@ class Placing:
             return folder_of(number, named) if in_force else folder
         if problem := folder_problem(folder, _NO_CLUSTER, named):
             raise PlacingError(f"the name of a folder {problem}: {name!r}")
-        if not Target(target, self._config.ignore, with_links=False).is_ours_to_see(folder):
-            raise PlacingError(
-                f"the name of a folder must not be one that `ignore` names: {name!r}"
-            )
         return _as_spelled(target, folder)
 
 

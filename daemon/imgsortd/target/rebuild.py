@@ -17,14 +17,22 @@ from pathlib import Path
 import numpy as np
 
 from imgsortd.config.model import Config
-from imgsortd.errors import StoreDamagedError, StoreError
+from imgsortd.errors import LostError, StoreDamagedError, StoreError
 from imgsortd.moves.folders import restore_names
+from imgsortd.moves.roots import Roots
 from imgsortd.records import REBUILT, ExtractorId, FitTrigger, Progress
 from imgsortd.store import backups
 from imgsortd.store.database import Store, open_for_writing
 from imgsortd.store.fits import FitRecord
 from imgsortd.system.faults import fault_point
-from imgsortd.target.audit import adopt, audit, cluster_numbers, holds_sorted_files
+from imgsortd.target.audit import (
+    Audit,
+    Reconciled,
+    audit,
+    cluster_numbers,
+    holds_sorted_files,
+    reconcile,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +45,15 @@ class _Loss:
     aside: Path | None
 
 
-def open_or_restore(config: Config, tell: Progress = lambda _: None) -> Store:
+def open_or_restore(
+    config: Config, tell: Progress = lambda _: None, *, adopt: bool = False
+) -> Store:
     """Open the store, made anew where it was lost; tell how far it is, or systemd would not wait.
+
+    Parameters
+    ----------
+    adopt
+        Make it anew from whatever target there is.
 
     Raises
     ------
@@ -55,7 +70,11 @@ def open_or_restore(config: Config, tell: Progress = lambda _: None) -> Store:
                 loss = _Loss(str(error.__cause__), _put_aside(config))
         fault_point("database_aside")
         log.error("database lost path=%s reason=%s kept=%s", config.database, loss.why, loss.aside)
-        what = _remake(config, loss, tell)
+        what = _remake(config, loss, tell, adopt)
+    except LostError as error:
+        raise StoreError(
+            f"{config.database}: is lost or damaged, and could not be made anew: {error}"
+        ) from error
     except OSError as error:
         raise StoreError(
             f"{config.database}: is lost or damaged, and could not be made anew "
@@ -91,7 +110,7 @@ def _put_aside(config: Config) -> Path | None:
     return backups.set_aside(config.database, mark)
 
 
-def _remake(config: Config, loss: _Loss, tell: Progress) -> str:
+def _remake(config: Config, loss: _Loss, tell: Progress, adopt: bool) -> str:
     """Make the new database and give it its name; say what was done."""
     new = config.database.with_name(config.database.name + ".new")
     backup = next(filter(backups.is_whole, _backups(config)), None)
@@ -101,24 +120,27 @@ def _remake(config: Config, loss: _Loss, tell: Progress) -> str:
         backups.copy_to(backup, new)
     with open_for_writing(new) as store:
         restore_names(store, config)
-        found = take_in(store, config, tell)
+        Roots(config, store, lambda: None).claim_target(adopt=adopt)
+        tell("comparing the database with target")
+        found = take_in(store, config, audit(store, config), tell)
     fault_point("database_remade")
     backups.put_in_place(new, config.database)
     made = "rebuilt from the files in target" if backup is None else f"restored from {backup}"
     kept = f"; the damaged one is kept as {loss.aside}" if loss.aside else ""
-    return f"{made}; files found in target that it did not know: {found}{kept}"
+    what = "; ".join(found.told()) or "it knew every file in target"
+    return f"{made}: {what}{kept}"
 
 
-def take_in(store: Store, config: Config, tell: Progress = lambda _: None) -> int:
-    """Adopt the files of target that the database does not know; return how many."""
-    tell("comparing the database with target")
-    foreign = audit(store, config).foreign
-    found = adopt(
-        store, config, foreign, lambda done, total: tell(f"reading target: {done:,} of {total:,}")
+def take_in(
+    store: Store, config: Config, found: Audit, tell: Progress = lambda _: None
+) -> Reconciled:
+    """Let the books say what stands in target; what has no features gets some, and a fit."""
+    done = reconcile(
+        store, config, found, lambda done, total: tell(f"reading target: {done:,} of {total:,}")
     )
-    if found:
+    if done.adopted or done.changed:
         note_clusters(store, config)
-    return found
+    return done
 
 
 def note_clusters(store: Store, config: Config) -> None:

@@ -7,9 +7,7 @@ apart by the journal, where they stay open until their rows are closed.
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Iterable
@@ -71,7 +69,7 @@ class Survey:
         self, config: Config, store: Store, target: Target, on_tick: Callable[[], None]
     ) -> None:
         self._store, self._target, self._on_tick = store, target, on_tick
-        self._inbox, self._settle_s = config.inbox, config.settle_s
+        self._settle_s = config.settle_s
         self._seen: dict[bytes, _Seen] = {}
         self._to_list: dict[bytes, None] = {}
         self._is_cut_short = False
@@ -224,13 +222,19 @@ class Survey:
         for dst in strangers - kept.keys():
             size = self._target.size_of(dst) if self._sizes else None
             stamp = self._target.look(dst) if size in self._sizes else None
-            if size is None or stamp is None or self._target.is_ignored(dst):
+            if size is None or stamp is None or self._is_no_picture(dst):
                 is_passed_over = True
             else:
                 kept[dst] = Sighting(dst, stamp, size, now)
         if kept:
             self._sightings[folder] = kept
         return is_passed_over
+
+    def _is_no_picture(self, dst: bytes) -> bool:
+        """Tell whether a stranger is what imgsortd makes on its way, or a person's own link."""
+        held = self._target.linked(dst)
+        is_own_link = held is not None and self._store.hands.linked(held) is None
+        return is_own_link or self._target.is_own_mark(dst)
 
     def _read(self, now: float, until: float) -> None:
         """Hash the strangers that have settled and that nobody writes."""
@@ -253,10 +257,7 @@ class Survey:
 
     def _sha256(self, dst: bytes, stamp: Stamp) -> bytes | None:
         held = self._target.linked(dst)
-        if held is None:
-            return self._target.sha256(dst, stamp)
-        inbox = os.path.realpath(os.fsencode(self._inbox)) + b"/"
-        return self._store.hands.linked(held.removeprefix(inbox))
+        return self._target.sha256(dst, stamp) if held is None else self._store.hands.linked(held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,19 +272,11 @@ class FolderStamp:
 class Target:
     """The target folder as it stands on disk; nothing here changes it.
 
-    Parameters
-    ----------
-    ignore
-        Shell patterns of names that are left alone; hidden ones are, too.
-    with_links
-        Whether symlinks count as files: they do where files are sorted by linking.
+    Symlinks in it count as files, as how they came there is not asked here.
     """
 
-    def __init__(self, root: Path, ignore: Iterable[str], *, with_links: bool) -> None:
+    def __init__(self, root: Path) -> None:
         self._path, self._root = root, os.fsencode(root)
-        self._with_links = with_links
-        patterns = [fnmatch.translate(pattern) for pattern in (*ignore, ".*")]
-        self._ignored = re.compile("|".join(patterns).encode())
 
     def identity(self) -> tuple[int, int]:
         """Return device and inode of target itself; OSError where it is not there."""
@@ -306,11 +299,10 @@ class Target:
                         found[entry.name] = FolderStamp(st.st_dev, st.st_ino, st.st_mtime_ns)
         return found
 
-    def is_ours_to_see(self, folder: bytes) -> bool:
+    @staticmethod
+    def is_ours_to_see(folder: bytes) -> bool:
         """Tell whether a folder of this name may hold pictures of ours."""
-        if folder.startswith(b"_"):
-            return folder in (REVIEW_FOLDER, SET_ASIDE_FOLDER)
-        return not self._ignored.match(folder)
+        return folder in (REVIEW_FOLDER, SET_ASIDE_FOLDER) or not folder.startswith((b".", b"_"))
 
     def names(self, folder: bytes, on_tick: Callable[[], None]) -> set[bytes] | None:
         """Return the files of a folder as ``folder/name``; None where it cannot be listed.
@@ -327,8 +319,7 @@ class Target:
                     return found
                 with os.scandir(fd) as entries:
                     for entry in entries:
-                        is_link = self._with_links and entry.is_symlink()
-                        if is_link or entry.is_file(follow_symlinks=False):
+                        if entry.is_symlink() or entry.is_file(follow_symlinks=False):
                             found.add(folder + b"/" + os.fsencode(entry.name))
                         if len(found) % _NAMES_A_TICK == 0:
                             on_tick()
@@ -336,35 +327,31 @@ class Target:
             return None
         return found
 
-    def is_ignored(self, dst: bytes) -> bool:
-        """Tell whether a file is hidden, or named as what is still written."""
-        return self._ignored.match(filesystem.split(dst)[1]) is not None
+    @staticmethod
+    def is_own_mark(dst: bytes) -> bool:
+        """Tell whether a file is what imgsortd makes on its way, and not to be sorted."""
+        return filesystem.split(dst)[1].startswith(b".imgsortd")
 
     def look(self, dst: bytes) -> Stamp | None:
-        """Return the stamp of a regular file, or of a symlink where these count; else None."""
+        """Return the stamp of a regular file or a symlink; else None."""
         try:
             status = os.lstat(os.path.join(self._root, dst))
         except OSError:
             return None
-        is_link = stat.S_ISLNK(status.st_mode)
-        if not (stat.S_ISREG(status.st_mode) or (is_link and self._with_links)):
-            return None
-        return filesystem.stamp_of(status)
+        is_file = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
+        return filesystem.stamp_of(status) if is_file else None
 
     def linked(self, dst: bytes) -> bytes | None:
-        """Return what a symlink holds; None where it is none, or where these do not count."""
-        if not self._with_links:
-            return None
+        """Return what a symlink holds; None where it is none."""
         try:
             return os.readlink(os.path.join(self._root, dst))
         except OSError:
             return None
 
     def size_of(self, dst: bytes) -> int | None:
-        """Return the size in bytes of a file, or of what a link of ours leads to."""
+        """Return the size in bytes of a file, or of what a link leads to."""
         try:
-            follow = self._with_links
-            return os.stat(os.path.join(self._root, dst), follow_symlinks=follow).st_size
+            return os.stat(os.path.join(self._root, dst)).st_size
         except OSError:
             return None
 

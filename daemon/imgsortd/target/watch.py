@@ -13,7 +13,6 @@ from imgsortd.clusters.in_force import InForce
 from imgsortd.config.model import Config
 from imgsortd.moves.folders import ClusterFolders
 from imgsortd.names import folder_problem
-from imgsortd.records import Op
 from imgsortd.store.database import Store
 from imgsortd.store.lookup import Absent, Standing
 from imgsortd.system import filesystem
@@ -60,8 +59,7 @@ class TargetWatch:
     ) -> None:
         self._store, self._in_force, self._folders = store, in_force, folders
         self._config, self._on_tick, self._is_fitting = config, on_tick, is_fitting
-        is_linking = config.op is Op.SYMLINK
-        self._target = Target(config.target, config.ignore, with_links=is_linking)
+        self._target = Target(config.target)
         self._identity: tuple[int, int] | None = None
         self._survey = self._begin()
         self._corrections = Corrections(store, in_force, folders)
@@ -70,22 +68,26 @@ class TargetWatch:
     def _begin(self) -> Survey:
         return Survey(self._config, self._store, self._target, self._on_tick)
 
-    def step(self, now: float) -> None:
-        """Look, where it is time (monotonic seconds); never for longer than a small share of it."""
+    def step(self, now: float) -> bool:
+        """Look, where it is time (monotonic seconds); never for longer than a small share of it.
+
+        Returns whether files were found gone, which others may have been left in the inbox for.
+        """
         if now < self._next_s:
-            return
-        started = time.perf_counter()
+            return False
+        started, has_ended = time.perf_counter(), False
         try:
             self._look(now, started + _AT_ONCE_S)
         except OSError as error:  # the mover says so, and why the sorting pauses
             log.debug("target not listed reason=%s", error.strerror)
         else:
-            self._judge(now)
+            has_ended = self._judge(now)
         took_s = time.perf_counter() - started
         if self._survey.has_work:
             self._next_s = now + max(_AT_ONCE_S, _REST_AT_WORK * took_s)
         else:
             self._next_s = now + max(_LOOK_EVERY_S, _REST * took_s)
+        return has_ended
 
     def _look(self, now: float, until: float) -> None:
         identity = self._target.identity()
@@ -94,11 +96,13 @@ class TargetWatch:
         self._folders.follow()
         self._survey.look(now, until)
 
-    def _judge(self, now: float) -> None:
+    def _judge(self, now: float) -> bool:
         # After a match, what is left is judged by the next look.
-        if not self._match(now) and self._survey.is_through:
-            self._end_gone(now)
-            self._make_clusters(now)
+        if self._match(now) or not self._survey.is_through:
+            return False
+        has_ended = self._end_gone(now)
+        self._make_clusters(now)
+        return has_ended
 
     def _match(self, now: float) -> bool:
         """Find files that were moved, and keep that; return whether there were any."""
@@ -179,11 +183,11 @@ class TargetWatch:
         pairs = match_moves((row.absent for row in gone), maybe)
         return [(rows[row.file_id], file.dst) for row, file in pairs]
 
-    def _end_gone(self, now: float) -> None:
-        """Take files for deleted that have been missing for a while."""
+    def _end_gone(self, now: float) -> bool:
+        """Take files for deleted that have been missing for a while; return whether any were."""
         survey = self._survey
         if not survey.has_place():
-            return  # an empty mount point is no deletion
+            return False  # an empty mount point is no deletion
         sightings, gone = survey.sightings(), []
         unread = {file.size_bytes for file in sightings if file.sha256 is None}
         read = {file.sha256 for file in sightings}
@@ -194,12 +198,13 @@ class TargetWatch:
             if is_due and missing.row.size_bytes not in unread and missing.row.sha256 not in read:
                 gone.append(missing)
         if not gone:
-            return
+            return False
         with self._store.atomic():
             self._store.hands.taken_away((missing.row.file_id for missing in gone), GONE_REASON)
         survey.end(gone)
         first = os.fsdecode(gone[0].row.dst)
         log.info("taken away by their owner files=%d first=%r", len(gone), first)
+        return True
 
     def _make_clusters(self, now: float) -> None:
         """Make clusters of a person's folders that have enough pictures."""

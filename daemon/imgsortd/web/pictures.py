@@ -229,8 +229,8 @@ def _find(config: Config, file_id: int) -> Wanted:
         raise NotShownError("goes along with a picture, and is none itself")
     if row.sha256 is None:
         raise NotShownError("not read yet")
-    stays = row.stays or row.in_target is None
-    places = places_of(config, replace(row, dst=row.in_target, stays=stays))
+    is_in_inbox = row.is_in_inbox or row.in_target is None
+    places = places_of(config, replace(row, dst=row.in_target, is_in_inbox=is_in_inbox))
     return Wanted(row.sha256, places)
 
 
