@@ -70,9 +70,9 @@ class NoModel:
 
 
 def open_roots(config: Config, store: Store) -> Roots:
-    """Put the folders of a configuration in use; nobody else is at work there."""
+    """Put the folders of a configuration in use, whatever stands there: rows may have no files."""
     roots = Roots(config, store, lambda: None)
-    roots.insist()
+    roots.insist(adopt=True)
     return roots
 
 

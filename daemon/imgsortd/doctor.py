@@ -14,10 +14,16 @@ from pathlib import Path
 
 from imgsortd.config.model import Config
 from imgsortd.config.values import Polling
-from imgsortd.errors import ImgsortdError, OwnedError, StoreDamagedError
+from imgsortd.errors import ImgsortdError, LostError, OwnedError, StoreDamagedError
 from imgsortd.inbox.listing import Inbox
 from imgsortd.moves import staging
-from imgsortd.moves.crossing import CLAIM_FOLDER, Known, claim_of, find_orphans
+from imgsortd.moves.crossing import (
+    CLAIM_FOLDER,
+    Known,
+    claim_of,
+    find_claims_of_others,
+    find_orphans,
+)
 from imgsortd.moves.making import open_moves
 from imgsortd.moves.roots import Roots, own_target
 from imgsortd.pictures.decoder import Decoder, NoDecoderError, decode_limits
@@ -84,6 +90,7 @@ def _examine_store(config: Config, look: Callable[[Store], Audit]) -> Iterator[F
         if has_lost:
             text = "gone, though there are backups; the next start restores it (or --repair)"
         yield Finding("database", Verdict.BAD if has_lost else Verdict.NOTE, text)
+        yield from _check_whose(config)
         yield from check_clock(config, None)
         yield from check_model(config, None)
         return
@@ -98,11 +105,13 @@ def _examine_store(config: Config, look: Callable[[Store], Audit]) -> Iterator[F
                 )
                 yield Finding("database", Verdict.NOTE, text)
                 return
-            yield from check_owner(config, store)
+            wrong = list(check_owner(config, store))
+            yield from wrong
             yield from _check_moves(store)
             yield from _check_claims(store, config)
             yield from _check_waiting(store)
-            yield from _check_target(look(store))
+            if not any(finding.what == "target" for finding in wrong):
+                yield from _check_target(look(store))
     except ImgsortdError as error:
         yield Finding("database", Verdict.BAD, f"{error}")
     except OSError as error:
@@ -152,16 +161,20 @@ def _check_moves(store: Store) -> Iterator[Finding]:
 def check_owner(config: Config, store: Store) -> Iterator[Finding]:
     """Look whether inbox and target are the folders that are in use, and this library's."""
     inbox, target = store.roots.current(Root.INBOX), store.roots.current(Root.TARGET)
-    try:
-        own_target(config, LibraryFile(config.state_dir), dry_run=True)
-    except OwnedError as error:
-        yield Finding("target", Verdict.BAD, str(error))
+    yield from _check_whose(config)
     for name, row, path in (("inbox", inbox, config.inbox), ("target", target, config.target)):
         is_same = row.folder in (None, FolderId.of(path)) or row.path != path.resolve()
         if not is_same:
             text = f"{path} is another folder than was used last; if a disk is not mounted mount "
             text += "it, else start the daemon, which tells what to do"
             yield Finding(name, Verdict.BAD, text)
+
+
+def _check_whose(config: Config) -> Iterator[Finding]:
+    try:
+        own_target(config, LibraryFile(config.state_dir), dry_run=True)
+    except (OwnedError, LostError) as error:
+        yield Finding("target", Verdict.BAD, str(error))
 
 
 def _check_claims(store: Store, config: Config) -> Iterator[Finding]:
@@ -179,6 +192,13 @@ def _check_claims(store: Store, config: Config) -> Iterator[Finding]:
         text = f"{counted(len(waiting), 'file')} hidden by unfinished moves in a folder that is no "
         text += f"longer the inbox: {_names(waiting)}; the daemon's next start finishes them"
         yield Finding("claims", Verdict.BAD, f"{text} (or --repair)")
+    known = Known(store.journal.unfinished(), store.library.is_ours)
+    if others := [os.fsdecode(name) for name in find_claims_of_others(config.inbox, known)]:
+        text = f"{counted(len(others), 'file')} hidden by moves of another library, which gives "
+        text += (
+            f"them back when it is used again: {_names(others)}; if it is no more, move them out"
+        )
+        yield Finding("claims", Verdict.NOTE, text)
     if closed:
         text = f"{_names(closed)} cannot be read; if it is nobody's, remove it"
         yield Finding("claims", Verdict.NOTE, text)

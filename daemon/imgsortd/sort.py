@@ -88,7 +88,9 @@ def sort_folder(
         clusters = config.clusters.model_copy(update=without_review)
         config = config.model_copy(update={"state_dir": state_dir, "clusters": clusters})
         check_nesting(config, "sort", _NAMES)
-        own_target(config, LibraryFile(state_dir), adopt=job.adopt, dry_run=True)
+        chosen = job.state_dir or job.target / STATE_FOLDER
+        asked = config.model_copy(update={"state_dir": chosen})
+        own_target(asked, LibraryFile(chosen), adopt=job.adopt, dry_run=True)
         hold = Hold.ALONE if job.op is Op.MOVE else Hold.TO_READ
         with Locks(state_dir, job.source, hold, job.target) as locks:
             if not job.dry_run:
@@ -115,7 +117,7 @@ def sort_folder(
 def _state_dir(job: SortJob) -> Iterator[Path]:
     """Yield the state folder; a dry run without one of its own leaves nothing behind."""
     chosen = job.state_dir or job.target / STATE_FOLDER
-    if job.dry_run and job.state_dir is None and not chosen.exists():
+    if job.dry_run and not (chosen / "imgsortd.db").exists():
         with tempfile.TemporaryDirectory(prefix="imgsortd-dry-run-") as folder:
             yield Path(folder)
     else:
@@ -139,6 +141,8 @@ def _check_same_job(job: SortJob, store: Store) -> None:
     if record is None:
         return
     asked, seed = job.n_clusters, job.random_state
+    if record.trigger is FitTrigger.REBUILD:
+        return
     if asked not in (None, record.n_clusters) or seed != record.random_state:
         raise FitError(
             f"{job.target}: was sorted before with -k {record.n_clusters} "
@@ -183,11 +187,12 @@ class _Sort:
         return self._report
 
     def _copy_again_what_is_missing(self, store: Store) -> None:
-        """Take files in again whose copy was deleted from the target since."""
+        """Take files in again whose copy was deleted from the target, or is in another one."""
         if self._job.op is Op.MOVE:
             return
         mover = self._library.mover
         missing = [file_id for file_id, dst in store.files.placed() if not mover.exists(dst)]
+        missing += store.files.placed_elsewhere()
         with store.atomic():
             store.files.restart(missing)
 
@@ -312,7 +317,8 @@ class _Sort:
         if former is None:
             n_clusters, trigger = self._n_clusters(source.n_images), FitTrigger.SORT
         else:
-            n_clusters, trigger = len(former.cluster_ids), FitTrigger.REBUILD
+            n_clusters = min(len(former.cluster_ids), source.n_images)
+            trigger = FitTrigger.REBUILD
         self._progress("fit", 0, 1)
         fitted = compute_fit(source, n_clusters, self._job.random_state)
         adoption = Adoption(

@@ -286,7 +286,7 @@ def _with_network(
 
     progress(f"loading {config.model.backbone.product_name}")
     roots = _roots(config, store)
-    roots.insist()
+    roots.claim_target()
     library = open_library(config, store, build_extractor(config.model, config.state_dir), roots)
     library.moves.recover()
     made_by, in_force, moves = library.extractor.id, library.in_force, library.moves

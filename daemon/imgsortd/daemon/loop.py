@@ -224,7 +224,8 @@ class Loop:
             self._route(self._read_and_compute())
             self._learn(self._following.step())
             self._read_again()
-        if not self._target_lost and self._target_watch.step(now):
+        has_ended = not self._target_lost and self._target_watch.step(now)
+        if self._intake.take_woken() or has_ended:
             self._line.expect_more()
         self._answer_desk(now)
         self._int8.step(now)

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from imgsortd.config import load_config
 from imgsortd.config.model import Config
 from imgsortd.config.values import Polling
 from imgsortd.daemon.loop import Loop, Stop
-from imgsortd.errors import ConfigError, ImgsortdError, MoveError, StoreDamagedError
+from imgsortd.errors import ConfigError, ImgsortdError, LostError, MoveError, StoreDamagedError
 from imgsortd.inbox.intake import UNFINISHED_S, Intake
 from imgsortd.inbox.listing import Inbox
 from imgsortd.inbox.watching import Watcher, filesystem_of, is_network_filesystem
@@ -24,7 +25,7 @@ from imgsortd.networks.building import build_extractor
 from imgsortd.networks.resident import FeatureExtractor
 from imgsortd.pictures.decoder import decode_limits
 from imgsortd.pictures.reading import PictureReader
-from imgsortd.records import Op, Phase, Root
+from imgsortd.records import Phase, Root
 from imgsortd.store.database import Store
 from imgsortd.store.health import wants_full_check
 from imgsortd.store.library import LibraryFile
@@ -84,7 +85,8 @@ class Daemon:
         signal.signal(signal.SIGHUP, self._on_reload)
         log.info("daemon starting pid=%d config=%s", os.getpid(), self._config_file)
         with Locks(config.state_dir, config.inbox, target=config.target) as locks:
-            own_target(config, LibraryFile(config.state_dir), adopt=self._adopt)
+            with suppress(LostError):  # sorting waits for it, and says so
+                own_target(config, LibraryFile(config.state_dir), adopt=self._adopt)
             self._notifier.status(f"loading {config.model.backbone.product_name}")
             extractor = build_extractor(config.model, config.state_dir)
             setup = _Setup(config, extractor, locks.held)
@@ -181,8 +183,8 @@ class Daemon:
 
         def on_arrival() -> None:
             hold()
-            if config.op is Op.MOVE:  # claims that a lost database or a late mount has hidden
-                library.moves.give_back_orphans(Root.INBOX)
+            # Claims that a lost database or a late mount has hidden.
+            library.moves.give_back_orphans(Root.INBOX)
 
         whereabouts = Whereabouts(config.inbox, roots, on_arrival, locks.is_removed)
         if self._once:

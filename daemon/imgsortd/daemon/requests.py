@@ -55,6 +55,7 @@ class Verb:
     do: Callable[[Desk, Request], dict[str, Any] | None]  # None: the end of a fit gives the answer
     without_inbox: WithoutInbox = WithoutInbox.DONE
     of_fits: OfFits = OfFits.NOTHING
+    needs_target: bool = False
     overtakes_refit: bool = False  # those that wait for the fit before them, for minutes perhaps
     progress: str = ""  # told of it as it is taken
     failed: str = "%s failed reason=%s"  # the line of the log
@@ -161,6 +162,8 @@ class Desk:
         """Say why a request is not done now; empty where it is."""
         if inbox_lost and verb.without_inbox is WithoutInbox.REFUSED:
             return f"{inbox_lost}; ask again when it is there"
+        if verb.needs_target and (lost := self.library.roots.look_at_target()):
+            return f"{lost}; ask again when it is there"
         hold = ""
         if verb.of_fits is OfFits.DECIDES:
             hold = self.fits.on_hold()
@@ -269,12 +272,12 @@ def _refuse(_desk: Desk, request: Request) -> None:
 
 
 _FAILED = "decision failed verb=%s reason=%s"
-_decision = partial(Verb, _decide, of_fits=OfFits.DECIDES, failed=_FAILED)
+_decision = partial(Verb, _decide, of_fits=OfFits.DECIDES, needs_target=True, failed=_FAILED)
 _VERBS = {
-    "place": Verb(_place, overtakes_refit=True),
-    "retry": Verb(_place, WithoutInbox.REFUSED, overtakes_refit=True),
-    "undo": Verb(_undo, WithoutInbox.WAITS),
-    "rename": Verb(_rename_or_unpin),
+    "place": Verb(_place, needs_target=True, overtakes_refit=True),
+    "retry": Verb(_place, WithoutInbox.REFUSED, needs_target=True, overtakes_refit=True),
+    "undo": Verb(_undo, WithoutInbox.WAITS, needs_target=True),
+    "rename": Verb(_rename_or_unpin, needs_target=True),
     "unpin": Verb(_rename_or_unpin),
     "keep": Verb(_keep),
     "accept": _decision(progress="accept under way"),

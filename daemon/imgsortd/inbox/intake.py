@@ -12,7 +12,7 @@ from imgsortd.inbox.companions import Companions
 from imgsortd.inbox.listing import Inbox
 from imgsortd.inbox.settling import Patience, SettleTracker
 from imgsortd.inbox.whereabouts import Whereabouts
-from imgsortd.records import Arrivals, BatchReport, Candidate, Stamp
+from imgsortd.records import Arrivals, BatchReport, Candidate, Root, Stamp
 from imgsortd.store.database import Store
 from imgsortd.store.health import foreign_errors
 from imgsortd.system.faults import fault_point
@@ -59,10 +59,12 @@ class Intake:
         self.queue: deque[Candidate] = deque()
         self._queued: set[bytes] = set()
         self._returned: list[Candidate] = []
-        self._handled: dict[bytes, Stamp] = dict(store.files.handled())
+        self._handled: dict[bytes, Stamp] = {}
+        self._root_id: int | None = None  # of which folder these are
         self._no_pictures: set[bytes] = set()
         self._tries: dict[bytes, tuple[Stamp, int]] = {}  # to read it as it stands, in vain
         self._arrived_at_s: float | None = None
+        self._has_woken = False
 
     @property
     def folders(self) -> int:
@@ -109,11 +111,19 @@ class Intake:
         if self._arrived_at_s is None:  # whoever copies may have begun before this process
             self._arrived_at_s = now_s
         self._whereabouts.meet(self._inbox.look_at_root())
+        self._know_handled()
         there = self._list(now_s)
         self._bring_home(there)
         self._forget_all_but(there)
         self._keep_left_alone()
         self._end_missing(there, now_s)
+
+    def _know_handled(self) -> None:
+        """Learn what the folder that is the inbox now keeps, of earlier times."""
+        root_id = self._store.roots.current(Root.INBOX).root_id
+        if root_id != self._root_id:
+            self._handled = dict(self._store.files.handled())
+            self._root_id = root_id
 
     def _list(self, now_s: float) -> set[bytes]:
         """Return the names that are there; follow what is not queued or handled."""
@@ -131,7 +141,13 @@ class Intake:
         roots = self._store.roots
         if not roots.has_former():
             return
-        found = [file for file in roots.former_files() if file.src in there]
+        found = [
+            file
+            for file in roots.former_files()
+            if file.src in there
+            and (stamp := self._inbox.look(file.src)) is not None
+            and (stamp.size_bytes, stamp.mtime_ns) == (file.stamp.size_bytes, file.stamp.mtime_ns)
+        ]
         if found:
             with self._store.atomic():
                 roots.bring_home(file.file_id for file in found)
@@ -159,15 +175,25 @@ class Intake:
         if left := self._missing(files.unwanted_names(), there):
             with self._store.atomic():
                 files.forget_source(left)
+        skipped = files.skipped_names()
+        taken += self._missing(skipped, there)
         if gone or taken:
             with self._store.atomic():
                 for file_id in gone:
                     files.gone(file_id)
                 for file_id in taken:  # should it come again, it is sorted
-                    files.end(file_id, "taken away after an undo")
+                    files.end(file_id, "taken away from the inbox")
             log.info("files gone count=%d", len(gone) + len(taken))
         for name in pending.keys() - known:
             self._vanished(name, now_s)
+        if skipped:
+            with self._store.atomic():
+                self._has_woken |= files.wake_skipped()
+
+    def take_woken(self) -> bool:
+        """Tell whether files wait again, since the last time, that were left as duplicates."""
+        has_woken, self._has_woken = self._has_woken, False
+        return has_woken
 
     def _missing(self, rows: Mapping[bytes, int], there: set[bytes]) -> list[int]:
         """Return the rows of names that were looked for where they stood, and are not there."""
@@ -193,6 +219,8 @@ class Intake:
     def settle(self, now_s: float, at_most: int | None = None) -> int:
         """Queue the files that have become finished, the first ``at_most``; return how many."""
         self._queue_returned()
+        if self._whereabouts.is_away:
+            return 0  # the next listing meets the folder that is there now
         looks: dict[bytes, Stamp] = {}
         quiet = self.tracker.quiet(now_s)[:at_most]
         moving = self._store.journal.moving_in_inbox() if quiet else set()

@@ -85,11 +85,13 @@ class Whereabouts:
             self._on_arrival()
         except LockedError as error:
             raise WatchError(str(error)) from error
-        self._here = identity
         self._home.enter_inbox(replaces_removed=removed)
+        self._here = identity
 
     def accept(self) -> None:
         """Take the folder that is there now for the inbox at the first look, without waiting."""
+        if self.is_away:
+            log.warning("inbox replaced path=%s; what waited in the former one waits", self._inbox)
         with suppress(OSError):  # told by whoever lists it
             status = os.stat(self._inbox)
             self._met = (status.st_dev, status.st_ino)

@@ -25,7 +25,10 @@ def take_back(ends: Ends, move: Move) -> MoveResult:
     It is claimed by a rename first, so that a stranger under its name is never removed.
     """
     folder, name = filesystem.split(move.src)
-    root, folder_fd = ends.src_root(move), ends.source_fd(move)
+    try:
+        root, folder_fd = ends.src_root(move), ends.source_fd(move)
+    except (FileNotFoundError, NotADirectoryError):  # its owner has removed the folder
+        return ended(move, MovePhase.DONE if ends.again else MovePhase.GONE)
     in_claims, claim = claim_of(move)
     filesystem.make_folder(folder_fd, CLAIM_FOLDER)
     claim_fd = root.fd(in_claims)
@@ -54,6 +57,8 @@ def take_back(ends: Ends, move: Move) -> MoveResult:
 def _claim(folder_fd: int, name: bytes, claim_fd: int, claim: bytes, move: Move) -> None:
     """Rename a copy into the claim folder, unless it is there; FileNotFoundError for none."""
     if filesystem.inode_at(claim_fd, claim) is not None:
+        if filesystem.is_same_file(folder_fd, name, claim_fd, claim):
+            os.unlink(name, dir_fd=folder_fd)  # linked, not unlinked before a crash
         return  # claimed before a crash; whatever has the name now is another file
     former = staging.part_of(move)  # an older imgsortd claimed it under this name
     is_former = filesystem.inode_at(folder_fd, former) is not None
@@ -206,7 +211,7 @@ def _give_way(ends: Ends, move: Move) -> bool:
         return False
     filesystem.make_folder(dst_fd, CLAIM_FOLDER)
     claim_fd = root.fd(os.path.join(folder, CLAIM_FOLDER))
-    claim = move.mark.encode() + b"-old-link"
+    claim = move.mark.encode() + b"-" + name[-200:]
     filesystem.rename(dst_fd, name, claim_fd, claim)
     is_ours = _leads_nowhere(ends, claim_fd, claim)
     if is_ours:

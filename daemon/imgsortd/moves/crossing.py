@@ -275,6 +275,17 @@ def find_orphans(root: Path, known: Known, *, deep: bool = True) -> list[bytes]:
     return found
 
 
+def find_claims_of_others(root: Path, known: Known) -> list[bytes]:
+    """Return the names, relative to the root, of what moves of other libraries have hidden."""
+    return [
+        os.path.join(parent, CLAIM_FOLDER, claim)
+        for parent, claims in _claims(root, deep=True)
+        if not isinstance(claims, OSError)
+        for claim in claims
+        if (library := _parts_of(claim)[0]) and not known.is_ours(library)
+    ]
+
+
 def _orphans(
     root: Path, known: Known, *, deep: bool
 ) -> Iterator[tuple[bytes, list[bytes] | OSError]]:
@@ -286,17 +297,26 @@ def _orphans(
         is_ours = bool(_parts_of(claim)[1]) and (not library or known.is_ours(library))
         return is_ours and os.path.join(folder, claim) not in open_claims
 
+    for parent, claims in _claims(root, deep=deep):
+        if isinstance(claims, OSError):
+            yield parent, claims
+        else:
+            folder = os.path.join(parent, CLAIM_FOLDER)
+            yield parent, sorted(claim for claim in claims if is_orphan(folder, claim))
+
+
+def _claims(root: Path, *, deep: bool) -> Iterator[tuple[bytes, list[bytes] | OSError]]:
+    """Yield each folder, relative to the root, with all that is in its claim folder."""
     for parent, below in filesystem.walk(root, deep=deep):
         if CLAIM_FOLDER not in below:
             continue
         below.remove(CLAIM_FOLDER)
-        folder = os.path.join(parent, CLAIM_FOLDER)
         try:
-            claims = os.listdir(os.path.join(os.fsencode(root), folder))
+            claims = os.listdir(os.path.join(os.fsencode(root), parent, CLAIM_FOLDER))
         except OSError as error:
             yield parent, error
             continue
-        yield parent, sorted(claim for claim in claims if is_orphan(folder, claim))
+        yield parent, claims
 
 
 def _parts_of(claim: bytes) -> tuple[bytes, bytes]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from imgsortd.config.model import Config
-from imgsortd.errors import NameRefusedError, OwnedError
+from imgsortd.errors import LostError, NameRefusedError, OwnedError
 from imgsortd.moves.roots import Roots, read_marker
 from imgsortd.names import (
     REVIEW_FOLDER,
@@ -95,7 +95,9 @@ class ClusterFolders:
         found: dict[int, bytes] = {}
         for row in rows:
             new = None if row.inode is None else names.get(row.inode)
-            if new not in (None, row.folder) and self._share(row.folder, new) > 0:
+            if new in (None, row.folder):
+                continue
+            if self._share(row.folder, new) > self._share(row.folder, row.folder):
                 found[row.cluster_id] = new
         refused: set[int] = set()
         while True:
@@ -211,7 +213,7 @@ class ClusterFolders:
 
 def kept_names(config: Config) -> dict[int, bytes]:
     """Return the folders of named clusters as they are written in target; empty for none."""
-    with suppress(OwnedError):  # told by whoever looks whose target it is
+    with suppress(OwnedError, LostError):  # told by whoever looks whose target it is
         marker = read_marker(config.target)
         if marker is not None:
             return dict(marker.names)

@@ -102,8 +102,7 @@ class Moves:
         """
         self.folders.follow()
         self.give_back_orphans(Root.TARGET)
-        if self._config.op is Op.MOVE:  # else nothing is claimed there, or it may be read-only
-            self.give_back_orphans(Root.INBOX)
+        self.give_back_orphans(Root.INBOX)
         return self.make_again()
 
     def make_again(self) -> BatchReport:

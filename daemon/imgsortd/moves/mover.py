@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from imgsortd.moves import staging
 from imgsortd.moves.copies import copy_all, hardlink, is_link_of_ours, move_link, symlink, take_back
-from imgsortd.moves.crossing import Crossing
+from imgsortd.moves.crossing import Crossing, claim_of
 from imgsortd.moves.ends import NAME_TAKEN, Ends, MidMoveJournal, ended, failed
 from imgsortd.moves.roots import Roots
 from imgsortd.records import Move, MovePhase, MoveResult, Op, Root
 from imgsortd.system import filesystem
 from imgsortd.system.faults import fault_point
 
-FORMER = "it is in a folder that is no longer the inbox"
+FORMER = "it was planned for a folder that is no longer in use"
 _NOT_BY_RENAME = (errno.EXDEV, *filesystem.NO_LINKS)
 
 
@@ -129,14 +129,20 @@ class Mover:
                     folders[root_id] = stack.enter_context(self._open(root_id))
                 except OSError as why:
                     away[root_id] = why
-            now = [m for m in moves if m.src_id in folders and m.dst_id in folders]
             promised = {move.dst for move in moves}
             ways = (self._journal, again, promised, self.roots.inboxes())
             ends = Ends(folders, *ways, self.after_each, self.stopping)
-            results = {result.move.move_id: result for result in self._run(ends, now)}
+            results = {result.move.move_id: result for result in self._ended(ends, moves)}
+            now = [
+                move
+                for move in moves
+                if move.move_id not in results and move.src_id in folders and move.dst_id in folders
+            ]
+            results |= {result.move.move_id: result for result in self._run(ends, now)}
             fault_point("moves_synced")
         for move in moves:
-            if error := away.get(move.src_id) or away.get(move.dst_id):
+            error = away.get(move.src_id) or away.get(move.dst_id)
+            if error and move.move_id not in results:
                 results[move.move_id] = failed(move, error)
         return [results[move.move_id] for move in moves]
 
@@ -154,11 +160,9 @@ class Mover:
         return folders
 
     def _run(self, ends: Ends, moves: Sequence[Move]) -> list[MoveResult]:
-        results = {m.move_id: ended(m, MovePhase.CHANGED, FORMER) for m in self._left(ends, moves)}
-        now = [m for m in moves if m.move_id not in results]
-        copies = [m for m in now if m.op is Op.COPY and m.dst_root is Root.TARGET]
-        results |= {r.move.move_id: r for r in copy_all(ends, copies)}
-        for move in now:
+        copies = [m for m in moves if m.op is Op.COPY and m.dst_root is Root.TARGET]
+        results = {r.move.move_id: r for r in copy_all(ends, copies)}
+        for move in moves:
             if move not in copies:
                 results[move.move_id] = _guard(ends, move)
                 ends.after_each()
@@ -169,15 +173,41 @@ class Mover:
             return [failed(move, error) for move in moves]
         return [results[move.move_id] for move in moves]
 
-    def _left(self, ends: Ends, moves: Sequence[Move]) -> list[Move]:
-        """Return the moves from an inbox that is no longer one, as far as they are not begun."""
-        return [
-            move
-            for move in moves
-            if move.src_root is Root.INBOX
-            and self.roots.is_former(move.src_id)
-            and not (Crossing(ends, move).is_begun or ends.arrived(move))
-        ]
+    def _ended(self, ends: Ends, moves: Sequence[Move]) -> Iterator[MoveResult]:
+        """Yield moves out of an inbox that end without being made, or were made and not closed.
+
+        They are from, or to, a folder that is no longer in use and were not begun; or their
+        source's folder is away and what they moved stands where it was to go.
+        """
+        for move in moves:
+            if move.src_root is not Root.INBOX:
+                continue
+            is_other = self.roots.is_former(move.src_id) or not self.roots.is_in_use(move.dst_id)
+            if is_other and not _is_begun(ends, move):
+                yield ended(move, MovePhase.CHANGED, FORMER)
+            elif ends.again and not self.roots.is_there(move.src_id) and _was_made(ends, move):
+                yield ended(move, MovePhase.DONE)
+
+
+def _is_begun(ends: Ends, move: Move) -> bool:
+    """Tell whether something was done for a move, or nobody can say."""
+    source = ends.folders.get(move.src_id)
+    if source is None or move.phase is MovePhase.COPIED:
+        return True
+    if move.dst_id in ends.folders:
+        return Crossing(ends, move).is_begun or ends.arrived(move)
+    folder, claim = claim_of(move)
+    names = (os.path.join(folder, claim), move.src)
+    there = [filesystem.look(source.root, name) is not None for name in names]
+    return there != [False, True]
+
+
+def _was_made(ends: Ends, move: Move) -> bool:
+    """Tell whether the very file that was to be moved, by a rename, is in target."""
+    if move.dst_id not in ends.folders or not ends.arrived(move):
+        return False
+    there = filesystem.look(ends.dst_root(move).root, move.dst)
+    return there is not None and there.inode == move.stamp.inode
 
 
 def _guard(ends: Ends, move: Move) -> MoveResult:

@@ -46,6 +46,7 @@ class Roots:
     def __init__(self, config: Config, store: Store, hold: Callable[[], object]) -> None:
         self._config, self._store, self._rows = config, store, store.roots
         self._hold, self._is_unmarked = hold, False
+        self._held: FolderId | None = None
 
     def path(self, root_id: int) -> Path:
         """Return where a folder is, or was when it was last used.
@@ -76,6 +77,8 @@ class Roots:
         row = self._rows.by_id(root_id)
         if row.folder not in (None, FolderId.of(fd)):
             return _AWAY.format(row.kind, row.path or self._configured(row.kind))
+        if row.kind is Root.TARGET and not row.is_current:
+            return self._refusal_of_former(row)
         if row.kind is Root.INBOX and not row.is_current:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,6 +87,36 @@ class Roots:
             except OSError:
                 pass  # a share without locks
         return ""
+
+    def _refusal_of_former(self, target: RootRow) -> str:
+        """Return why a former target is not to be touched: it may be another library's by now."""
+        assert target.path is not None
+        try:
+            marker = read_marker(target.path)
+        except (OwnedError, LostError) as error:
+            return str(error)
+        if marker is not None and marker.library not in self._store.library.ids:
+            return f"the former target {target.path} belongs to another library now"
+        if pid := sorting_pid(target.path):
+            return f"another imgsortd (pid {pid}) sorts into the former target {target.path}"
+        return ""
+
+    def is_there(self, root_id: int) -> bool:
+        """Tell whether the very folder stands where it was last."""
+        row = self._rows.by_id(root_id)
+        path = self._configured(row.kind) if row.is_current else row.path
+        found = None if path is None else _folder_at(path)
+        return found is not None and row.folder in (None, found)
+
+    def now(self, root_id: int) -> int:
+        """Return the inbox in use where it has replaced this one under its path; else this one."""
+        row, current = self._rows.by_id(root_id), self._rows.current(Root.INBOX)
+        is_replaced = row.kind is Root.INBOX and row.path == current.path
+        return current.root_id if is_replaced and not self.is_there(root_id) else root_id
+
+    def is_in_use(self, root_id: int) -> bool:
+        """Tell whether a folder is the one that is in use."""
+        return self._rows.by_id(root_id).is_current
 
     def is_former(self, root_id: int) -> bool:
         """Tell whether a folder is no longer in use, and another one has another path."""
@@ -139,8 +172,9 @@ class Roots:
         former = self._rows.current(Root.INBOX)
         if folder is None:
             return
-        where = os.fsencode(self._config.inbox.resolve())
-        if former.folder == folder and former.path == Path(os.fsdecode(where)):
+        for former_id, path in self.former_inboxes():
+            self._end_missing(former_id, path)
+        if former.folder == folder and former.path == self._config.inbox.resolve():
             return
         with self._store.atomic():
             if former.folder is None and (noted := self._noted_inbox()) is not None:
@@ -152,20 +186,22 @@ class Roots:
             if replaces_removed and root_id != former.root_id:
                 self._rows.give_up(former.root_id)
             self._rows.bring_home(self._claimed_here())
-            for former_id, path in self.former_inboxes():
-                self._end_missing(former_id, path)
 
     def _end_missing(self, root_id: int, former: Path) -> None:
         """End files that waited in a former inbox and were taken away: to this one, perhaps."""
+        missing = []
         for file_id, src in self._rows.kept(root_id):
             path = os.path.join(os.fsencode(former), src)
             try:
                 os.lstat(path)
             except FileNotFoundError:
-                if os.path.isdir(os.path.dirname(path)):
-                    self._store.files.end(file_id, "taken away from a former inbox")
+                missing += [file_id] if os.path.isdir(os.path.dirname(path)) else []
             except OSError:
                 continue  # not to be seen: it may be there
+        if missing:
+            with self._store.atomic():
+                for file_id in missing:
+                    self._store.files.end(file_id, "taken away from a former inbox")
 
     def _claimed_here(self) -> list[int]:
         """Return files of former inboxes whose claims stand in this one: the folder was copied."""
@@ -180,13 +216,8 @@ class Roots:
 
     def bring_home(self, src: bytes, sha256: bytes) -> None:
         """Keep what is known of a file from an inbox that is no more: it stands in this one."""
-        lost = {
-            row.root_id
-            for row in self._rows.all(Root.INBOX)
-            if not row.is_current and (row.path is None or _folder_at(row.path) != row.folder)
-        }
-        if lost:
-            self._rows.bring_home(self._rows.same_files(lost, src, sha256))
+        same = self._rows.same_files(src, sha256)
+        self._rows.bring_home(n for n, root_id in same if not self.is_there(root_id))
 
     def insist(self, *, adopt: bool = False) -> None:
         """Refuse to work with other folders than the last daemon did, or ``adopt`` the target.
@@ -207,14 +238,17 @@ class Roots:
     def look_at_target(self) -> str:
         """Return why nothing may be sorted into the target now; empty where it may."""
         folder = _folder_at(self._config.target)
-        if folder is not None and folder == self._rows.current(Root.TARGET).folder:
+        is_same = folder is not None and folder == self._rows.current(Root.TARGET).folder
+        if is_same and folder == self._held:
             if self._is_unmarked:
                 self.mark()
             return ""
         try:
             self.claim_target()
-        except (LostError, OwnedError, LockedError) as error:
+        except (LostError, OwnedError, LockedError, WatchError) as error:
+            self._held = None
             return str(error)
+        self._held = folder
         return ""
 
     def claim_target(self, *, adopt: bool = False) -> None:
@@ -238,6 +272,7 @@ class Roots:
         if folder is None:
             raise LostError(f"target {target} is not there; mount it, and sorting goes on")
         self._hold()
+        own_target(self._config, self._store.library, adopt=adopt)  # nobody else writes it now
         marker = read_marker(target)
         row = self._find(folder, "" if marker is None else marker.target, adopt=adopt)
         mark = (marker and marker.target) or (row and row.mark) or secrets.token_hex(8)
@@ -250,10 +285,16 @@ class Roots:
         rows = self._rows.all(Root.TARGET)
         if mark:
             marked = next((row for row in rows if row.mark == mark), None)
-            return marked or next((row for row in rows if row.folder is None), None)
+            if marked:
+                return marked
         for row in rows:
-            if row.folder in (None, folder):
+            if row.folder == folder:
                 return row
+            if row.folder is None:
+                placed = self._rows.placed(row.root_id, _LOOKED_AT)
+                if adopt or mark or not placed or _share_there(self._config.target, placed) > 0:
+                    return row
+                raise LostError(f"target {self._config.target}: {_ANOTHER}; mount it")
         here = self._config.target.resolve()
         same_path = [row for row in rows if row.path == here]
         for row in [*same_path, *(row for row in rows if row.is_current)]:
@@ -275,8 +316,10 @@ class Roots:
         Names of clusters that the database does not know, for it was lost, stay written.
         """
         row, library = self._rows.current(Root.TARGET), self._store.library
+        if row.folder != _folder_at(self._config.target):
+            return  # another folder is there than is in use
         before: Marker | None = None
-        with suppress(OwnedError):  # damaged since this library took it
+        with suppress(OwnedError, LostError):  # damaged since this library took it
             before = read_marker(self._config.target)
         known = {cluster.cluster_id for cluster in self._store.hands.cluster_folders()}
         kept = {} if before is None else before.names
@@ -314,23 +357,34 @@ def read_marker(target: Path) -> Marker | None:
 
     Raises
     ------
-    OwnedError
-        It cannot be read, so that nobody can say whose it is.
+    OwnedError, LostError
+        It is damaged, or cannot be read, so that nobody can say whose it is.
     """
-    file = target / MARKER
     try:
-        noted = json.loads(file.read_bytes())
+        with filesystem.closing(filesystem.open_root(target)) as folder_fd:
+            fd = filesystem.open_regular(folder_fd, MARKER.encode())
+        with filesystem.closing(fd):
+            noted = json.loads(b"".join(filesystem.read_chunks(fd)))
         names = {int(number): os.fsencode(name) for number, name in noted["names"].items()}
         library, mark, host = (str(noted[key]) for key in ("library", "target", "host"))
         return Marker(library, mark, host, str(noted["state_dir"]), names)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = getattr(error, "strerror", None) or repr(error)
-        raise OwnedError(
-            f"target {target}: {MARKER} in it, which tells whose it is, cannot be read ({reason}); "
-            f"give this user the right to, or remove it if the target is no other library's"
+    except OSError as error:
+        raise LostError(
+            f"target {target}: {MARKER} in it, which tells whose it is, cannot be read "
+            f"({error.strerror}); give uid {os.geteuid()} the right to"
         ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OwnedError(
+            f"target {target}: {MARKER} in it, which tells whose it is, is damaged ({error!r}); "
+            f"remove it if the target is no other library's"
+        ) from error
+
+
+def is_marked(target: Path) -> bool:
+    """Tell whether a target has an owner, whosoever it is."""
+    return os.path.lexists(target / MARKER)
 
 
 def write_marker(target: Path, marker: Marker) -> None:

@@ -235,6 +235,7 @@ class Undo:
         elif row is not None and row.state is FileState.PENDING:
             raise StaysError("it is read again; undo the batch that sorts it")
         into_inbox = now.src_root is Root.INBOX
+        now = replace(now, src_id=self._mover.roots.now(now.src_id))
         reverse = back_to_inbox(self._root(now.src_id), now) if into_inbox else _reversed_ends(now)
         if filesystem.look(self._root(reverse.src_id), reverse.src) is None:
             raise StaysError(NOT_THERE)
@@ -242,10 +243,10 @@ class Undo:
         return _Reverse(reverse, before if former is None else former.before, former)
 
     def _root(self, root_id: int) -> Path:
-        try:
-            return self._mover.roots.path(root_id)
-        except OSError as error:
-            raise StaysError(str(error.strerror)) from error
+        roots = self._mover.roots
+        if not roots.is_there(root_id):
+            raise StaysError("the folder that it came from is not there, or another one")
+        return roots.path(root_id)
 
     def _plan(self, reverse: _Reverse, batch: int) -> Move:
         move, was = reverse.move, reverse.before

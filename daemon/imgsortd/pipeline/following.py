@@ -17,6 +17,7 @@ from imgsortd.pipeline.line import not_read
 from imgsortd.records import (
     BatchReport,
     Candidate,
+    FileState,
     Hashed,
     Move,
     NotRead,
@@ -155,13 +156,13 @@ class Following:
         name, stamp, sha256 = hashed.candidate.name, hashed.candidate.stamp, hashed.sha256
         files, rows = self._store.files, self._store.companions
         former = files.staying(name, sha256, 0)
-        for file_id, dst, _ in former:
-            if dst is not None and self._moves.mover.exists(dst):
+        for file_id, dst, state in former:
+            if dst is not None and state != FileState.UNDONE:  # a deleted copy is respected
                 files.refresh(file_id, stamp)
                 return None
         candidate = files.arrive([(name, stamp)])[0].candidate
         rows.take(candidate.file_id, picture.file_id, sha256)
-        for file_id, _, _ in former:  # it came back by an undo, or its copy was deleted
+        for file_id, _, _ in former:  # it came back by an undo
             files.end(file_id, "seen again")
         files.replaced(name, candidate.file_id)
         assert picture.dst is not None

@@ -20,7 +20,7 @@ from imgsortd.networks.resident import FeatureExtractor
 from imgsortd.pictures.decoder import decode_limits
 from imgsortd.pictures.hashing import look_of
 from imgsortd.pictures.reading import PictureReader
-from imgsortd.records import Candidate, Model, Picture, ReadResult
+from imgsortd.records import Candidate, Model, Op, Picture, ReadResult
 from imgsortd.store.database import Store
 from imgsortd.store.lookup import FileRow
 from imgsortd.system import filesystem
@@ -158,7 +158,8 @@ class SortedPictures:
 
     def _submit(self, kept: FileRow) -> Future[ReadResult] | None:
         root, reader, name = self._config.target, self._target, kept.in_target
-        if kept.is_in_inbox or name is None:  # a link's own place is no file, its source is
+        is_copy = kept.op is Op.COPY  # which may have been edited since
+        if name is None or (kept.is_in_inbox and not is_copy):  # a link's own place is no file
             root, reader, name = self._config.inbox, self._inbox, kept.src
         try:
             stamp = filesystem.stamp_of(os.lstat(os.path.join(os.fsencode(root), name)))

@@ -107,6 +107,12 @@ class TargetListing(FileQueries):
         for file in files:
             stamp = file.inbox_stamp or file.found.stamp
             here = "SELECT id FROM roots WHERE kind = ? AND is_current"
+            if file.inbox_stamp is not None:
+                self._do(  # this is what became of it
+                    "UPDATE files SET state = 'gone', in_inbox = 0, reason = 'seen again' "
+                    f"WHERE src = ? AND {HERE} AND state IN ('pending', 'undone') AND {NOT_MOVING}",
+                    file.src,
+                )
             self._insert(
                 "files",
                 inbox_id=self._number(here, "inbox") if file.is_source_known else None,
@@ -130,7 +136,7 @@ class TargetListing(FileQueries):
 
     def original_of(self, sha256: bytes) -> bytes | None:
         """Return where these bytes stand as a sorted file, or None."""
-        where = f"sha256 = ? AND state = 'sorted' AND {PLACED}"
+        where = f"sha256 = ? AND +state = 'sorted' AND {PLACED}"
         return self._value(f"SELECT dst FROM files WHERE {where}", sha256)
 
     def waiting_with(self, sha256: bytes) -> list[tuple[int, bytes]]:
@@ -139,9 +145,14 @@ class TargetListing(FileQueries):
         return self._all(f"SELECT id, src FROM files WHERE {where}", sha256)
 
     def changed(self, file: Differing, sha256: bytes) -> None:
-        """Keep the bytes that a placed file has now; of a link, those of its source."""
+        """Keep the bytes that a placed file has now; of a link, those of its source.
+
+        The stamp of a copy whose source stays in the inbox is its source's.
+        """
         stamp = file.found.stamp
-        self._connection.execute(
-            "UPDATE files SET sha256 = ?, inode = ?, size_bytes = ?, mtime_ns = ? WHERE id = ?",
-            (sha256, stamp.inode, stamp.size_bytes, stamp.mtime_ns, file.file_id),
+        self._do("UPDATE files SET sha256 = ? WHERE id = ?", sha256, file.file_id)
+        self._do(
+            "UPDATE files SET inode = ?, size_bytes = ?, mtime_ns = ? "
+            "WHERE id = ? AND NOT (in_inbox AND op = 'copy')",
+            *(stamp.inode, stamp.size_bytes, stamp.mtime_ns, file.file_id),
         )

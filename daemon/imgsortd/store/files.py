@@ -159,7 +159,9 @@ class Files(FileQueries):
         self.refresh(file_id, stamp)
         self._do("UPDATE files SET sha256 = ? WHERE id = ?", sha256, file_id)
         self._do(
-            "UPDATE moves SET sha256 = ?, size_bytes = ? WHERE file_id = ? AND phase = 'done'",
+            "UPDATE moves SET sha256 = ?1, size_bytes = iif('inbox' IN (src_root, dst_root) OR "
+            "(SELECT op FROM files WHERE id = ?3) = 'hardlink', ?2, size_bytes) "
+            "WHERE file_id = ?3 AND phase = 'done'",
             *(sha256, stamp.size_bytes, file_id),
         )
 
@@ -264,6 +266,30 @@ class Files(FileQueries):
     def placed(self) -> Iterator[tuple[int, bytes]]:
         """Yield (id, dst) of every file that was put somewhere under target."""
         yield from self._connection.execute(f"SELECT id, dst FROM files WHERE {PLACED}")
+
+    def placed_elsewhere(self) -> list[int]:
+        """Return the files of the inbox whose copies stand in a target of former days."""
+        return self._column(
+            f"SELECT id FROM files WHERE in_target AND in_inbox AND {HERE} AND NOT ({PLACED})"
+        )
+
+    def skipped_names(self) -> dict[bytes, int]:
+        """Return name and row of every file that was left in the inbox as a duplicate."""
+        return self._names(f"state = 'duplicate' AND in_inbox AND NOT in_target AND {HERE}")
+
+    def wake_skipped(self) -> bool:
+        """Let duplicates wait again whose bytes stand nowhere in target any more.
+
+        Returns whether there were any.
+        """
+        woken = self._column(
+            "UPDATE files SET state = 'pending', reason = '', done_at = NULL "
+            f"WHERE state = 'duplicate' AND in_inbox AND NOT in_target AND {HERE} AND NOT EXISTS "
+            "(SELECT 1 FROM files AS other WHERE other.sha256 = files.sha256 AND other.in_target) "
+            "AND NOT EXISTS (SELECT 1 FROM files AS newer WHERE newer.inbox_id = files.inbox_id "
+            "AND newer.src = files.src AND newer.state = 'pending') RETURNING id"
+        )
+        return bool(woken)
 
     def standing(self) -> Iterator[tuple[int, int]]:
         """Yield (id, cluster id) of each file in a cluster's folder or in review, by id.

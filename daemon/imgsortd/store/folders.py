@@ -104,11 +104,11 @@ class TargetFolders(FileQueries):
     def linked(self, path: bytes) -> bytes | None:
         """Return the hash of the file in an inbox, by its whole path, that a symlink leads to."""
         rows = self._all(
-            "SELECT sha256 FROM roots JOIN files ON inbox_id = roots.id "
+            "SELECT sha256 FROM roots CROSS JOIN files ON inbox_id = roots.id "
             "AND src = CAST(substr(?1, length(path) + 2) AS BLOB) "
             "WHERE kind = 'inbox' AND length(path) > 0 AND target_id IS NOT NULL "
             "AND substr(?1, 1, length(path) + 1) = CAST(path || x'2f' AS BLOB) "
-            "ORDER BY files.id DESC LIMIT 1",
+            "ORDER BY +files.id DESC LIMIT 1",
             path,
         )
         return rows[0][0] if rows else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from imgsortd.system.filesystem import write_atomically
 log = logging.getLogger(__name__)
 
 FILE = "library.json"
+_ID = re.compile(r"[0-9a-f]{32}")
 _BATCHES_AT_ONCE = 1000
 _SHORT = 8
 
@@ -104,10 +106,16 @@ class LibraryFile:
     def _read(self) -> dict[str, Any] | None:
         try:
             noted = json.loads(self._file.read_bytes())
-            if isinstance(noted, dict) and isinstance(noted["id"], str):
-                return noted
+            if not _ID.fullmatch(noted["id"]):
+                raise ValueError(noted["id"])
+            return {
+                "id": noted["id"],
+                "taken_over": [str(one) for one in noted["taken_over"]],
+                "batches": int(noted["batches"]),
+                "life": str(noted["life"]),
+            }
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("library not known file=%s reason=%r", self._file, error)
-        return None
+            return None

@@ -232,8 +232,9 @@ class Journal(Queries):
         if result.phase is MovePhase.GONE:
             self._connection.execute(
                 "UPDATE files SET state = 'gone', in_inbox = 0, done_at = ?, "
-                "reason = 'taken away before it was sorted' WHERE id = ? AND state = 'pending'",
-                (now, result.move.file_id),
+                "reason = 'taken away before it was sorted', dst = ?, target_id = ? "
+                "WHERE id = ? AND state = 'pending'",
+                (now, result.dst, result.move.dst_id, result.move.file_id),
             )
         else:
             self._do(

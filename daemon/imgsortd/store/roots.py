@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imgsortd.records import Root, Stamp
-from imgsortd.store.queries import NOT_MOVING, OPEN, Queries, marks
+from imgsortd.store.queries import NOT_MOVING, OPEN, Queries
 
 _COLUMNS = "id, kind, path, filesystem, inode, mark, is_current"
 _CURRENT_INBOX = "(SELECT id FROM roots WHERE kind = 'inbox' AND is_current)"
@@ -117,8 +117,8 @@ class RootRows(Queries):
     # --- what stood in the inbox, where another folder has its path now ----------------
 
     def has_former(self) -> bool:
-        """Tell whether rows speak of a folder that had the inbox's path before this one."""
-        return self._is_any(f"SELECT 1 FROM files WHERE in_inbox AND inbox_id IN {_FORMER}")
+        """Tell whether rows may speak of a folder that had the inbox's path before this one."""
+        return self._is_any(f"SELECT 1 FROM roots WHERE id IN {_FORMER}")
 
     def former_files(self) -> list[FormerFile]:
         """Return the files of those folders that stood there, as far as is known."""
@@ -136,13 +136,13 @@ class RootRows(Queries):
             root_id,
         )
 
-    def same_files(self, root_ids: Iterable[int], src: bytes, sha256: bytes) -> list[int]:
-        """Return the files of these inboxes that were kept there under a name, with these bytes."""
-        ids = sorted(root_ids)
-        return self._column(
-            "SELECT id FROM files WHERE src = ? AND sha256 = ? AND in_inbox "
-            f"AND state != 'pending' AND {NOT_MOVING} AND inbox_id IN {marks(ids)}",
-            *(src, sha256, *ids),
+    def same_files(self, src: bytes, sha256: bytes) -> list[tuple[int, int]]:
+        """Return (id, inbox) of files that former inboxes kept under a name, with these bytes."""
+        return self._all(
+            "SELECT id, inbox_id FROM files WHERE src = ? AND sha256 = ? AND in_inbox "
+            f"AND state != 'pending' AND {NOT_MOVING} AND inbox_id IN "
+            "(SELECT id FROM roots WHERE kind = 'inbox' AND NOT is_current)",
+            *(src, sha256),
         )
 
     def bring_home(self, file_ids: Iterable[int]) -> None:

@@ -15,7 +15,7 @@ from imgsortd.names import base_name
 from imgsortd.records import REBUILT, ExtractorId, Vectors
 from imgsortd.store.features import floats, vectors_of
 from imgsortd.store.lookup import extractor_of
-from imgsortd.store.queries import EXTRACTOR, OPEN, Queries, marks, parts
+from imgsortd.store.queries import EXTRACTOR, OPEN, PLACED, Queries, marks, parts
 
 _SHOWN = "state IN ('sorted','duplicate')"
 
@@ -126,7 +126,7 @@ class WebRows(Queries):
         """Return (folder, pictures) of the folders in target that are no cluster's."""
         return self._all(
             "SELECT CAST(substr(dst, 1, instr(dst, x'2f') - 1) AS BLOB) AS folder, count(*) "
-            f"FROM files WHERE {_SHOWN} AND cluster_id IS NULL AND in_target "
+            f"FROM files WHERE {_SHOWN} AND cluster_id IS NULL AND {PLACED} "
             "GROUP BY folder ORDER BY folder"
         )
 

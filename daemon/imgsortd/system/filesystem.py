@@ -196,6 +196,9 @@ def write_atomically(
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(part, flags, mode), "wb") as file:
+            owner = path.parent.stat()
+            if os.geteuid() == 0 and owner.st_uid:  # a command by sudo leaves it to its owner
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.writelines(chunks)
             file.flush()
             if synced:
@@ -410,7 +413,9 @@ def return_to(src_fd: int, src: bytes, folder_fd: int, name: bytes) -> bytes:
         try:
             rename(src_fd, src, folder_fd, choice)
         except FileExistsError:
-            continue
+            if not is_same_file(src_fd, src, folder_fd, choice):
+                continue
+            os.unlink(src, dir_fd=src_fd)  # linked, not unlinked before a crash
         sync_folder(folder_fd)
         sync_folder(src_fd)
         return choice

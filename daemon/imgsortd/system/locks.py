@@ -22,7 +22,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 
 from imgsortd.errors import LockedError, NoSpaceError, StoreError, WatchError
-from imgsortd.system.filesystem import NO_SPACE, open_root
+from imgsortd.system.filesystem import NO_SPACE, closing, open_root
 
 log = logging.getLogger(__name__)
 
@@ -288,13 +288,10 @@ def running_pid(state_dir: Path) -> int | None:
 
 
 def sorting_pid(target: Path) -> int | None:
-    """Return the pid of an imgsortd that sorts into a target, or None where none is seen."""
-    with suppress(OSError):
-        fd = open_root(target)
-        try:
-            return pid_of_another(fd, Mark.TARGET, new_slot())
-        finally:
-            os.close(fd)
+    """Return the pid of another imgsortd that sorts into a target; None where none is seen."""
+    with suppress(OSError), closing(open_root(target)) as fd:
+        pid = pid_of_another(fd, Mark.TARGET, new_slot())
+        return None if pid == os.getpid() else pid
     return None
 
 

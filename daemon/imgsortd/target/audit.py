@@ -17,6 +17,7 @@ from imgsortd.config.model import Config
 from imgsortd.inbox.companions import CompanionRule
 from imgsortd.inbox.listing import Inbox
 from imgsortd.moves.folders import inodes_of, kept_names
+from imgsortd.moves.roots import is_marked
 from imgsortd.names import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name, cluster_of
 from imgsortd.pictures.reading import is_picture_by_content
 from imgsortd.records import FileState, Op, Root, Stamp
@@ -78,7 +79,9 @@ def audit(
     """
     rows = store.audit
     folders = _our_folders(config, known_folders(store, config))
-    rows.take_listing(_listing(config, folders))
+    # Pictures that their owner has put into a folder of their own are known there by name.
+    own = inodes_of(config.target).keys() & set(store.hands.folders())
+    rows.take_listing(_listing(config, folders | own))
     suspects = rows.differing(all_of_them=deep)
     changed, unreadable, dangling = [], [], []
     with _Bytes(config, store) as reader:
@@ -93,14 +96,14 @@ def audit(
             elif sha256 != file.sha256:
                 changed.append((file, sha256))
             progress(number, len(suspects))
-        # Pictures that their owner has put into a folder of their own are known by name alone.
-        missing = [
-            row
-            for row in rows.missing()
-            if filesystem.split(row.dst)[0] in folders
-            or filesystem.look(config.target, row.dst) is None
+        ours = [
+            file
+            for file in rows.foreign()
+            if filesystem.split(file.dst)[0] in folders and reader.is_ours(file.dst)
         ]
-        foreign = [file for file in rows.foreign() if reader.is_ours(file.dst)]
+        dangling += [file.dst for file in ours if reader.is_dangling(file.dst)]
+        foreign = [file for file in ours if file.dst not in dangling]
+    missing = rows.missing()
     unknown = _count_unknown(store, config, folders)
     return Audit(missing, foreign, changed, unreadable, dangling, unknown)
 
@@ -166,9 +169,9 @@ class _Bytes:
 
 def known_folders(store: Store, config: Config) -> dict[int, bytes]:
     """Return the folders of named clusters; as target has them where the database is lost."""
-    if store.hands.cluster_folders():
-        return store.records.named_folders()
-    return kept_names(config)
+    known = {row.cluster_id for row in store.hands.cluster_folders()}
+    lost = {n: name for n, name in kept_names(config).items() if n not in known}
+    return {**store.records.named_folders(), **lost}
 
 
 def _listing(config: Config, folders: Iterable[bytes]) -> Iterator[Listed]:
@@ -211,9 +214,10 @@ def cluster_numbers(store: Store, config: Config) -> list[int]:
 
 
 def holds_sorted_files(config: Config) -> bool:
-    """Tell whether target has a cluster folder with a file in it."""
-    named = kept_names(config)
-    own = [f for f in _our_folders(config, named) if cluster_of(f, named) is not None]
+    """Tell whether target has a cluster folder with a file in it; marked, any folder of ours."""
+    named, is_ours = kept_names(config), is_marked(config.target)
+    folders = _our_folders(config, named)
+    own = [f for f in folders if is_ours or cluster_of(f, named) is not None]
     return any(True for _ in _listing(config, own))
 
 

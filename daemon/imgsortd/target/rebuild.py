@@ -18,12 +18,13 @@ import numpy as np
 
 from imgsortd.config.model import Config
 from imgsortd.errors import LostError, StoreDamagedError, StoreError
-from imgsortd.moves.folders import restore_names
-from imgsortd.moves.roots import Roots
+from imgsortd.moves.folders import ClusterFolders, restore_names
+from imgsortd.moves.roots import Roots, read_marker
 from imgsortd.records import REBUILT, ExtractorId, FitTrigger, Progress
 from imgsortd.store import backups
 from imgsortd.store.database import Store, open_for_writing
 from imgsortd.store.fits import FitRecord
+from imgsortd.store.library import LibraryFile
 from imgsortd.system.faults import fault_point
 from imgsortd.target.audit import (
     Audit,
@@ -95,7 +96,8 @@ def _loss(config: Config) -> _Loss | None:
     except FileNotFoundError:
         pass
     cut_off = backups.newest_aside(config.database)  # by a start that had put it aside
-    if not (cut_off or _backups(config) or holds_sorted_files(config)):
+    has_sorted = LibraryFile(config.state_dir).batches > 0
+    if not (has_sorted or cut_off or _backups(config) or holds_sorted_files(config)):
         return None
     why = "it is not there or empty, though files were sorted before"
     return _Loss(why, _put_aside(config) or cut_off)
@@ -112,6 +114,12 @@ def _put_aside(config: Config) -> Path | None:
 
 def _remake(config: Config, loss: _Loss, tell: Progress, adopt: bool) -> str:
     """Make the new database and give it its name; say what was done."""
+    has_sorted = LibraryFile(config.state_dir).batches > 0
+    if has_sorted and not adopt and read_marker(config.target) is None:
+        raise LostError(
+            f"target {config.target}: is not marked as that of this library; mount the disk that "
+            f"is, or take this one by --adopt"
+        )
     new = config.database.with_name(config.database.name + ".new")
     backup = next(filter(backups.is_whole, _backups(config)), None)
     if backup is None:
@@ -120,7 +128,9 @@ def _remake(config: Config, loss: _Loss, tell: Progress, adopt: bool) -> str:
         backups.copy_to(backup, new)
     with open_for_writing(new) as store:
         restore_names(store, config)
-        Roots(config, store, lambda: None).claim_target(adopt=adopt)
+        roots = Roots(config, store, lambda: None)
+        roots.claim_target(adopt=adopt)
+        ClusterFolders(store, config, roots).follow()
         tell("comparing the database with target")
         found = take_in(store, config, audit(store, config), tell)
     fault_point("database_remade")
@@ -138,7 +148,8 @@ def take_in(
     done = reconcile(
         store, config, found, lambda done, total: tell(f"reading target: {done:,} of {total:,}")
     )
-    if done.adopted or done.changed:
+    known = {row.cluster_id for row in store.hands.cluster_folders()}
+    if done.adopted or done.changed or store.files.cluster_sizes().keys() - known:
         note_clusters(store, config)
     return done
 
