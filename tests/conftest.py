@@ -129,6 +129,13 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
 
 
 @pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Return another filesystem; asked for before ``make``, it outlives the daemons."""
+    with tmpfs(tmp_path / "disk"):
+        yield tmp_path / "disk"
+
+
+@pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Inbox]]:
     """Make an inbox with a quick daemon, killed at the end of the test."""
     made: list[Inbox] = []

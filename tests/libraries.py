@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -205,6 +206,14 @@ def change(one: Inbox, **changes: Any) -> None:
     file.write_text(yaml.safe_dump(data))
     one.config = parse_config(data, file)
     one.inbox, one.target = one.config.inbox, one.config.target
+
+
+def damage(one: Inbox) -> None:
+    """Write garbage over the database of a daemon that is stopped; leave the one backup."""
+    folder = one.config.state_dir / "backups"
+    shutil.rmtree(folder)
+    shutil.copytree(one.folder / "kept backups", folder)
+    one.config.database.write_bytes(b"this is no database any more" * 1000)
 
 
 def reload(one: Inbox) -> None:

@@ -192,8 +192,7 @@ def _check_claims(store: Store, config: Config) -> Iterator[Finding]:
         text = f"{counted(len(waiting), 'file')} hidden by unfinished moves in a folder that is no "
         text += f"longer the inbox: {_names(waiting)}; the daemon's next start finishes them"
         yield Finding("claims", Verdict.BAD, f"{text} (or --repair)")
-    known = Known(store.journal.unfinished(), store.library.is_ours)
-    if others := [os.fsdecode(name) for name in find_claims_of_others(config.inbox, known)]:
+    if others := [os.fsdecode(n) for n in find_claims_of_others(config.inbox, _known(store))]:
         text = f"{counted(len(others), 'file')} hidden by moves of another library, which gives "
         text += (
             f"them back when it is used again: {_names(others)}; if it is no more, move them out"
@@ -204,8 +203,12 @@ def _check_claims(store: Store, config: Config) -> Iterator[Finding]:
         yield Finding("claims", Verdict.NOTE, text)
 
 
+def _known(store: Store) -> Known:
+    return Known(store.journal.unfinished(), store.library.is_ours)
+
+
 def _orphans(store: Store, config: Config) -> list[str]:
-    known = Known(store.journal.unfinished(), store.library.is_ours)
+    known = _known(store)
     names = find_orphans(config.inbox, known) + find_orphans(config.target, known, deep=False)
     found = [os.fsdecode(name) for name in names]
     for _, inbox in _roots(store, config).former_inboxes():

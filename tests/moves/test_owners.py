@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -28,17 +28,9 @@ from libraries import (
     standing,
     states,
 )
-from mounts import tmpfs
 from support import paint_groups, sums, wait_until
 
 MakeInbox = Callable[..., Inbox]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """Return another filesystem; asked for before ``make``, it outlives the daemons."""
-    with tmpfs(tmp_path / "disk"):
-        yield tmp_path / "disk"
 
 
 def known_in(database: Path) -> list[tuple[object, ...]]:

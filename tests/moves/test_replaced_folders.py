@@ -51,8 +51,7 @@ def test_a_rename_while_the_target_is_away_does_not_mark_what_is_in_its_place(
     lost(one)
     number = next(row[4] for row in rows(one)["files"] if row[3] == "sorted")
 
-    done = quick_cli("rename", one, str(number), "holidays")
-    print(done.returncode, done.stdout, done.stderr)
+    quick_cli("rename", one, str(number), "holidays")
 
     one.drop(1)
     wait_until(lambda: one.status().note or standing(one.target), 10)
@@ -131,8 +130,7 @@ def test_a_move_that_was_made_is_closed_though_its_inbox_is_no_more(
 
     time.sleep(3)
     one.daemon.stop()
-    done = quick_cli("doctor", one, "--repair")
-    print(done.stdout, done.stderr)
+    quick_cli("doctor", one, "--repair")
     assert count(one) == 15, told(one)
     assert complaints(one) == []
 
@@ -195,7 +193,6 @@ def test_pictures_planned_for_a_former_target_go_to_the_one_that_is_configured(
     import time
 
     time.sleep(5)
-    print(told(one))
     assert standing(away) == before
     assert len(sums(one.inbox)) == 0
     assert len(sums(one.target)) == 6
@@ -223,14 +220,12 @@ def test_an_older_library_keeps_what_it_knows_of_an_inbox_that_is_away_at_the_fi
     one.drop(1)
     wait_until(lambda: not sums(one.inbox), 30, "sorted\n" + one.daemon.log)
     assert one.daemon.stop() == 0
-    print(one.status().counts)
     one.inbox.rename(tmp_path / "empty")
     former.rename(one.inbox)
     started(one)
     import time
 
     time.sleep(8)
-    print(one.status().counts)
     assert count(one, "undone") == 3
     assert undone <= set(standing(one.inbox))
 
@@ -293,8 +288,7 @@ def test_an_undo_into_a_former_inbox_that_is_no_more_leaves_no_open_move(
     shutil.rmtree(former)
     started(one)
     assert one.daemon.stop() == 0
-    done = quick_cli("undo", one, "--batch", "1")
-    print(done.returncode, done.stdout, done.stderr)
+    quick_cli("undo", one, "--batch", "1")
     assert [row for row in rows(one)["moves"] if row[3] in ("planned", "copied")] == []
     assert complaints(one) == []
 
@@ -304,7 +298,6 @@ def test_an_older_library_does_not_take_an_empty_folder_for_its_target(
 ) -> None:
     one = make("one", refit={"growth": "off", "interval": "off"})
     old_library(one, one.config.database)
-    before = one.status().counts
     former = one.target.rename(tmp_path / "former")
     one.target.mkdir()
     started(one)
@@ -312,11 +305,9 @@ def test_an_older_library_does_not_take_an_empty_folder_for_its_target(
     import time
 
     time.sleep(12)
-    print(one.status().note, before, one.status().counts)
     one.target.rename(tmp_path / "stub")
     former.rename(one.target)
     time.sleep(4)
-    print("BACK", one.status().note, one.status().counts)
     assert standing(tmp_path / "stub") == {}
     assert not (tmp_path / "stub" / ".imgsortd-library").exists()
 
@@ -333,8 +324,7 @@ def test_an_undo_takes_nothing_out_of_a_target_that_another_library_has_taken_ov
     change(one, target=str(one.folder / "target 2"))
     started(one)
     assert one.daemon.stop() == 0
-    done = quick_cli("undo", one, "--batch", "1")
-    print(done.stdout, done.stderr)
+    quick_cli("undo", one, "--batch", "1")
     assert standing(two.target) == before
 
 
@@ -362,7 +352,6 @@ def test_sudo_leaves_the_state_to_its_owner(make: MakeInbox) -> None:
     done = quick_cli("undo", one)
     assert done.returncode == 0
     owners = {path.name: path.stat().st_uid for path in one.config.state_dir.rglob("*")}
-    print(owners)
     assert owners["imgsortd.db"] == 65534
     assert owners["library.json"] == 65534
 
@@ -404,7 +393,6 @@ def test_a_target_under_another_path_is_still_missed_when_it_is_away(
     started(one)
     one.drop(1)
     wait_until(lambda: one.status().note or not sums(one.inbox), 20, one.daemon.log)
-    print(one.status().note)
     assert standing(one.target) == {}
     assert len(standing(former)) == 9
 

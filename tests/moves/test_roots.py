@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,10 @@ from libraries import (
     told,
     undo_all,
 )
-from mounts import tmpfs
 from support import paint_groups, sums, wait_until
 
 MakeInbox = Callable[..., Inbox]
 OPEN = ("planned", "copied")
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """Return another filesystem; asked for before ``make``, it outlives the daemons."""
-    with tmpfs(tmp_path / "disk"):
-        yield tmp_path / "disk"
 
 
 def interrupted(make: MakeInbox, disk: Path) -> Inbox:

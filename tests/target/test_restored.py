@@ -22,6 +22,7 @@ from libraries import (
     check_places,
     complaints,
     count,
+    damage,
     findings,
     looked,
     places,
@@ -48,14 +49,6 @@ def backed_up(make: MakeInbox, **changes: Any) -> Inbox:
     assert one.daemon.stop() == 0
     shutil.copytree(folder, one.folder / "kept backups")
     return one
-
-
-def damage(one: Inbox) -> None:
-    """Write garbage over the database of a daemon that is stopped; leave the one backup."""
-    folder = one.config.state_dir / "backups"
-    shutil.rmtree(folder)
-    shutil.copytree(one.folder / "kept backups", folder)
-    one.config.database.write_bytes(b"this is no database any more" * 1000)
 
 
 def restart(one: Inbox) -> str:

@@ -223,9 +223,15 @@ def _give_way(ends: Ends, move: Move) -> bool:
 
 
 def _leads_nowhere(ends: Ends, folder_fd: int, name: bytes) -> bool:
+    leads_to = _leads_in(ends, folder_fd, name)
+    return leads_to is not None and not os.path.lexists(leads_to)
+
+
+def _leads_in(ends: Ends, folder_fd: int, name: bytes) -> bytes | None:
+    """Return what a symlink holds that leads into an inbox; None where it is none."""
     leads_to = _reads_link(folder_fd, name)
-    leads_in = leads_to is not None and any(leads_to.startswith(i + b"/") for i in ends.inboxes)
-    return leads_in and leads_to is not None and not os.path.lexists(leads_to)
+    is_ours = leads_to is not None and any(leads_to.startswith(i + b"/") for i in ends.inboxes)
+    return leads_to if is_ours else None
 
 
 def is_link_of_ours(ends: Ends, move: Move) -> bool:
@@ -244,9 +250,8 @@ def _is_link(ends: Ends, move: Move, name: bytes) -> bool:
     except OSError:
         return False
     stamp = replace(move.stamp, inode=status.st_ino)
-    leads_to = _reads_link(folder_fd, base)
-    leads_in = leads_to is not None and any(leads_to.startswith(i + b"/") for i in ends.inboxes)
-    return leads_in and filesystem.stamp_of(status).same_content(stamp)
+    is_ours = _leads_in(ends, folder_fd, base) is not None
+    return is_ours and filesystem.stamp_of(status).same_content(stamp)
 
 
 def move_link(ends: Ends, move: Move) -> MoveResult:

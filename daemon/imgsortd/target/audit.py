@@ -17,10 +17,10 @@ from imgsortd.config.model import Config
 from imgsortd.inbox.companions import CompanionRule
 from imgsortd.inbox.listing import Inbox
 from imgsortd.moves.folders import inodes_of, kept_names
-from imgsortd.moves.roots import is_marked
+from imgsortd.moves.roots import Roots, is_marked
 from imgsortd.names import REVIEW_FOLDER, SET_ASIDE_FOLDER, base_name, cluster_of
 from imgsortd.pictures.reading import is_picture_by_content
-from imgsortd.records import FileState, Op, Root, Stamp
+from imgsortd.records import FileState, Op, Stamp
 from imgsortd.store.audit import AdoptedFile, Differing, Listed
 from imgsortd.store.database import Store
 from imgsortd.store.lookup import Standing
@@ -101,8 +101,9 @@ def audit(
             for file in rows.foreign()
             if filesystem.split(file.dst)[0] in folders and reader.is_ours(file.dst)
         ]
-        dangling += [file.dst for file in ours if reader.is_dangling(file.dst)]
-        foreign = [file for file in ours if file.dst not in dangling]
+        nowhere = {file.dst for file in ours if reader.is_dangling(file.dst)}
+    foreign = [file for file in ours if file.dst not in nowhere]
+    dangling += sorted(nowhere)
     missing = rows.missing()
     unknown = _count_unknown(store, config, folders)
     return Audit(missing, foreign, changed, unreadable, dangling, unknown)
@@ -113,9 +114,7 @@ class _Bytes:
 
     def __init__(self, config: Config, store: Store) -> None:
         self._config = config
-        here = os.fsencode(config.inbox.resolve())
-        paths = [row.path for row in store.roots.all(Root.INBOX) if not row.is_current]
-        self._inboxes = [here, *(os.fsencode(path) for path in paths if path is not None)]
+        self._inboxes = Roots(config, store, lambda: None).inboxes()
         self._open: dict[bytes, filesystem.Folders] = {}
 
     def __enter__(self) -> _Bytes:
@@ -272,16 +271,16 @@ def reconcile(
     rows |= {n: one for n in changed if (one := store.hands.file(n)) is not None}
     pairs = match_moves((row.absent for row in rows.values()), strangers)
     taken, moved = {file.dst for _, file in pairs}, {row.file_id for row, _ in pairs}
-    gone = [n for n in rows if n not in moved and rows[n].dst in taken]
-    gone += [row.file_id for row in found.missing if row.file_id not in {*moved, *gone}]
+    missing = {row.file_id for row in found.missing}
+    gone = {n for n, row in rows.items() if n in missing or row.dst in taken} - moved
     named = known_folders(store, config)
     with store.atomic():
         for absent, stranger in pairs:
             _follow(store, rows[absent.file_id], stranger.dst, named)
-        as_it_is = [n for n in changed if n not in moved and n not in gone]
-        for n in as_it_is:
+        as_it_is = changed.keys() - moved - gone
+        for n in sorted(as_it_is):
             store.audit.changed(*changed[n])
-        store.hands.taken_away(gone, "no longer in target")
+        store.hands.taken_away(sorted(gone), "no longer in target")
     # What stands where a row has left from is no file that any row knows.
     foreign |= {file.found.dst: file.found for n, (file, _) in changed.items() if n not in as_it_is}
     new = [
